@@ -1,0 +1,35 @@
+# make demo, make test: each sets up what it needs first.
+PYTHON ?= python3
+VENV ?= .venv
+# An index to take torch and torchvision from, such as that of the builds for machines without GPU.
+TORCH_INDEX ?=
+BENCHMARKS := $(sort $(wildcard tests/benchmarks/[a-z]*.py))
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/installed
+	$(VENV)/bin/fm-al -m experiment=demo
+
+test: $(VENV)/installed
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/installed
+	@for benchmark in $(BENCHMARKS:.py=); do \
+		$(VENV)/bin/python -m $$(echo $$benchmark | tr / .) || exit 1; \
+	done
+
+$(VENV)/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(VENV)/bin/pip install torch torchvision --index-url $(TORCH_INDEX))
+	$(VENV)/bin/pip install --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Batch active learning experiments on image classification."""

@@ -1,0 +1,174 @@
+"""The command line: composes a configuration, checks it, and runs one experiment or a sweep."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from fm_al.config import build, no_such_option
+from fm_al.data.base import Dataset
+from fm_al.errors import ConfigError, RunError
+from fm_al.experiment import load_data, run
+from fm_al.progress import RunProgress, duration
+from fm_al.records import Record, command_line, open_run
+from fm_al.sweep import PlannedRun, one_line, register
+from fm_al.tracking import Tracker
+
+CONF = str(Path(__file__).parent / "conf")
+
+
+def run_one(composed: DictConfig) -> Record:
+    """Runs what is missing of one experiment and returns its result."""
+    hydra_config = HydraConfig.get()
+    planned = PlannedRun.of(composed, hydra_config.runtime.choices, hydra_config.overrides.task)
+    console = Console()
+    result = planned.result()
+    if result is not None:
+        console.print("this run is finished already", highlight=False)
+    else:
+        result = _run_missing(planned, console)
+    console.print(
+        f"accuracy {result['accuracy']:.3f}"
+        f"  balanced {result['balanced_accuracy']:.3f}"
+        f"  area under curve {result['area_under_curve']:.3f}"
+        f"  {result['labelled']} labels"
+        f"  {duration(sum(result['seconds'].values()))}"
+        f"  {planned.directory}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return result
+
+
+def _run_missing(planned: PlannedRun, console: Console) -> Record:
+    config, experiment = planned.config, planned.experiment
+    tracker: Tracker = build(config["tracker"])
+    experiment.device.set_up()
+    data = load_data(experiment, Path(config["data_dir"]), config["download"])
+    decides = planned.decides
+    if data.content is not None:
+        decides["dataset_content"] = data.content
+    yaml = OmegaConf.to_yaml(OmegaConf.create(config))
+    with (
+        open_run(planned.directory, yaml, decides, command_line()) as records,
+        RunProgress(console, experiment.budget.labelled()) as progress,
+    ):
+        tracker.start(
+            records.directory,
+            name=str(planned.directory.relative_to(config["output_dir"])),
+            default_group=config["experiment_name"],
+            config=config,
+            class_names=list(data.class_names),
+            rounds=records.rounds,
+        )
+        result = None
+        try:
+            result = run(experiment, data, records, tracker, progress)
+        finally:
+            progress.stage("finishing")
+            tracker.finish(result)
+        return result
+
+
+def _task(composed: DictConfig) -> Record:
+    try:
+        return run_one(composed)
+    except (ConfigError, RunError) as error:
+        # In a sweep the sweeper collects what failed; a single run ends here, since Hydra would
+        # add lines of its own to an exception that passes through it.
+        if HydraConfig.get().mode == RunMode.MULTIRUN or _full_error_wanted:
+            raise
+        sys.exit(_reported(error))
+
+
+_full_error_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+def _reported(error: BaseException) -> int:
+    """Prints an error as one line; the exit code."""
+    print(f"fm-al: {one_line(error)}", file=sys.stderr)
+    return 1 if isinstance(error, RunError) else 2
+
+
+def _command(function: Callable[[], None]) -> Callable[[], None]:
+    """A console script whose foreseen errors are one line, without a traceback."""
+
+    @functools.wraps(function)
+    def script() -> None:
+        if _full_error_wanted:
+            return function()
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing
+        try:
+            return function()
+        except (ConfigError, RunError) as error:
+            sys.exit(_reported(error))
+        except (HydraException, OmegaConfBaseException) as error:
+            sys.exit(_reported(ConfigError(_explained(error))))
+        except KeyboardInterrupt:
+            print("fm-al: stopped; the same command goes on from here", file=sys.stderr)
+            sys.exit(130)
+
+    return script
+
+
+def _explained(error: Exception) -> str:
+    """Hydra's account of a composition that failed, as one line with what there is instead."""
+    text = " ".join(str(error).split())
+    key = re.match(r"Could not override '([^']+)'", text) or re.search(
+        r"Missing mandatory value: (\S+)", text
+    )
+    if key and text.startswith("Missing"):
+        return f"{key[1]}: has no default; give it as {key[1]}=..."
+    if key:
+        parent, _, _ = key[1].rpartition(".")
+        default = _composed([])
+        node = OmegaConf.select(default, parent) if parent else default
+        if isinstance(node, DictConfig):
+            names = [str(name) for name in node if not str(name).startswith("_")]
+            return no_such_option(key[1], names)
+    return text
+
+
+def _composed(overrides: list[str]) -> DictConfig:
+    with hydra.initialize_config_dir(CONF, version_base="1.3"):
+        return hydra.compose("config", overrides)
+
+
+@_command
+def main() -> None:
+    """`fm-al`."""
+    register()
+    hydra.main(config_path=CONF, config_name="config", version_base="1.3")(_task)()
+
+
+@_command
+def download() -> None:
+    """`fm-al-data NAME [data_dir=...]`: downloads a data set for machines without a network."""
+    match sys.argv[1:]:
+        case [name, *overrides] if not name.startswith("-"):
+            config = _composed([f"dataset={name}", *overrides])
+            dataset: Dataset = build(OmegaConf.to_container(config.dataset, resolve=True))
+            data = dataset.load(Path(config.data_dir), download=True)
+            print(
+                f"{name}: {len(data.train)} images to learn from, {len(data.test)} to test on, "
+                f"{len(data.class_names)} classes, in {Path(config.data_dir).resolve()}"
+            )
+        case _:
+            print("usage: fm-al-data NAME [data_dir=FOLDER] [dataset.OPTION=VALUE ...]")
+            sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Any of torchvision's classification models, with a last layer of our own."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from http.client import HTTPException
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Annotated, Any
+
+import torch
+from pydantic import AfterValidator, PositiveInt
+from pydantic_core import PydanticCustomError
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision import models
+
+from fm_al.backbones.base import Backbone
+from fm_al.errors import ConfigError, RunError
+
+# Their default start is slow and announced to change; this is what it changes to.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "googlenet": {"init_weights": False},
+    "inception_v3": {"init_weights": False},
+}
+
+
+def _known(name: str) -> str:
+    names = models.list_models(module=models)
+    if name not in names:
+        close = get_close_matches(name, names) or names
+        raise PydanticCustomError(
+            "unknown_model",
+            "torchvision has no such classification model; use {names}",
+            {"names": " or ".join(close)},
+        )
+    return name
+
+
+class Torchvision(Backbone):
+    """A torchvision model whose last linear layer is replaced by `head`, newly initialised.
+
+    name: as in `torchvision.models.list_models(module=torchvision.models)`. weights: null, or one
+    of the model's pretrained weights such as DEFAULT, downloaded by torchvision when it isn't
+    in its cache. resize_to: side in pixels to which batches are resized, bilinearly; null leaves
+    them. Grey images are repeated to three channels. Raises RunError where the weights can't be
+    had.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        image_size: tuple[int, int],
+        name: Annotated[str, AfterValidator(_known)],
+        weights: str | None,
+        resize_to: PositiveInt | None,
+    ) -> None:
+        super().__init__()
+        if channels not in (1, 3):
+            raise ConfigError(
+                f"backbone.name={name}: torchvision's models take images of three channels or, "
+                f"repeated, of one; these have {channels}"
+            )
+        self.resize_to = resize_to
+        model = _model(name, weights)
+        path, last = list(model.named_modules())[-1]
+        if not isinstance(last, nn.Linear):
+            raise ConfigError(
+                f"backbone.name={name}: does not end in a linear layer, which the query strategies "
+                "need; use another, such as resnet18 or mobilenet_v3_small"
+            )
+        parent, _, attribute = path.rpartition(".")
+        setattr(model.get_submodule(parent), attribute, nn.Identity())
+        self.body = model
+        self.head = nn.Linear(last.in_features, classes)
+        self._check_size(name, image_size)
+
+    def embed(self, images: Tensor) -> Tensor:
+        if self.resize_to is not None:
+            images = functional.interpolate(
+                images,
+                size=(self.resize_to, self.resize_to),
+                mode="bilinear",
+                antialias=self.resize_to < max(images.shape[2:]),
+            )
+        return self.body(images.expand(-1, 3, -1, -1))
+
+    def _check_size(self, name: str, image_size: tuple[int, int]) -> None:
+        """A pass without numbers (device meta) tells whether the model can take the images."""
+        height, width = (self.resize_to, self.resize_to) if self.resize_to else image_size
+        tensors = dict([*self.body.named_parameters(), *self.body.named_buffers()])
+        meta = {key: tensor.detach().to("meta") for key, tensor in tensors.items()}
+        training = self.body.training
+        self.body.eval()
+        try:
+            torch.func.functional_call(
+                self.body, meta, torch.empty(1, 3, height, width, device="meta")
+            )
+        except (RuntimeError, ValueError, AssertionError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(
+                f"backbone.resize_to={self.resize_to or 'null'}: {name} can't take images of "
+                f"{height} x {width} ({reason}); use {getattr(self.body, 'image_size', 224)}"
+            ) from error
+        finally:
+            self.body.train(training)
+
+
+def _model(name: str, weights: str | None) -> nn.Module:
+    """torchvision's model without auxiliary heads."""
+    options = _OPTIONS.get(name, {})
+    if weights is None:
+        model = models.get_model(name, **options)
+    else:
+        available = models.get_model_weights(name).__members__
+        if weights not in available:
+            raise ConfigError(
+                f"backbone.weights={weights}: {name} has no such weights; "
+                f"use null or one of {', '.join(available)}"
+            )
+        try:
+            model = models.get_model(name, weights=available[weights], **options)
+        except (OSError, HTTPException, RuntimeError, UnpicklingError, EOFError) as error:
+            url = available[weights].url
+            file = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
+            reason = " ".join(str(error).split())
+            raise RunError(
+                f"backbone.weights={weights}: could not download or read {name}'s weights "
+                f"({reason}); put {url} at {file}, or use backbone.weights=null"
+            ) from error
+    for auxiliary in ("aux1", "aux2", "AuxLogits"):
+        if hasattr(model, auxiliary):
+            model.aux_logits = False
+            setattr(model, auxiliary, None)
+    return model

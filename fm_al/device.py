@@ -1,0 +1,87 @@
+"""Where tensors live, and in what precision networks compute."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+
+from fm_al.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Device:
+    """The options of `conf/device/`.
+
+    kind: `auto` takes a CUDA GPU, else Apple's, else the CPU. precision: of the networks; `auto`
+    is bf16 (mixed) on a CUDA GPU that has it, else fp32; selection is never in less than fp32.
+    threads: of the CPU, a fixed number, since results depend on it. scoring_batch_size: images a
+    batch when evaluating and when querying. deterministic: the same run twice gives the same bits.
+    """
+
+    kind: Literal["auto", "cpu", "cuda", "mps"]
+    precision: Literal["auto", "fp32", "tf32", "bf16"]
+    channels_last: bool
+    threads: Annotated[int, Field(ge=1)]
+    scoring_batch_size: Annotated[int, Field(ge=1)]
+    deterministic: bool
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Raises ConfigError where the kind asked for is not there."""
+        there = {
+            "cuda": torch.cuda.is_available(),
+            "mps": torch.backends.mps.is_available(),
+            "cpu": True,
+        }
+        if self.kind == "auto":
+            return torch.device(next(kind for kind, found in there.items() if found))
+        if not there[self.kind]:
+            raise ConfigError(
+                f"device.kind={self.kind}: torch {torch.__version__} finds no such device here; "
+                f"use one of: auto, {', '.join(kind for kind, found in there.items() if found)}"
+            )
+        return torch.device(self.kind)
+
+    @property
+    def resolved_precision(self) -> Literal["fp32", "tf32", "bf16"]:
+        if self.precision == "auto":
+            cuda = self.torch_device.type == "cuda"
+            return "bf16" if cuda and torch.cuda.is_bf16_supported() else "fp32"
+        if self.precision == "tf32" and self.torch_device.type != "cuda":
+            raise ConfigError("device.precision=tf32: only a CUDA GPU has it; use fp32")
+        return self.precision
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """The dtype of mixed precision; None for full precision."""
+        return torch.bfloat16 if self.resolved_precision == "bf16" else None
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def decides(self) -> dict[str, Any]:
+        """What of the device a run's figures depend on."""
+        return {
+            "kind": self.torch_device.type,
+            "precision": self.resolved_precision,
+            "channels_last": self.channels_last,
+            "threads": self.threads,
+            "scoring_batch_size": self.scoring_batch_size,
+            "deterministic": self.deterministic,
+        }
+
+    def set_up(self) -> None:
+        """Sets what torch keeps for the whole process: threads, determinism, TF32."""
+        torch.set_num_threads(self.threads)
+        if self.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
+        torch.backends.cudnn.benchmark = not self.deterministic
+        tf32 = self.resolved_precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch.backends.cudnn.allow_tf32 = tf32

@@ -1,0 +1,9 @@
+"""The two kinds of error a user meets; each is one line that says what would do."""
+
+
+class ConfigError(ValueError):
+    """The configuration can't work: names the key, the value and what is allowed. Exit code 2."""
+
+
+class RunError(RuntimeError):
+    """A well configured run can't go on: says where, why and what to try. Exit code 1."""

@@ -1,0 +1,261 @@
+"""The active learning experiment: train, evaluate, record, query, label."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fm_al.backbones.base import Backbone
+from fm_al.config import Budget, build, check
+from fm_al.data.base import Dataset, ImageData, Imbalance
+from fm_al.data.images import Images, channel_statistics
+from fm_al.data.pool import Pool
+from fm_al.device import Device
+from fm_al.progress import RunProgress
+from fm_al.randomness import generator_for
+from fm_al.records import Record, RunRecords
+from fm_al.strategies.base import Query, Strategy
+from fm_al.tracking import Tracker
+from fm_al.training import (
+    Evaluation,
+    Fit,
+    Trainer,
+    evaluate,
+    load_network,
+    memory_errors_named,
+    save_network,
+)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a configuration composes. make_backbone: takes `channels`, `classes`, `image_size`."""
+
+    seed: int
+    budget: Budget
+    dataset: Dataset
+    imbalance: Imbalance
+    make_backbone: Callable[..., Backbone]
+    strategy: Strategy
+    trainer: Trainer
+    device: Device
+
+    @classmethod
+    def of(cls, config: dict[str, Any]) -> Experiment:
+        """Checks and builds a resolved configuration; loads nothing. Raises ConfigError."""
+        check(config)
+        return cls(
+            seed=config["seed"],
+            budget=Budget(**config["budget"]),
+            dataset=build(config["dataset"]),
+            imbalance=build(config["imbalance"]),
+            make_backbone=functools.partial(build, config["backbone"]),
+            strategy=build(config["strategy"]),
+            trainer=build(config["trainer"]),
+            device=build(config["device"]),
+        )
+
+
+def load_data(experiment: Experiment, data_dir: Path, download: bool) -> ImageData:
+    """The experiment's pool and test set: a function of data set, imbalance and seed.
+
+    Raises ConfigError for what only the data can tell: counts and a budget it does not have."""
+    data = experiment.dataset.load(data_dir, download)
+    data = experiment.imbalance.subset(data, generator_for(experiment.seed, "subset"))
+    experiment.budget.fit_to_pool(len(data.train))
+    if experiment.dataset.order == "class":
+        order = data.train.targets.argsort(stable=True)
+        data = ImageData(data.train[order], data.test, data.class_names, data.content)
+    return data
+
+
+def run(
+    experiment: Experiment,
+    data: ImageData,
+    records: RunRecords,
+    tracker: Tracker,
+    progress: RunProgress,
+) -> Record:
+    """Runs the rounds that are not recorded yet and returns the result."""
+    device, trainer, seed = experiment.device, experiment.trainer, experiment.seed
+    labels = experiment.budget.labelled()
+    classes = len(data.class_names)
+    pool, test_images, test_targets = _on_device(experiment, data)
+    pool.label(_initial_labels(len(pool), labels[0], seed))
+    for record in records.rounds:
+        pool.label(torch.tensor(record["queried"], dtype=torch.int64))
+
+    def make_network() -> Backbone:
+        network = experiment.make_backbone(
+            channels=data.train.images.shape[1],
+            classes=classes,
+            image_size=tuple(data.train.images.shape[2:]),
+        )
+        return network.to(device.torch_device).to(memory_format=device.memory_format)
+
+    network = None
+    done = len(records.rounds)
+    if done and done < len(labels) and trainer.reset != "all":
+        network = trainer.network(make_network, None, generator_for(seed, "weights", 0))
+        load_network(network, records.weights_path(done - 1))
+    progress.resume_at(done)
+
+    for round in range(done, len(labels)):
+        seconds: dict[str, float] = {}
+        queries = round + 1 < len(labels)
+
+        with _stage("train", seconds, progress, "trainer.batch_size"):
+            network = trainer.network(make_network, network, generator_for(seed, "weights", round))
+            fit = Fit(epochs=0, train_accuracy=0.0, epoch_cap_hit=False)
+            if round > 0 or experiment.budget.train_before_first_query:
+                fit = trainer.fit(network, pool, device.autocast, seed, round, progress.epoch)
+
+        with _stage("evaluate", seconds, progress, "device.scoring_batch_size"):
+            evaluation = evaluate(
+                network,
+                test_images,
+                test_targets,
+                classes,
+                device.scoring_batch_size,
+                device.autocast,
+            )
+
+        query = Query(network, pool, device.scoring_batch_size, device.autocast)
+        picks = torch.empty(0, dtype=torch.int64)
+        if queries:
+            with _stage("query", seconds, progress, "device.scoring_batch_size"):
+                n = labels[round + 1] - labels[round]
+                picks = experiment.strategy.select(query, n, generator_for(seed, "query", round))
+            if trainer.reset != "all":
+                save_network(network, records.weights_path(round))
+
+        record = _record(
+            round, pool, picks, data, fit, evaluation, query, seconds, last=not queries
+        )
+        records.add_round(record)
+        if queries:
+            records.drop_weights_but(round)
+            pool.label(picks)
+        tracker.round(record)
+        progress.finish_round(record)
+
+    if records.result is None:
+        records.finish(_result(records.rounds, data.class_names))
+    records.drop_weights_but(None)
+    assert records.result is not None
+    return records.result
+
+
+def _on_device(experiment: Experiment, data: ImageData) -> tuple[Pool, Images, Tensor]:
+    """The pool, and the test set's images and classes."""
+    dataset, device = experiment.dataset, experiment.device
+    mean, std = channel_statistics(data.train.images)
+    mean = mean if dataset.mean is None else torch.tensor(dataset.mean)
+    std = std if dataset.std is None else torch.tensor(dataset.std)
+
+    def images(uint8: Tensor) -> Images:
+        return Images(
+            uint8.to(device.torch_device),
+            mean.float().to(device.torch_device),
+            std.float().to(device.torch_device),
+            dataset.crop_padding,
+            dataset.horizontal_flip,
+            device.memory_format,
+        )
+
+    with memory_errors_named(
+        "moving the images to the device", "the pool (imbalance) or use device=cpu"
+    ):
+        targets = data.train.targets.to(device.torch_device)
+        pool = Pool(images(data.train.images), targets, len(data.class_names))
+        return pool, images(data.test.images), data.test.targets.to(device.torch_device)
+
+
+def _initial_labels(pool: int, n: int, seed: int) -> Tensor:
+    return torch.randperm(pool, generator=generator_for(seed, "initial labels"))[:n]
+
+
+@contextmanager
+def _stage(
+    name: str, seconds: dict[str, float], progress: RunProgress, lowers_memory: str
+) -> Iterator[None]:
+    progress.stage(name)
+    began = time.perf_counter()
+    with memory_errors_named(f"at the stage `{name}`", lowers_memory):
+        yield
+    seconds[name] = round(time.perf_counter() - began, 3)
+
+
+def _record(
+    number: int,
+    pool: Pool,
+    picks: Tensor,
+    data: ImageData,
+    fit: Fit,
+    evaluation: Evaluation,
+    query: Query,
+    seconds: dict[str, float],
+    last: bool,
+) -> Record:
+    """A round's line. The picks' classes come from the data: the pool learns them by `label`."""
+    picks = picks.cpu()
+
+    def class_counts(indices: Tensor) -> list[int]:
+        return torch.bincount(data.train.targets[indices], minlength=pool.classes).tolist()
+
+    record = {
+        "round": number,
+        "labelled": len(pool.labelled),
+        "labelled_classes": class_counts(pool.labelled.cpu()),
+        "queried": picks.tolist(),
+        "queried_classes": class_counts(picks),
+        **evaluation.figures(),
+        "epochs": fit.epochs,
+        "train_accuracy": fit.train_accuracy,
+        "epoch_cap_hit": fit.epoch_cap_hit,
+        "seconds": seconds,
+        "strategy": query.recorded,
+    }
+    if last:
+        record["confusion_matrix"] = evaluation.confusion.tolist()
+    return record
+
+
+def _result(rounds: list[Record], class_names: tuple[str, ...]) -> Record:
+    """The final figures, from the records alone."""
+    final = rounds[-1]
+    figures = ("accuracy", "balanced_accuracy", "macro_f1", "per_class_accuracy", "loss")
+    return {
+        "rounds": len(rounds),
+        "labelled": final["labelled"],
+        **{name: final[name] for name in figures},
+        "area_under_curve": area_under_curve(
+            [record["labelled"] for record in rounds], [record["accuracy"] for record in rounds]
+        ),
+        "class_names": list(class_names),
+        "confusion_matrix": final["confusion_matrix"],
+        "seconds": {
+            stage: round(sum(record["seconds"].get(stage, 0.0) for record in rounds), 3)
+            for stage in rounds[0]["seconds"]
+        },
+    }
+
+
+def area_under_curve(labelled: list[int], accuracy: list[float]) -> float:
+    """Area under the accuracy over labels by the trapezoid rule, over the range of labels: in
+    [0, 1]; the accuracy itself where there is one round."""
+    if len(labelled) == 1:
+        return accuracy[0]
+    area = sum(
+        (b - a) * (y + z) / 2
+        for a, b, y, z in zip(labelled, labelled[1:], accuracy, accuracy[1:], strict=False)
+    )
+    return area / (labelled[-1] - labelled[0])

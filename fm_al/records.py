@@ -1,0 +1,301 @@
+"""A run's directory: what is written, when, and how it is read back.
+
+    config.yaml       the resolved configuration
+    provenance.json   what decides the result, its fingerprint, and who started the run where
+    rounds.jsonl      a line for each finished round, appended and flushed to disk
+    result.json       the final figures; its presence says that the run is complete
+    weights-<k>.pt    the network after round k, only while the next round starts from it
+    lock              held by the process that writes the run
+
+Every other file is written to a temporary name, flushed and renamed, so that at any moment a
+reader, or the next start after a kill, finds each either whole or not at all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from fm_al.errors import RunError
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+
+NOT_DECIDING = ("tracker", "output_dir", "data_dir", "download", "device")
+SOFTWARE = ("fm_al", "torch", "torchvision", "numpy", "scikit-learn", "hydra-core", "wandb")
+
+
+def what_decides(config: Record, device: Record) -> Record:
+    """All that a run's figures depend on: the configuration but for places and tracker, and the
+    device as it was resolved."""
+    return {k: v for k, v in config.items() if k not in NOT_DECIDING} | {"device": device}
+
+
+def fingerprint(decides: Record) -> str:
+    canonical = json.dumps(decides, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all, and has it on disk on return."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _flush_directory(path.parent)
+
+
+def _flush_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_json(path: Path, value: Record) -> None:
+    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def _read_json(path: Path) -> Record | None:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RunError(
+            f"{path} is damaged ({error}); remove the run's directory to redo it"
+        ) from None
+
+
+def finished_result(directory: Path, decides: Record) -> Record | None:
+    """The result of a complete run, None if it is not complete; reads no data set.
+
+    Raises RunError if the directory holds another run."""
+    result = _read_json(directory / "result.json")
+    if result is not None:
+        _refuse_another_run(directory, decides)
+    return result
+
+
+def _refuse_another_run(directory: Path, decides: Record) -> Record | None:
+    provenance = _read_json(directory / "provenance.json")
+    if provenance is None:
+        return None
+    there = provenance["decides"]
+    if "dataset_content" not in decides:
+        there = {k: v for k, v in there.items() if k != "dataset_content"}
+    differ = list(_differences("", there, decides))
+    if differ:
+        raise RunError(
+            f"{directory} holds a run that differs in {', '.join(differ)}; "
+            "use another experiment_name, or remove that directory"
+        )
+    return provenance
+
+
+def _differences(key: str, there: Any, now: Any) -> Iterator[str]:
+    if isinstance(there, dict) and isinstance(now, dict):
+        for name in sorted({*there, *now}):
+            full_key = f"{key}.{name}" if key else name
+            yield from _differences(full_key, there.get(name), now.get(name))
+    elif there != now:
+        yield f"{key} ({json.dumps(there)} there, {json.dumps(now)} now)"
+
+
+class RunRecords:
+    """The records of one run, open for writing; made by `open_run`."""
+
+    def __init__(self, directory: Path, rounds: list[Record], result: Record | None) -> None:
+        self.directory = directory
+        self.rounds = rounds
+        self.result = result
+
+    def add_round(self, record: Record) -> None:
+        """Appends a finished round; on return it is on disk. Raises RunError if it can't be."""
+        line = (json.dumps(record, separators=(",", ":")) + "\n").encode()
+        path = self.directory / "rounds.jsonl"
+        try:
+            with path.open("ab") as file:
+                end = file.tell()
+                try:
+                    file.write(line)
+                    file.flush()
+                    os.fsync(file.fileno())
+                except OSError:
+                    os.truncate(path, end)
+                    raise
+        except OSError as error:
+            raise RunError(
+                f"round {record['round']} can't be written to {path} ({error}); the rounds before "
+                "it are kept: mend that and start again to go on"
+            ) from error
+        self.rounds.append(record)
+
+    def finish(self, result: Record) -> None:
+        """Writes the completion mark."""
+        try:
+            _write_json(self.directory / "result.json", result)
+        except OSError as error:
+            raise RunError(
+                f"the result can't be written to {self.directory} ({error}); all rounds are kept: "
+                "mend that and start again"
+            ) from error
+        self.result = result
+
+    def weights_path(self, round: int) -> Path:
+        """Where the network after a round is kept."""
+        return self.directory / f"weights-{round}.pt"
+
+    def drop_weights_but(self, round: int | None) -> None:
+        """Removes the networks of other rounds, or of all (None)."""
+        for path in self.directory.glob("weights-*.pt"):
+            if round is None or path != self.weights_path(round):
+                path.unlink()
+
+
+@contextmanager
+def open_run(
+    directory: Path, config_yaml: str, decides: Record, command: list[str]
+) -> Iterator[RunRecords]:
+    """Holds the run's directory, made where there is none, for this process alone.
+
+    Raises RunError if another live process holds it, if it holds a run that `decides` otherwise,
+    or if its records are damaged; a torn last line of rounds.jsonl is dropped, with a warning.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with _locked(directory):
+        provenance = _refuse_another_run(directory, decides)
+        software = _software()
+        if provenance is None:
+            write_atomically(directory / "config.yaml", config_yaml.encode())
+            provenance = {
+                "fingerprint": fingerprint(decides),
+                "decides": decides,
+                "software": software,
+                "starts": [],
+            }
+        elif provenance["software"] != software:
+            changed = [
+                f"{name} {provenance['software'].get(name)} -> {version}"
+                for name, version in software.items()
+                if provenance["software"].get(name) != version
+            ]
+            logger.warning(
+                "%s was begun with other software (%s); from here on its figures may differ "
+                "from those of an uninterrupted run",
+                directory,
+                ", ".join(changed),
+            )
+        rounds = _read_rounds(directory / "rounds.jsonl")
+        result = _read_json(directory / "result.json")
+        if result is None:
+            provenance["starts"].append(_start(command))
+            _write_json(directory / "provenance.json", provenance)
+        yield RunRecords(directory, rounds, result)
+
+
+def _read_rounds(path: Path) -> list[Record]:
+    content = path.read_bytes() if path.exists() else b""
+    whole, newline, torn = content.rpartition(b"\n")
+    if torn:
+        line_number = whole.count(b"\n") + 2 if newline else 1
+        logger.warning("%s: line %d is torn; dropped, the round is redone", path, line_number)
+        os.truncate(path, len(whole) + len(newline))
+    rounds = []
+    for number, line in enumerate(whole.splitlines() if newline else []):
+        try:
+            record = json.loads(line)
+            if record["round"] != number:
+                raise ValueError(f"round {record['round']} where round {number} belongs")
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{path}: line {number + 1} is damaged ({error}); cut the file before that line to "
+                "redo from there, or remove the run's directory"
+            ) from None
+        rounds.append(record)
+    return rounds
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """An advisory lock on a file: it goes with the process, however that ends."""
+    with (directory / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise RunError(
+                f"{directory} is being written by {file.read() or 'another process'}"
+            ) from None
+        file.truncate(0)
+        job = os.environ.get("SLURM_JOB_ID")
+        file.write(
+            f"process {os.getpid()} on {socket.gethostname()}" + (f" (job {job})" if job else "")
+        )
+        file.flush()
+        yield
+
+
+def _start(command: list[str]) -> Record:
+    return {
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "host": socket.gethostname(),
+        "command": command,
+    }
+
+
+def _software() -> Record:
+    versions: Record = {"python": platform.python_version()}
+    for package in SOFTWARE:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    return versions | {"git_commit": _git_commit()}
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this package runs from, `+` if it has changes; None where it
+    runs from elsewhere, be that inside somebody else's repository."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def command_line() -> list[str]:
+    """How this process was started, by name, without the place of the program."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]

@@ -1,0 +1,66 @@
+"""BADGE, batch active learning by diverse gradient embeddings (Ash et al. 2020, algorithm 1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fm_al.strategies.base import Query, Strategy
+from fm_al.strategies.distances import squared_distances
+from fm_al.strategies.kmeans_plus_plus import kmeans_plus_plus
+
+
+class BADGE(Strategy):
+    """k-means++ on the gradients of the last layer's weights, were the predicted class the true
+    one: a_x ⊗ h_x, with a_x = p - e_yhat and h_x the embedding. As in the authors' code, the first
+    pick is the longest gradient and a bias of the last layer has no part. The N x CD matrix of
+    gradients is never built; a pick costs O(N (C + D)).
+    """
+
+    def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
+        unlabelled = query.unlabelled
+        gradients = Gradients(residuals(query.probabilities), query.embeddings)
+        first = int(unlabelled[gradients.squared_norms[unlabelled].argmax()])
+        candidates = torch.zeros(len(query.embeddings), dtype=torch.bool, device=query.device)
+        candidates[unlabelled] = True
+        return kmeans_plus_plus(gradients.squared_distances, candidates, first, n, generator)
+
+
+def residuals(probabilities: Tensor) -> Tensor:
+    """p - e_yhat of each row, yhat its largest entry, the first of several: (N, C).
+
+    The entry of yhat is minus the sum of the others, which is not 0 before they all are: 1 - p is,
+    in float32, as soon as the others are below 6e-8."""
+    predicted = probabilities.argmax(dim=1, keepdim=True)
+    others = probabilities.scatter(1, predicted, 0)
+    return others.scatter(1, predicted, -others.sum(dim=1, keepdim=True))
+
+
+class Gradients:
+    """Products a_x ⊗ h_x, of residuals (N, C) and embeddings (N, D), by their factors."""
+
+    def __init__(self, residuals: Tensor, embeddings: Tensor) -> None:
+        self.residuals = residuals
+        self.embeddings = embeddings
+        # Distances from 0, so that they are rounded as those between images: where one image has
+        # residual 0 and another embedding 0, both gradients are 0 and so is their distance.
+        self.residual_norms = squared_distances(residuals, torch.zeros_like(residuals[:1]))[:, 0]
+        self.embedding_norms = squared_distances(embeddings, torch.zeros_like(embeddings[:1]))[:, 0]
+
+    @property
+    def squared_norms(self) -> Tensor:
+        """|a_x|^2 |h_x|^2, (N,)."""
+        return self.residual_norms * self.embedding_norms
+
+    def squared_distances(self, index: int) -> Tensor:
+        """|a_x ⊗ h_x - a_y ⊗ h_y|^2 for all x, y the one given: (N,).
+
+        That is |a_x|^2 |h_x|^2 + |a_y|^2 |h_y|^2 - 2 (a_x.a_y) (h_x.h_y), written in |a_x - a_y|^2
+        and |h_x - h_y|^2, each summed from differences, so that it does not cancel between images
+        that are close compared with their gradients' norms, and is 0 between equal ones.
+        """
+        a, h = self.residual_norms, self.embedding_norms
+        da = squared_distances(self.residuals, self.residuals[index, None])[:, 0]
+        dh = squared_distances(self.embeddings, self.embeddings[index, None])[:, 0]
+        doubled = da * (h + h[index] - dh) + dh * (a + a[index]) + (a - a[index]) * (h - h[index])
+        return doubled.div_(2).clamp_(min=0)

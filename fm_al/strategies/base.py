@@ -1,0 +1,101 @@
+"""The contract of a query strategy, and the query that it is given."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fm_al.backbones.base import Backbone
+from fm_al.data.pool import Pool
+
+
+class Strategy(ABC):
+    """Chooses which images to label next.
+
+    A strategy is one file here and one in `conf/strategy/`: a class whose constructor names every
+    option with its type (and its range, as `Annotated[float, Field(gt=0)]`), and `select`.
+
+    Given the same generator state, `select` returns the same picks; it leaves the model as it was
+    and never fills up with random picks: what it can't do is an error.
+    """
+
+    @abstractmethod
+    def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
+        """n distinct indices into the pool, all unlabelled: an int64 tensor of shape (n,), on any
+        device. 1 <= n <= len(query.unlabelled). `generator` is a seeded CPU generator."""
+
+
+class Query:
+    """What a strategy may know: the model in eval mode, the pool's images, and the labels so far.
+
+    Outputs of the model are computed for the whole pool (N images, C classes, embeddings of D
+    numbers) when first asked for, in float32 on the device, without augmentation, and shared.
+    """
+
+    def __init__(
+        self, model: Backbone, pool: Pool, batch_size: int, autocast: torch.dtype | None = None
+    ) -> None:
+        self.model = model.eval()
+        self.pool = pool
+        self.batch_size = batch_size
+        self.autocast = autocast
+        self.recorded: dict[str, Any] = {}
+
+    @property
+    def device(self) -> torch.device:
+        return self.pool.device
+
+    @property
+    def classes(self) -> int:
+        """C, the number of classes."""
+        return self.pool.classes
+
+    @property
+    def labelled(self) -> Tensor:
+        """Indices of the labelled images, int64 on the device, in the order of labelling."""
+        return self.pool.labelled
+
+    @property
+    def labelled_targets(self) -> Tensor:
+        """Classes of the labelled images, int64 on the device, in the same order."""
+        return self.pool.targets(self.pool.labelled)
+
+    @property
+    def unlabelled(self) -> Tensor:
+        """Indices of the unlabelled images, int64 on the device, ascending."""
+        return self.pool.unlabelled
+
+    def images(self, indices: Tensor) -> Tensor:
+        """Normalised images of the pool, float32 (len(indices), channels, height, width)."""
+        return self.pool.images(indices)
+
+    @cached_property
+    def embeddings(self) -> Tensor:
+        """embed(x) of every image of the pool, (N, D)."""
+        parts = []
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None),
+        ):
+            for indices in torch.arange(len(self.pool), device=self.device).split(self.batch_size):
+                parts.append(self.model.embed(self.images(indices)).float())
+        return torch.cat(parts).clone()
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """head(embed(x)) of every image of the pool, (N, C)."""
+        with torch.no_grad():
+            return self.model.head(self.embeddings).float()
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """softmax of the logits, (N, C)."""
+        return self.logits.softmax(dim=1)
+
+    def record(self, name: str, value: Any) -> None:
+        """Keeps a JSON-serialisable value in this round's record, under `strategy`."""
+        self.recorded[name] = value

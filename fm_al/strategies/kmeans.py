@@ -1,0 +1,69 @@
+"""k-means on the embeddings: an image for each of n clusters (Zhdanov 2019, without weights)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fm_al.strategies.base import Query, Strategy
+from fm_al.strategies.distances import squared_distances
+from fm_al.strategies.kmeans_plus_plus import kmeans_plus_plus
+
+CHUNK = 4096  # images at a time, for CHUNK x n scores
+
+
+class KMeans(Strategy):
+    """n clusters of the unlabelled images' embeddings; for each centre in turn, the nearest image
+    not yet picked.
+
+    iterations: of Lloyd's algorithm, at most; it starts from k-means++ and stops once it converged.
+    """
+
+    def __init__(self, iterations: Annotated[int, Field(ge=0)] = 100) -> None:
+        self.iterations = iterations
+
+    def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
+        points = query.embeddings[query.unlabelled]
+        points -= points.mean(dim=0)  # distances stay, rounding in `lloyd` shrinks
+
+        def distances_to(index: int) -> Tensor:
+            return squared_distances(points, points[index, None])[:, 0]
+
+        candidates = torch.ones(len(points), dtype=torch.bool, device=query.device)
+        first = int(torch.randint(len(points), (), generator=generator))
+        start = kmeans_plus_plus(distances_to, candidates, first, n, generator)
+        centres = lloyd(points, points[start.to(query.device)], self.iterations)
+        return query.unlabelled[nearest_distinct(points, centres)]
+
+
+def lloyd(points: Tensor, centres: Tensor, iterations: int) -> Tensor:
+    """Lloyd's algorithm on points (N, D) from centres (K, D), until no centre moves or so many
+    iterations are done: the new centres. A cluster without points keeps its centre."""
+    for _ in range(iterations):
+        sums, sizes = torch.zeros_like(centres), centres.new_zeros(len(centres), 1)
+        half_norms = centres.square().sum(dim=1) / 2
+        for chunk in points.split(CHUNK):
+            nearest = (chunk @ centres.T - half_norms).argmax(dim=1, keepdim=True)
+            # A product with the one-hot members sums in a fixed order; index_add_ on CUDA does not.
+            members = chunk.new_zeros(len(chunk), len(centres)).scatter_(1, nearest, 1)
+            sums.addmm_(members.T, chunk)
+            sizes += members.sum(dim=0)[:, None]
+        moved = torch.where(sizes > 0, sums / sizes.clamp(min=1), centres)
+        if torch.equal(moved, centres):
+            break
+        centres = moved
+    return centres
+
+
+def nearest_distinct(points: Tensor, centres: Tensor) -> Tensor:
+    """For each centre in turn the nearest point not yet taken, the first of several: int64 (K,)."""
+    taken = torch.zeros(len(points), device=points.device)
+    picks = []
+    for centre in centres.split(1):
+        pick = (squared_distances(points, centre)[:, 0] + taken).argmin(dim=0, keepdim=True)
+        taken[pick] = torch.inf
+        picks.append(pick)
+    return torch.cat(picks)

@@ -1,0 +1,199 @@
+"""What `-m` adds: which combinations there are, which are finished, and how they went."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from fm_al.errors import ConfigError, RunError
+from fm_al.experiment import Experiment
+from fm_al.progress import duration
+from fm_al.records import NOT_DECIDING, Record, finished_result, what_decides
+
+NAMED_BY_PATH = (
+    "experiment",
+    "experiment_name",
+    "dataset",
+    "imbalance",
+    "backbone",
+    "strategy",
+    "seed",
+)
+LONGEST_NAME = 120
+
+
+def run_directory(config: Record, choices: Mapping[str, Any], overrides: Sequence[str]) -> Path:
+    """<output_dir>/<experiment_name>/<dataset>-<imbalance>/<backbone>/<strategy>[/<overrides>]/seed<k>.
+
+    choices: the option chosen of each group. overrides: as typed or swept."""
+    typed = OverridesParser.create().parse_overrides(list(overrides))
+    # The last of several overrides of one key is the one that holds.
+    unnamed = {
+        key: override.get_value_element_as_str()
+        for override in typed
+        if not _needs_no_name(key := override.key_or_group)
+    }
+    parts = [
+        config["experiment_name"],
+        f"{choices['dataset']}-{choices['imbalance']}",
+        choices["backbone"],
+        choices["strategy"],
+    ]
+    if unnamed:
+        parts.append(_file_name(",".join(f"{key}={unnamed[key]}" for key in sorted(unnamed))))
+    return Path(config["output_dir"], *map(_file_name, parts), f"seed{config['seed']}")
+
+
+def _needs_no_name(key: str) -> bool:
+    return key in NAMED_BY_PATH or re.split(r"[./@]", key)[0] in (*NOT_DECIDING, "hydra")
+
+
+def _file_name(text: str) -> str:
+    """A name for one folder; where that loses something of the text, a hash of it stands in."""
+    name = re.sub(r"[^A-Za-z0-9._=,+-]+", "-", text).lstrip(".-")
+    if name == text and len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[:LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run that a configuration and its overrides describe: checked, built, nothing loaded."""
+
+    config: Record
+    experiment: Experiment
+    directory: Path
+
+    @classmethod
+    def of(
+        cls, composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]
+    ) -> PlannedRun:
+        """composed: with or without Hydra's own node. Raises ConfigError."""
+        job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+        config: Any = OmegaConf.to_container(job, resolve=True, throw_on_missing=True)
+        experiment = Experiment.of(config)
+        return cls(config, experiment, run_directory(config, choices, overrides))
+
+    @property
+    def decides(self) -> Record:
+        """What the figures depend on, as far as it is known without the data."""
+        return what_decides(self.config, self.experiment.device.decides())
+
+    def result(self) -> Record | None:
+        """The recorded result if the run is complete; raises RunError if its directory holds
+        another run."""
+        return finished_result(self.directory, self.decides)
+
+
+class ExperimentSweeper(BasicSweeper):
+    """Checks every combination before the first one runs, skips what is finished, and goes on with
+    the others when a run fails."""
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        """Runs what is missing of the sweep; raises RunError at the end if a run failed."""
+        assert self.config is not None
+        assert self.launcher is not None
+        console = Console()
+        planned = self._planned(arguments)
+        results = {run.directory: run.result() for _, run in planned}
+        missing = [(overrides, run) for overrides, run in planned if not results[run.directory]]
+        if finished := len(planned) - len(missing):
+            console.print(f"{finished} of {len(planned)} runs are finished", highlight=False)
+        returns: list[Sequence[JobReturn]] = []
+        failures: dict[Path, str] = {}
+        for number, (overrides, run) in enumerate(missing):
+            console.rule(f"run {number + 1} of {len(missing)}: {run.directory}", align="left")
+            jobs = self.launcher.launch([overrides], initial_job_idx=number)
+            returns.append(jobs)
+            if jobs[0].status == JobStatus.COMPLETED:
+                results[run.directory] = jobs[0].return_value
+            else:
+                failures[run.directory] = one_line(jobs[0]._return_value)
+                console.print(f"failed: {failures[run.directory]}", markup=False, highlight=False)
+        console.print(summary({directory: r for directory, r in results.items() if r}))
+        folder = os.path.commonpath([run.directory for _, run in planned])
+        console.print(f"records: {folder}", highlight=False, soft_wrap=True)
+        if failures:
+            listed = "; ".join(f"{directory}: {reason}" for directory, reason in failures.items())
+            raise RunError(f"{len(failures)} of {len(planned)} runs failed: {listed}")
+        return returns
+
+    def _planned(self, arguments: list[str]) -> list[tuple[list[str], PlannedRun]]:
+        """Each combination's overrides, and its run. A combination is composed once, whatever the
+        number of its seeds: composing is what takes time in a large sweep."""
+        assert self.hydra_context is not None
+        assert self.config is not None
+        loader = self.hydra_context.config_loader
+        parser = OverridesParser.create(config_loader=loader)
+        overrides = parser.parse_overrides(self._parse_config() + arguments)
+        (combinations,) = self.split_arguments(overrides, None)
+        composed: dict[tuple[str, ...], DictConfig] = {}
+        planned = []
+        for combination in combinations:
+            but_seed = tuple(text for text in combination if not re.fullmatch(r"seed=\d+", text))
+            if but_seed not in composed:
+                composed[but_seed] = loader.load_sweep_config(self.config, list(but_seed))
+            config = composed[but_seed].copy()
+            for text in set(combination) - set(but_seed):
+                config.seed = int(text.removeprefix("seed="))
+            run = PlannedRun.of(config, config.hydra.runtime.choices, combination)
+            planned.append((combination, run))
+        if len({run.directory for _, run in planned}) < len(planned):
+            raise ConfigError("some runs of this sweep are the same; name each value once")
+        return planned
+
+
+def register() -> None:
+    """Makes the sweeper known under the name that `conf/config.yaml` gives it: Hydra takes plugins
+    from the package `hydra_plugins` only."""
+    ExperimentSweeper.__module__ = "hydra_plugins.fm_al"
+    Plugins.instance().register(ExperimentSweeper)
+
+
+def one_line(error: BaseException) -> str:
+    """An error for people: its kind only where it is none that fm_al words itself."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, (ConfigError, RunError)) else f"{type(error).__name__}: {text}"
+
+
+def summary(results: dict[Path, dict[str, Any]]) -> Table:
+    """A row for the runs that differ in nothing but the seed: mean and standard deviation over the
+    seeds of the final accuracy, balanced accuracy and area under the accuracy curve."""
+    table = Table(title="mean over seeds ± standard deviation", title_justify="left")
+    for column in ("run", "seeds", "labels", "accuracy", "balanced", "area under curve", "time"):
+        table.add_column(column, justify="left" if column == "run" else "right")
+    by_setting: dict[Path, list[dict[str, Any]]] = {}
+    for directory, result in results.items():
+        by_setting.setdefault(directory.parent, []).append(result)
+    shared = os.path.commonpath([setting.parent for setting in by_setting]) if by_setting else ""
+    for setting, runs in by_setting.items():
+        table.add_row(
+            str(setting.relative_to(shared)),
+            str(len(runs)),
+            str(runs[0]["labelled"]),
+            *(
+                _mean_and_deviation([run[figure] for run in runs])
+                for figure in ("accuracy", "balanced_accuracy", "area_under_curve")
+            ),
+            duration(sum(sum(run["seconds"].values()) for run in runs)),
+        )
+    return table
+
+
+def _mean_and_deviation(values: list[float]) -> str:
+    mean = f"{statistics.fmean(values):.3f}"
+    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+from omegaconf import DictConfig
+
+CONF = Path(__file__).parents[1] / "conf"
+
+Compose = Callable[..., DictConfig]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors are faster so, and results the same on every machine."""
+    torch.set_num_threads(1)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def compose(tmp_path: Path) -> Compose:
+    """Composes the configuration as the command line would; records go to a folder of the test."""
+
+    def composed(*overrides: str) -> DictConfig:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            return hydra.compose(
+                "config",
+                [
+                    f"output_dir={tmp_path / 'outputs'}",
+                    "device=cpu",
+                    "device.threads=1",
+                    *overrides,
+                ],
+                return_hydra_config=True,
+            )
+
+    return composed

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from pydantic import Field
+
+from fm_al.config import Budget, build, check
+from fm_al.errors import ConfigError
+from fm_al.experiment import Experiment
+from tests.conftest import CONF, Compose
+
+GROUPS = ("dataset", "imbalance", "backbone", "strategy", "trainer", "device", "tracker")
+
+
+def resolved(config: Any) -> dict[str, Any]:
+    plain = OmegaConf.to_container(config, resolve=True)
+    return {key: value for key, value in plain.items() if key != "hydra"}
+
+
+@pytest.mark.parametrize(
+    "file", sorted(CONF.glob("*/*.yaml")), ids=lambda f: f"{f.parent.name}/{f.stem}"
+)
+def test_every_option_composes_and_passes_the_check(file, compose: Compose) -> None:
+    group, name = file.parent.name, file.stem
+    given = {
+        "dataset/image_folder": ["dataset.root=somewhere"],
+        "imbalance/counts": ["imbalance.pool={0: 5, 1: 5}"],
+    }
+    overrides = given.get(f"{group}/{name}", [])
+    config = resolved(compose(f"{group}={name}", *overrides))
+    check(config)
+    if group in GROUPS and group != "backbone":  # the tests of backbones build those
+        assert type(build(config[group])).__name__ == config[group]["_target_"].rpartition(".")[2]
+
+
+def test_every_experiment_preset_names_its_experiment(compose: Compose) -> None:
+    for file in (CONF / "experiment").glob("*.yaml"):
+        assert compose(f"experiment={file.stem}").experiment_name != "default", file
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("++strategy.temprature=2", "strategy.temprature: no such option; strategy has: "),
+        ("++bugdet.initial=2", "bugdet: no such option; the top level has: .*did you mean budget"),
+        ("++budget.intial=2", "budget.intial: no such option; .*did you mean budget.initial"),
+        ("budget.per_round=0", "budget.per_round=0: should be greater than or equal to 1"),
+        ("budget.initial=many", "budget.initial=many: should be a valid integer"),
+        ("budget.total=5", "budget.total=5: should be at least budget.initial=20"),
+        ("seed=-1", "seed=-1: should be greater than or equal to 0"),
+        ("seed=true", "seed=true: should be a valid integer"),
+        ("experiment_name=../elsewhere", r"experiment_name=../elsewhere: String should match"),
+        ("trainer.schedule=linear", "trainer.schedule=linear: should be 'constant' or 'cosine'"),
+        ("trainer.optimizer.lr=fast", "trainer.optimizer.lr=fast: should be a valid number"),
+        ("++trainer.optimizer.speed=1", "trainer.optimizer.speed: no such option; .* has: lr, "),
+        ("trainer.optimizer.lr=-1", "trainer.optimizer: Invalid learning rate: -1"),
+        ("trainer.batch_size=1", "trainer.batch_size=1: should be greater than or equal to 2"),
+        (
+            "trainer.stop_at_train_accuracy=1.5",
+            "trainer.stop_at_train_accuracy=1.5: should be less",
+        ),
+        ("++backbone.classes=3", "backbone.classes: no such option"),
+        ("strategy._target_=fm_al.strategies.none.None_", "strategy._target_=.*can't be imported"),
+        ("strategy=5", None),
+        ("device.threads=0", "device.threads=0: should be greater than or equal to 1"),
+    ],
+)
+def test_what_can_not_be_is_one_line_with_key_value_and_remedy(override, message, compose) -> None:
+    if message is None:
+        config = resolved(compose()) | {"strategy": 5}
+        message = "strategy=5: should be a mapping with a _target_"
+    else:
+        config = resolved(compose(override))
+    with pytest.raises(ConfigError, match=message) as error:
+        Experiment.of(config)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_option_is_named(compose: Compose) -> None:
+    config = resolved(compose())
+    del config["trainer"]["batch_size"]
+    with pytest.raises(ConfigError, match=r"trainer\.batch_size: is missing"):
+        check(config)
+
+
+def test_a_missing_group_is_named(compose: Compose) -> None:
+    config = resolved(compose())
+    del config["tracker"]
+    with pytest.raises(ConfigError, match="tracker: is missing"):
+        check(config)
+
+
+@dataclass
+class Options:
+    kind: Literal["a", "b"]
+    share: Annotated[float, Field(ge=0, le=1)] | None
+    sizes: list[int]
+    counts: dict[int | str, int]
+    pair: tuple[float, float] = (0.0, 1.0)
+
+
+def node(**arguments: Any) -> dict[str, Any]:
+    good = {"kind": "a", "share": 0.5, "sizes": [1], "counts": {"cat": 3, 4: 5}}
+    return {"_target_": f"{__name__}.Options", **good, **arguments}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"share": None}, {"share": 1}, {"sizes": []}, {"pair": [0.5, 0.75]}, {"kind": "b"}],
+)
+def test_values_of_the_annotated_type_pass(arguments, compose: Compose) -> None:
+    check(resolved(compose()) | {"strategy": node(**arguments)})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"share": 2},
+        {"share": "0.5"},
+        {"sizes": [1.5]},
+        {"sizes": 3},
+        {"counts": {"cat": "many"}},
+        {"pair": [1.0]},
+        {"kind": None},
+    ],
+)
+def test_values_of_another_type_do_not(arguments, compose: Compose) -> None:
+    with pytest.raises(ConfigError, match=f"strategy.{next(iter(arguments))}="):
+        check(resolved(compose()) | {"strategy": node(**arguments)})
+
+
+def test_build_makes_nested_objects_and_partial_ones() -> None:
+    made = build(
+        {"_target_": f"{__name__}.Options", "kind": "a", "share": None, "sizes": [], "counts": {}}
+    )
+    assert made == Options("a", None, [], {})
+    optimizer = build({"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.5})
+    made = optimizer([torch.nn.Parameter(torch.zeros(1))])
+    assert made.param_groups[0]["lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("budget", "labelled"),
+    [
+        (Budget(initial=20, per_round=20, total=60), [20, 40, 60]),
+        (Budget(initial=20, per_round=30, total=60), [20, 50, 60]),
+        (Budget(initial=20, per_round=5, total=20), [20]),
+        (Budget(initial=2, per_round=100, total=3), [2, 3]),
+    ],
+)
+def test_the_last_query_may_be_smaller(budget: Budget, labelled: list[int]) -> None:
+    assert budget.labelled() == labelled
+
+
+def test_a_budget_above_the_pool_is_refused_with_both_numbers() -> None:
+    with pytest.raises(ConfigError, match=r"budget\.total=100: the pool has 99 images"):
+        Budget(initial=20, per_round=20, total=100).fit_to_pool(99)
+    Budget(initial=20, per_round=20, total=99).fit_to_pool(99)
