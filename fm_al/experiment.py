@@ -19,6 +19,7 @@ from fm_al.data.base import Dataset, ImageData, Imbalance
 from fm_al.data.images import Images, channel_statistics
 from fm_al.data.pool import Pool
 from fm_al.device import Device
+from fm_al.errors import RunError
 from fm_al.progress import RunProgress
 from fm_al.randomness import generator_for
 from fm_al.records import Record, RunRecords
@@ -90,8 +91,13 @@ def run(
     classes = len(data.class_names)
     pool, test_images, test_targets = _on_device(experiment, data)
     pool.label(_initial_labels(len(pool), labels[0], seed))
-    for record in records.rounds:
-        pool.label(torch.tensor(record["queried"], dtype=torch.int64))
+    for number, record in enumerate(records.rounds):
+        try:
+            pool.label(torch.tensor(record["queried"], dtype=torch.int64))
+        except (ValueError, IndexError) as error:
+            raise RunError(
+                f"{records.directory / 'rounds.jsonl'}: line {number + 1} is damaged ({error})"
+            ) from None
 
     def make_network() -> Backbone:
         network = experiment.make_backbone(
@@ -147,9 +153,9 @@ def run(
         tracker.round(record)
         progress.finish_round(record)
 
+    records.drop_weights_but(None)
     if records.result is None:
         records.finish(_result(records.rounds, data.class_names))
-    records.drop_weights_but(None)
     assert records.result is not None
     return records.result
 

@@ -230,6 +230,8 @@ class _View:
             resume=None if offline else "allow",
             settings=settings,
         )
+        # A process started from here would take this one's service for its own.
+        os.environ.pop("WANDB_SERVICE", None)
         run.define_metric("labelled")
         run.define_metric("*", step_metric="labelled")
         return run

@@ -277,10 +277,10 @@ def load_network(network: nn.Module, path: Path) -> None:
     device = next(network.parameters()).device
     try:
         network.load_state_dict(torch.load(path, map_location=device, weights_only=True))
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
+    except Exception as error:  # torch.load meets a damaged file with errors of many kinds
         raise RunError(
             f"{path}: can't be loaded ({error}); remove the run's directory to redo it"
-        ) from None
+        ) from error
 
 
 @contextmanager

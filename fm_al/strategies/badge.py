@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fm_al.strategies.base import Query, Strategy
-from fm_al.strategies.distances import squared_distances
+from fm_al.strategies.distances import SquaredDistances
 from fm_al.strategies.kmeans_plus_plus import kmeans_plus_plus
 
 
@@ -40,27 +40,22 @@ class Gradients:
     """Products a_x ⊗ h_x, of residuals (N, C) and embeddings (N, D), by their factors."""
 
     def __init__(self, residuals: Tensor, embeddings: Tensor) -> None:
-        self.residuals = residuals
-        self.embeddings = embeddings
-        # Distances from 0, so that they are rounded as those between images: where one image has
-        # residual 0 and another embedding 0, both gradients are 0 and so is their distance.
-        self.residual_norms = squared_distances(residuals, torch.zeros_like(residuals[:1]))[:, 0]
-        self.embedding_norms = squared_distances(embeddings, torch.zeros_like(embeddings[:1]))[:, 0]
+        self.residuals = SquaredDistances(residuals)
+        self.embeddings = SquaredDistances(embeddings)
 
     @property
     def squared_norms(self) -> Tensor:
         """|a_x|^2 |h_x|^2, (N,)."""
-        return self.residual_norms * self.embedding_norms
+        return self.residuals.norms * self.embeddings.norms
 
     def squared_distances(self, index: int) -> Tensor:
-        """|a_x ⊗ h_x - a_y ⊗ h_y|^2 for all x, y the one given: (N,).
+        """|a_x ⊗ h_x - a_y ⊗ h_y|^2 for all x, y the one of this index: (N,).
 
         That is |a_x|^2 |h_x|^2 + |a_y|^2 |h_y|^2 - 2 (a_x.a_y) (h_x.h_y), written in |a_x - a_y|^2
-        and |h_x - h_y|^2, each summed from differences, so that it does not cancel between images
-        that are close compared with their gradients' norms, and is 0 between equal ones.
+        and |h_x - h_y|^2 so that it does not cancel between images that are close compared with
+        their gradients' norms, and is exactly 0 between equal ones and between gradients of 0.
         """
-        a, h = self.residual_norms, self.embedding_norms
-        da = squared_distances(self.residuals, self.residuals[index, None])[:, 0]
-        dh = squared_distances(self.embeddings, self.embeddings[index, None])[:, 0]
+        a, h = self.residuals.norms, self.embeddings.norms
+        da, dh = self.residuals(index), self.embeddings(index)
         doubled = da * (h + h[index] - dh) + dh * (a + a[index]) + (a - a[index]) * (h - h[index])
         return doubled.div_(2).clamp_(min=0)

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fm_al.strategies.base import Query, Strategy
-from fm_al.strategies.distances import squared_distances
+from fm_al.strategies.distances import SquaredDistances
 from fm_al.strategies.kmeans_plus_plus import kmeans_plus_plus
 
 CHUNK = 4096  # images at a time, for CHUNK x n scores
@@ -28,13 +28,9 @@ class KMeans(Strategy):
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         points = query.embeddings[query.unlabelled]
         points -= points.mean(dim=0)  # distances stay, rounding in `lloyd` shrinks
-
-        def distances_to(index: int) -> Tensor:
-            return squared_distances(points, points[index, None])[:, 0]
-
         candidates = torch.ones(len(points), dtype=torch.bool, device=query.device)
         first = int(torch.randint(len(points), (), generator=generator))
-        start = kmeans_plus_plus(distances_to, candidates, first, n, generator)
+        start = kmeans_plus_plus(SquaredDistances(points), candidates, first, n, generator)
         centres = lloyd(points, points[start.to(query.device)], self.iterations)
         return query.unlabelled[nearest_distinct(points, centres)]
 
@@ -63,7 +59,9 @@ def nearest_distinct(points: Tensor, centres: Tensor) -> Tensor:
     taken = torch.zeros(len(points), device=points.device)
     picks = []
     for centre in centres.split(1):
-        pick = (squared_distances(points, centre)[:, 0] + taken).argmin(dim=0, keepdim=True)
+        pick = (
+            torch.cdist(points, centre, compute_mode="donot_use_mm_for_euclid_dist")[:, 0] + taken
+        ).argmin(dim=0, keepdim=True)
         taken[pick] = torch.inf
         picks.append(pick)
     return torch.cat(picks)

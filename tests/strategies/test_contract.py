@@ -40,9 +40,7 @@ POOLS: dict[str, Callable[[], Query]] = {
     "saturated_probabilities": lambda: network_query(
         random_images(), labelled=[3, 4], logit_scale=1e6
     ),
-    "huge_embeddings": lambda: network_query(
-        random_images(), labelled=[3, 4], embedding_scale=1e4
-    ),
+    "huge_embeddings": lambda: network_query(random_images(), labelled=[3, 4], embedding_scale=1e4),
     "huge_embeddings_saturated": lambda: network_query(
         random_images(), labelled=[3, 4], embedding_scale=1e4, logit_scale=1e6
     ),

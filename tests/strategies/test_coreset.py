@@ -4,7 +4,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fm_al.strategies import coreset
 from fm_al.strategies.coreset import Coreset
 from tests import oracle
 from tests.strategies.synthetic import given_query
@@ -15,8 +14,7 @@ def picks_of(embeddings: torch.Tensor, labelled: list[int], n: int) -> list[int]
     return Coreset().select(query, n, torch.Generator()).tolist()
 
 
-def test_picks_equal_those_from_the_whole_distance_matrix(monkeypatch) -> None:
-    monkeypatch.setattr(coreset, "CHUNK", 4)
+def test_picks_equal_those_from_the_whole_distance_matrix() -> None:
     for seed in range(5):
         generator = torch.Generator().manual_seed(seed)
         embeddings = 100 + torch.randn(80, 5, generator=generator)

@@ -41,9 +41,7 @@ def test_draws_are_in_proportion_to_squared_distances() -> None:
     points = torch.tensor([[0.0], [1.0], [2.0], [3.0]])  # from the first: 1, 4 and 9 of 14
     seconds = torch.tensor([picks_among(points, [0, 1, 2, 3], 0, 2, s)[1] for s in range(3000)])
     frequencies = seconds.bincount(minlength=4) / len(seconds)
-    torch.testing.assert_close(
-        frequencies, torch.tensor([0, 1, 4, 9]) / 14, rtol=0, atol=0.03
-    )
+    torch.testing.assert_close(frequencies, torch.tensor([0, 1, 4, 9]) / 14, rtol=0, atol=0.03)
 
 
 def test_once_only_copies_are_left_the_lowest_indices_come_first() -> None:

@@ -1,0 +1,123 @@
+"""The data sets that torchvision downloads and reads; `data_dir` is torchvision's `root`."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torchvision import datasets
+
+from fm_al.data.base import Dataset, ImageData, Split
+from fm_al.errors import RunError
+
+logger = logging.getLogger(__name__)
+
+READERS = {
+    "mnist": datasets.MNIST,
+    "fashion_mnist": datasets.FashionMNIST,
+    "cifar10": datasets.CIFAR10,
+    "cifar100": datasets.CIFAR100,
+    "svhn": datasets.SVHN,
+}
+STORED_AS = {
+    "mnist": ["MNIST/raw"],
+    "fashion_mnist": ["FashionMNIST/raw"],
+    "cifar10": ["cifar-10-batches-py"],
+    "cifar100": ["cifar-100-python"],
+    "svhn": ["train_32x32.mat", "test_32x32.mat"],
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchvisionDataset(Dataset):
+    """Classes are numbered and named as torchvision does; SVHN's are the digits 0 to 9."""
+
+    name: Literal["mnist", "fashion_mnist", "cifar10", "cifar100", "svhn"]
+
+    def read(self, data_dir: Path, download: bool) -> ImageData:
+        try:
+            train, test = self._open(data_dir)
+        except Exception as error:  # torchvision's readers each fail in ways of their own
+            if not download:
+                raise self._not_there(data_dir, "download=false", error) from error
+            train, test = self._download(data_dir)
+        return ImageData(
+            train=_split(train),
+            test=_split(test),
+            class_names=tuple(getattr(train, "classes", "0123456789")),
+        )
+
+    def _open(self, data_dir: Path, download: bool = False) -> tuple[Any, Any]:
+        reader = READERS[self.name]
+        if reader is datasets.SVHN:
+            return (
+                reader(data_dir, split="train", download=download),
+                reader(data_dir, split="test", download=download),
+            )
+        return (
+            reader(data_dir, train=True, download=download),
+            reader(data_dir, train=False, download=download),
+        )
+
+    def _download(self, data_dir: Path) -> tuple[Any, Any]:
+        try:
+            with _alone_in(data_dir), _quiet_unless_on_terminal():
+                logger.info("downloading %s to %s", self.name, data_dir.resolve())
+                return self._open(data_dir, download=True)
+        except Exception as error:  # no network, a full disk, a mirror with the wrong file
+            raise self._not_there(data_dir, "its download failed", error) from error
+
+    def _not_there(self, data_dir: Path, why: str, error: Exception) -> RunError:
+        expected = [data_dir.resolve() / part for part in STORED_AS[self.name]]
+        missing = [path for path in expected if not path.is_file() and not [*path.glob("*")]]
+        if missing:
+            found, remedy = f"{missing[0]} is not there", ""
+        else:
+            found = f"{expected[0]} is damaged or incomplete"
+            remedy = f"delete {' and '.join(map(str, expected))}, then "
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return RunError(
+            f"dataset {self.name}: {found} and {why} ({reason}); {remedy}run "
+            f"`fm-al-data {self.name} data_dir={data_dir}` on a machine that has network, or "
+            "point data_dir (or FM_AL_DATA_DIR) to the folder that holds it"
+        )
+
+
+def _split(stored: Any) -> Split:
+    images = torch.as_tensor(stored.data)
+    if images.ndim == 3:
+        images = images.unsqueeze(1)
+    elif images.shape[3] == 3:
+        images = images.permute(0, 3, 1, 2)
+    targets = stored.labels if isinstance(stored, datasets.SVHN) else stored.targets
+    return Split(images.contiguous(), torch.as_tensor(targets).long())
+
+
+@contextlib.contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Waits until no other process downloads into the directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".download-lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _quiet_unless_on_terminal() -> Iterator[None]:
+    if sys.stderr.isatty():
+        yield
+        return
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        yield

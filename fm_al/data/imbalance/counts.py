@@ -1,0 +1,71 @@
+"""A number of images for each class, by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from fm_al.data.base import ClassCounts, Imbalance
+from fm_al.data.imbalance.classes import class_numbers
+from fm_al.errors import ConfigError
+
+Count = Annotated[int, Field(gt=0)]
+CountOfClass = Annotated[dict[int | str, Count], Field(min_length=2)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts(Imbalance):
+    """Keeps the classes named, in the order in which they are named, which numbers them anew.
+
+    pool: images of each class, by its name or its number from 0. test: the same for the test set,
+    or one number for every class kept; null keeps all of their test images. test_capped: where a
+    class has fewer test images than that one number, all classes keep as many as the scarcest has;
+    otherwise that is an error.
+    """
+
+    pool: CountOfClass
+    test: CountOfClass | Count | None = None
+    test_capped: bool = False
+
+    def __post_init__(self) -> None:
+        if self.test_capped and not isinstance(self.test, int):
+            raise ConfigError(
+                f"imbalance.test_capped=true: imbalance.test={self.test} should then be one number "
+                "for all classes"
+            )
+
+    def counts(self, class_names: tuple[str, ...], pool: list[int], test: list[int]) -> ClassCounts:
+        classes = class_numbers("imbalance.pool", self.pool, class_names)
+        wanted = list(self.pool.values())
+        _check("pool", classes, wanted, pool, class_names)
+        wanted_of_test = self._test(classes, class_names, test)
+        _check("test", classes, wanted_of_test, test, class_names)
+        return ClassCounts(classes, wanted, wanted_of_test)
+
+    def _test(self, classes: list[int], class_names: tuple[str, ...], test: list[int]) -> list[int]:
+        if self.test is None:
+            return [test[c] for c in classes]
+        if isinstance(self.test, int):
+            scarcest = min(test[c] for c in classes)
+            return [min(self.test, scarcest) if self.test_capped else self.test] * len(classes)
+        named = class_numbers("imbalance.test", self.test, class_names)
+        if set(named) != set(classes):
+            raise ConfigError(
+                f"imbalance.test: has counts for classes {sorted(named)}, imbalance.pool for "
+                f"{sorted(classes)}; these should be the same"
+            )
+        wanted = dict(zip(named, self.test.values(), strict=True))
+        return [wanted[c] for c in classes]
+
+
+def _check(
+    option: str, classes: list[int], wanted: list[int], available: list[int], names: tuple[str, ...]
+) -> None:
+    for number, count in zip(classes, wanted, strict=True):
+        if count > available[number]:
+            raise ConfigError(
+                f"imbalance.{option}: {count} images of class {number} ({names[number]}), which "
+                f"has {available[number]}"
+            )

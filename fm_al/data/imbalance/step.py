@@ -1,0 +1,41 @@
+"""Step imbalance: minority classes of one size, majority classes of another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from fm_al.data.base import ClassCounts, Imbalance
+from fm_al.data.imbalance.classes import class_numbers
+from fm_al.data.imbalance.profile import fit_profile
+from fm_al.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(Imbalance):
+    """Each majority class keeps n images, as many as every one of them has, each minority class
+    n / ratio, rounded down (Buda et al. 2018, arXiv 1710.05381, section 2.1).
+
+    minority_classes: names, or numbers from 0. ratio: majority over minority.
+    test: the test set follows; otherwise all of it stays.
+    """
+
+    minority_classes: Annotated[list[int | str], Field(min_length=1)]
+    ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)]
+    test: bool = False
+
+    def counts(self, class_names: tuple[str, ...], pool: list[int], test: list[int]) -> ClassCounts:
+        minority = class_numbers("imbalance.minority_classes", self.minority_classes, class_names)
+        classes = list(range(len(class_names)))
+        if len(minority) == len(classes):
+            raise ConfigError(
+                f"imbalance.minority_classes={self.minority_classes}: these are all "
+                f"{len(classes)} classes; leave at least one in the majority"
+            )
+        profile = [1 / self.ratio if c in minority else 1.0 for c in classes]
+        kept = fit_profile(profile, pool, self.ratio, "pool", "")
+        if self.test:
+            test = fit_profile(profile, test, self.ratio, "test set", ", or imbalance.test=false")
+        return ClassCounts(classes, kept, test)

@@ -1,0 +1,59 @@
+"""The pool: its images on the device, and which of them are labelled."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fm_al.data.images import Images
+
+
+class Pool:
+    """N images with their classes, of which some are labelled; only those may be learnt from."""
+
+    def __init__(self, images: Images, targets: Tensor, classes: int) -> None:
+        """targets: int64 (N,), on the images' device."""
+        self._images = images
+        self._targets = targets
+        self.classes = classes
+        self.labelled = torch.empty(0, dtype=torch.int64, device=targets.device)
+        self._is_labelled = torch.zeros(len(targets), dtype=torch.bool, device=targets.device)
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    @property
+    def device(self) -> torch.device:
+        return self._targets.device
+
+    @property
+    def unlabelled(self) -> Tensor:
+        """Indices of the unlabelled images, int64, ascending."""
+        return (~self._is_labelled).nonzero().squeeze(1)
+
+    def label(self, indices: Tensor) -> None:
+        """Adds distinct unlabelled images, in this order. Raises ValueError where they are not."""
+        indices = indices.to(self.device)
+        before = int(self._is_labelled.sum())
+        marked = self._is_labelled.clone()
+        marked[indices] = True
+        if bool((indices < 0).any()) or int(marked.sum()) != before + len(indices):
+            raise ValueError("images to label must be in the pool, distinct and not labelled yet")
+        self._is_labelled = marked
+        self.labelled = torch.cat([self.labelled, indices])
+
+    def targets(self, indices: Tensor) -> Tensor:
+        """Classes of labelled images, int64. Raises ValueError if one is not labelled."""
+        if not bool(self._is_labelled[indices].all()):
+            raise ValueError("the class of an unlabelled image is not known")
+        return self._targets[indices]
+
+    def images(self, indices: Tensor) -> Tensor:
+        """Normalised images, float32 (len(indices), channels, height, width)."""
+        return self._images.batch(indices)
+
+    def training_images(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """The same, augmented at random where the data set asks for it."""
+        if self._images.augments:
+            return self._images.augmented_batch(indices, generator)
+        return self._images.batch(indices)

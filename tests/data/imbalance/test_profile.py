@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fm_al.data.imbalance.profile import fit_profile
+from fm_al.errors import ConfigError
+
+
+@given(st.lists(st.tuples(st.integers(2000, 10_000), st.floats(0.001, 1)), min_size=2, max_size=20))
+def test_the_fit_is_possible_follows_the_profile_and_could_not_be_larger(classes):
+    available = [n for n, _ in classes]
+    profile = [1.0, *(share for _, share in classes[1:])]
+    counts = fit_profile(profile, available, 1, "pool", "")
+    assert all(1 <= kept <= n for kept, n in zip(counts, available, strict=True))
+    largest = max(counts)
+    assert all(abs(kept - largest * p) < 1.001 for kept, p in zip(counts, profile, strict=True))
+    assert any((largest + 1) * p > n for p, n in zip(profile, available, strict=True))
+
+
+def test_whole_numbers_are_not_lost_to_floating_point():
+    assert fit_profile([1.0, 1 / 3, 0.1, 0.7], [10_000] * 4, 10, "pool", "") == [
+        10_000,
+        3333,
+        1000,
+        7000,
+    ]
+
+
+def test_a_class_that_would_keep_nothing_is_refused_with_the_numbers():
+    with pytest.raises(
+        ConfigError,
+        match=r"^imbalance\.ratio=200: class 1 would keep none of its 90 images in the pool, where "
+        r"the largest class has 100; use at most 100, or else$",
+    ):
+        fit_profile([1, 1 / 200], [100, 90], 200, "pool", ", or else")

@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from fm_al.config import build
+from fm_al.errors import ConfigError, RunError
+from fm_al.experiment import area_under_curve, load_data, run
+from fm_al.progress import RunProgress
+from fm_al.records import open_run
+from fm_al.strategies.random import Random
+from fm_al.sweep import PlannedRun
+
+QUICK = (
+    "backbone=linear",
+    "tracker=none",
+    "trainer.max_epochs=3",
+    "trainer.optimizer.lr=0.01",
+    "budget.initial=10",
+    "budget.per_round=10",
+    "budget.total=40",
+)
+
+# Runs what the arguments say, and kills itself at the k-th call of one function.
+KILLED_RUN = """
+import importlib, os, signal, sys
+from fm_al.__main__ import main
+place, k, when, *sys.argv[1:] = sys.argv[1:]
+module, _, name = place.partition(":")
+*classes, name = name.split(".")
+owner = importlib.import_module(module)
+for part in classes:
+    owner = getattr(owner, part)
+original, calls = getattr(owner, name), []
+def killing(*arguments, **named):
+    calls.append(1)
+    if len(calls) == int(k) and when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    returned = original(*arguments, **named)
+    if len(calls) == int(k):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return returned
+setattr(owner, name, killing)
+main()
+"""
+
+
+def ran(compose, *overrides: str) -> Path:
+    """Runs what is missing of an experiment; its directory."""
+    composed = compose(*QUICK, *overrides)
+    planned = PlannedRun.of(composed, composed.hydra.runtime.choices, [*QUICK, *overrides])
+    experiment = planned.experiment
+    data = load_data(experiment, Path("unused"), download=False)
+    with (
+        open_run(planned.directory, "", planned.decides, []) as records,
+        RunProgress(Console(quiet=True), experiment.budget.labelled()) as progress,
+    ):
+        run(experiment, data, records, build(planned.config["tracker"]), progress)
+    return planned.directory
+
+
+def without_times(directory: Path) -> tuple[list[Any], Any]:
+    rounds = [json.loads(line) for line in (directory / "rounds.jsonl").read_text().splitlines()]
+    result = json.loads((directory / "result.json").read_text())
+    for record in [*rounds, result]:
+        del record["seconds"]
+    return rounds, result
+
+
+def test_a_run_labels_its_budget_and_records_every_round(compose) -> None:
+    rounds, result = without_times(ran(compose, "strategy=margin", "budget.total=35"))
+    assert [record["labelled"] for record in rounds] == [10, 20, 30, 35]
+    assert [len(record["queried"]) for record in rounds] == [10, 10, 5, 0]
+    queried = [index for record in rounds for index in record["queried"]]
+    assert len(set(queried)) == 25
+    for record, after in itertools.pairwise(rounds):
+        added = [
+            b - a
+            for a, b in zip(record["labelled_classes"], after["labelled_classes"], strict=True)
+        ]
+        assert added == record["queried_classes"]
+    assert result["accuracy"] == rounds[-1]["accuracy"]
+    assert result["labelled"] == 35
+    confusion = torch.tensor(result["confusion_matrix"])
+    assert confusion.diag().sum() / confusion.sum() == pytest.approx(result["accuracy"])
+    assert len(result["class_names"]) == 10
+    assert "confusion_matrix" not in rounds[0]
+
+
+def test_the_same_seed_gives_the_same_records_and_another_seed_others(compose) -> None:
+    first = ran(compose, "experiment_name=a")
+    torch.rand(3)
+    again = ran(compose, "experiment_name=b")
+    other = ran(compose, "experiment_name=c", "seed=1")
+    assert without_times(first) == without_times(again)
+    assert without_times(first) != without_times(other)
+
+
+def test_every_strategy_of_a_seed_starts_from_the_same_images(compose, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(
+        "fm_al.training.Trainer.fit",
+        lambda _, __, pool, *___: seen.append(pool.labelled.tolist()) or pytest.fail("seen"),
+    )
+    for overrides in (["strategy=random"], ["strategy=badge"], ["backbone=mlp"], ["seed=1"]):
+        with pytest.raises(pytest.fail.Exception):
+            ran(compose, *overrides)
+    assert seen[0] == seen[1] == seen[2] != seen[3]
+
+
+@pytest.mark.parametrize("reset", ["all", "weights", "none"])
+@pytest.mark.parametrize("rounds_left", [0, 1, 3])
+def test_going_on_equals_never_having_stopped(compose, reset: str, rounds_left: int) -> None:
+    """After a kill there are the records of finished rounds and, where the next round needs it,
+    the network of the last; here the run is stopped by an error in a later round's training."""
+    overrides = ["strategy=badge", f"trainer.reset={reset}", "backbone=cnn"]
+    whole = ran(compose, *overrides, "experiment_name=whole")
+    original, calls = RunProgress.stage, []
+
+    def stop(self: RunProgress, doing: str) -> None:
+        calls.append(doing)
+        if calls.count("train") == rounds_left + 1:
+            raise KeyboardInterrupt
+        original(self, doing)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(RunProgress, "stage", stop)
+        with pytest.raises(KeyboardInterrupt):
+            ran(compose, *overrides, "experiment_name=parts")
+    parts = ran(compose, *overrides, "experiment_name=parts")
+    assert without_times(parts) == without_times(whole)
+    assert not list(parts.glob("*.pt"))
+
+
+KILLS = [
+    ("fm_al.__main__:load_data", 1, "after"),
+    ("fm_al.training:Trainer.fit", 1, "before"),
+    ("fm_al.training:Trainer.fit", 3, "after"),
+    ("fm_al.experiment:evaluate", 2, "before"),
+    ("fm_al.strategies.base:Query.record", 2, "after"),
+    ("fm_al.experiment:save_network", 2, "before"),
+    ("fm_al.experiment:save_network", 2, "after"),
+    ("fm_al.records:RunRecords.add_round", 2, "before"),
+    ("fm_al.records:RunRecords.add_round", 4, "after"),
+    ("fm_al.records:RunRecords.finish", 1, "before"),
+    ("fm_al.records:RunRecords.finish", 1, "after"),
+    ("fm_al.records:os.fsync", 6, "before"),
+    ("fm_al.tracking:NoTracker.finish", 1, "before"),
+]
+
+
+class Recording(Random):
+    """Records something, as strategies do that have more to say."""
+
+    def select(self, query, n, generator):
+        query.record("unlabelled", len(query.unlabelled))
+        return super().select(query, n, generator)
+
+
+def started(folder: Path, *program: str) -> int:
+    """Runs an experiment by the command line and returns how the process ended."""
+    overrides = [
+        *QUICK,
+        "trainer.reset=none",
+        "device=cpu",
+        "device.threads=1",
+        "strategy._target_=tests.test_experiment.Recording",
+        "experiment_name=killed",
+        f"output_dir={folder}",
+    ]
+    process = subprocess.run([sys.executable, *program, *overrides], cwd=Path(__file__).parents[1])
+    return process.returncode
+
+
+def run_directory_in(folder: Path) -> Path:
+    (directory,) = folder.glob("killed/*/*/*/*/seed0")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert started(folder, "-m", "fm_al") == 0
+    return run_directory_in(folder)
+
+
+@pytest.mark.parametrize(("place", "call", "when"), KILLS)
+def test_a_run_killed_in_any_stage_goes_on_to_the_same_end(
+    place: str, call: int, when: str, undisturbed: Path, tmp_path: Path
+) -> None:
+    assert started(tmp_path, "-c", KILLED_RUN, place, str(call), when) == -signal.SIGKILL
+    assert started(tmp_path, "-m", "fm_al") == 0
+    directory = run_directory_in(tmp_path)
+    assert without_times(directory) == without_times(undisturbed)
+    left = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
+    assert left == {path.name for path in undisturbed.iterdir()}
+
+
+def test_a_finished_run_is_not_run_again(compose, monkeypatch) -> None:
+    directory = ran(compose)
+    before = without_times(directory)
+    monkeypatch.setattr("fm_al.training.Trainer.fit", lambda *_: pytest.fail("trained again"))
+    assert without_times(ran(compose)) == before
+
+
+def test_records_that_label_an_image_twice_are_damaged(compose) -> None:
+    directory = ran(compose)
+    (directory / "result.json").unlink()
+    lines = (directory / "rounds.jsonl").read_text().splitlines(keepends=True)
+    record = json.loads(lines[1]) | {"queried": json.loads(lines[0])["queried"]}
+    (directory / "rounds.jsonl").write_text(lines[0] + json.dumps(record) + "\n")
+    with pytest.raises(RunError, match=r"rounds.jsonl: line 2 is damaged .*labelled"):
+        ran(compose)
+
+
+def test_an_untrained_network_can_query_first(compose) -> None:
+    directory = ran(compose, "budget.train_before_first_query=false", "strategy=entropy")
+    rounds, _ = without_times(directory)
+    assert [record["epochs"] for record in rounds] == [0, 3, 3, 3]
+
+
+def test_a_pool_sorted_by_class_holds_the_same_images(compose) -> None:
+    def data(*overrides: str):
+        composed = compose("imbalance=step", "imbalance.minority_classes=[3]", *overrides)
+        planned = PlannedRun.of(composed, composed.hydra.runtime.choices, [])
+        return load_data(planned.experiment, Path("unused"), download=False)
+
+    stored, by_class = data(), data("dataset.order=class")
+    assert not torch.equal(stored.train.targets, by_class.train.targets)
+    assert torch.equal(stored.train.targets.sort().values, by_class.train.targets)
+    assert stored.train.images.sum() == by_class.train.images.sum()
+    assert torch.equal(stored.test.images, by_class.test.images)
+
+
+def test_a_budget_that_the_data_can_not_fill_is_known_before_training(compose) -> None:
+    with pytest.raises(ConfigError, match=r"budget.total=5000: the pool has 1297 images"):
+        ran(compose, "budget.total=5000")
+
+
+def test_the_last_query_can_empty_the_pool(compose) -> None:
+    rounds, _ = without_times(
+        ran(compose, "budget.initial=1290", "budget.total=1297", "trainer.batch_size=500")
+    )
+    assert [record["labelled"] for record in rounds] == [1290, 1297]
+
+
+@pytest.mark.parametrize(
+    ("labelled", "accuracy", "area"),
+    [
+        ([10], [0.7], 0.7),
+        ([10, 20], [0.5, 0.7], 0.6),
+        ([10, 20, 25], [0.0, 1.0, 1.0], 2 / 3),
+        ([10, 20, 30], [1.0, 1.0, 1.0], 1.0),
+    ],
+)
+def test_area_under_curve(labelled: list[int], accuracy: list[float], area: float) -> None:
+    assert area_under_curve(labelled, accuracy) == pytest.approx(area)

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fm_al import records
+from fm_al.errors import RunError
+from fm_al.records import finished_result, open_run, what_decides, write_atomically
+
+DECIDES: dict[str, Any] = {"seed": 0, "strategy": {"k": 1}, "device": {"kind": "cpu"}}
+
+
+def opened(directory: Path, decides: dict[str, Any] = DECIDES) -> Any:
+    return open_run(directory, "seed: 0\n", decides, ["fm-al"])
+
+
+def line(round: int) -> dict[str, Any]:
+    return {"round": round, "queried": [round], "accuracy": 1 / 3}
+
+
+def test_rounds_and_result_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    with opened(tmp_path / "run") as run:
+        run.add_round(line(0))
+        run.add_round(line(1))
+    with opened(tmp_path / "run") as run:
+        assert run.rounds == [line(0), line(1)]
+        assert run.result is None
+        assert finished_result(run.directory, DECIDES) is None
+        run.finish({"accuracy": 1 / 3})
+    with opened(tmp_path / "run") as run:
+        assert run.result == {"accuracy": 1 / 3}
+    assert finished_result(tmp_path / "run", DECIDES) == {"accuracy": 1 / 3}
+
+
+def test_provenance_says_what_decides_and_who_started_it_each_time(tmp_path: Path) -> None:
+    for _ in range(2):
+        with opened(tmp_path):
+            pass
+    provenance = json.loads((tmp_path / "provenance.json").read_text())
+    assert provenance["decides"] == DECIDES
+    assert len(provenance["fingerprint"]) == 64
+    assert [start["command"] for start in provenance["starts"]] == [["fm-al"]] * 2
+    assert provenance["software"]["torch"]
+
+
+@pytest.mark.parametrize("cut", range(1, len(json.dumps(line(1), separators=(",", ":"))) + 1))
+def test_a_torn_last_line_is_dropped_with_a_warning(tmp_path: Path, caplog, cut: int) -> None:
+    with opened(tmp_path) as run:
+        run.add_round(line(0))
+        run.add_round(line(1))
+    path = tmp_path / "rounds.jsonl"
+    path.write_bytes(path.read_bytes()[:-cut])
+    with opened(tmp_path) as run:
+        assert run.rounds == [line(0)]
+        run.add_round(line(1))
+    assert "line 2 is torn" in caplog.text
+    assert [json.loads(text) for text in path.read_text().splitlines()] == [line(0), line(1)]
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        (b'{"round": 0\n{"round": 1}\n', "line 1 is damaged"),
+        (b'{"round": 0}\n\n{"round": 1}\n', "line 2 is damaged"),
+        (b'{"round": 0}\n{"round": 2}\n', "line 2 is damaged .round 2 where round 1 belongs"),
+        (b'{"round": 0}\n[]\n', "line 2 is damaged"),
+        (b'{"round": 0}\n\xff\n', "line 2 is damaged"),
+    ],
+)
+def test_any_other_damage_is_an_error_that_names_the_line(tmp_path, content, where) -> None:
+    with opened(tmp_path):
+        pass
+    (tmp_path / "rounds.jsonl").write_bytes(content)
+    with pytest.raises(RunError, match=where), opened(tmp_path):
+        pass
+    assert (tmp_path / "rounds.jsonl").read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["provenance.json", "result.json"])
+def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
+    with opened(tmp_path):
+        pass
+    (tmp_path / name).write_text('{"finger')
+    with pytest.raises(RunError, match=f"{name} is damaged"), opened(tmp_path):
+        pass
+
+
+def test_another_run_in_the_directory_is_refused_with_the_keys_that_differ(tmp_path: Path) -> None:
+    with opened(tmp_path) as run:
+        run.finish({})
+    other = {"seed": 0, "strategy": {"k": 2, "j": 0}, "device": {"kind": "cpu"}}
+    expected = r"differs in strategy.j \(null there, 0 now\), strategy.k \(1 there, 2 now\);"
+    with pytest.raises(RunError, match=expected), opened(tmp_path, other):
+        pass
+    with pytest.raises(RunError, match=expected):
+        finished_result(tmp_path, other)
+
+
+def test_changed_contents_of_the_data_set_are_refused(tmp_path: Path) -> None:
+    with opened(tmp_path, DECIDES | {"dataset_content": "a"}) as run:
+        run.finish({})
+    with (
+        pytest.raises(RunError, match="dataset_content"),
+        opened(tmp_path, DECIDES | {"dataset_content": "b"}),
+    ):
+        pass
+    assert finished_result(tmp_path, DECIDES) == {}  # known without reading the data
+
+
+def test_a_run_that_another_process_writes_is_refused_by_its_name(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys\n"
+            "from pathlib import Path\n"
+            "from fm_al.records import open_run\n"
+            "with open_run(Path(sys.argv[1]), '', {}, []):\n"
+            "    print('held', flush=True)\n"
+            "    sys.stdin.read()\n",
+            str(tmp_path),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "SLURM_JOB_ID": "55"},
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    expected = rf"is being written by process {holder.pid} on \S+ \(job 55\)"
+    with pytest.raises(RunError, match=expected), opened(tmp_path, {}):
+        pass
+    holder.kill()
+    holder.communicate()
+    with opened(tmp_path, {}):
+        pass  # a dead process holds nothing
+
+
+def test_a_full_disk_loses_the_round_in_progress_only(tmp_path: Path, monkeypatch) -> None:
+    with opened(tmp_path) as run:
+        run.add_round(line(0))
+        with monkeypatch.context() as patched:
+
+            def full(_: int) -> None:
+                raise OSError(28, "No space left on device")
+
+            patched.setattr(records.os, "fsync", full)
+            with pytest.raises(RunError, match=r"round 1 can't be written .*No space left"):
+                run.add_round(line(1))
+            with pytest.raises(RunError, match="result can't be written"):
+                run.finish({})
+        assert run.rounds == [line(0)]
+    with opened(tmp_path) as run:
+        assert run.rounds == [line(0)]
+        assert run.result is None
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    monkeypatch.setattr(records.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_other_software_on_resume_is_said(tmp_path: Path, monkeypatch, caplog) -> None:
+    with opened(tmp_path):
+        pass
+    monkeypatch.setattr(records.platform, "python_version", lambda: "9.9")
+    with opened(tmp_path):
+        pass
+    assert "begun with other software" in caplog.text
+    assert "-> 9.9" in caplog.text
+
+
+def test_places_and_tracker_decide_nothing() -> None:
+    config = {"seed": 1, "tracker": {}, "output_dir": "a", "data_dir": "b", "download": True}
+    assert what_decides({**config, "device": {"kind": "auto"}}, {"kind": "cpu"}) == {
+        "seed": 1,
+        "device": {"kind": "cpu"},
+    }
+
+
+def test_weights_are_kept_for_one_round_and_then_dropped(tmp_path: Path) -> None:
+    with opened(tmp_path) as run:
+        for round in (0, 1):
+            run.weights_path(round).touch()
+        run.drop_weights_but(1)
+        assert [path.name for path in tmp_path.glob("*.pt")] == ["weights-1.pt"]
+        run.drop_weights_but(None)
+        assert not list(tmp_path.glob("*.pt"))
+
+
+def test_reading_records_needs_no_torch() -> None:
+    code = "import sys, fm_al.records; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

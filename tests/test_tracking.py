@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from fm_al.tracking import Record, Tracker, WandbTracker, figures, history, run_id
+
+ROOT = Path(__file__).parents[1]
+CLASSES = ["cat", "dog", "red fox"]
+KEY = "0123456789abcdef" * 2 + "fedcba98"
+RESULT = {
+    "accuracy": 0.4,
+    "area_under_curve": 0.25,
+    "class_names": CLASSES,
+    "confusion_matrix": [[5, 1, 0], [2, 4, 0], [0, 0, 6]],
+}
+
+
+def record(round: int) -> Record:
+    return {
+        "round": round,
+        "labelled": 10 + 5 * round,
+        "queried": [7, 8, 9],
+        "queried_classes": [2, 0, 1],
+        "accuracy": round / 10,
+        "per_class_accuracy": [0.5, 0.25, round / 10],
+        "seconds": {"train": 1.5, "query": 0.5},
+        "strategy": {"mask": {"conv1.weight": 12}},
+    }
+
+
+def tracker(mode: str = "offline", finish_timeout: float = 60) -> Tracker:
+    overrides = ["tracker=wandb", f"tracker.mode={mode}", "tracker.init_timeout=5"]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose(overrides=["+" + overrides[0], *overrides[1:]])
+    return instantiate(config.tracker, finish_timeout=finish_timeout, _convert_="all")
+
+
+def track(
+    tracker: Tracker,
+    directory: Path,
+    rounds: range,
+    recorded: int = 0,
+    result: Record | None = RESULT,
+) -> None:
+    """What the experiment's loop tells a tracker, `recorded` rounds having been done before."""
+    before = [record(round) for round in range(recorded)]
+    tracker.start(directory, "digits/random/seed0", "default", {"seed": 3}, CLASSES, before)
+    for round in rounds:
+        tracker.round(record(round))
+    tracker.finish(result)
+
+
+def in_another_process(
+    code: str, directory: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `code` with this module's names and `directory` at hand."""
+    program = "import os, sys, time\nfrom pathlib import Path\nfrom test_tracking import *\n"
+    program += f"directory = Path({str(directory)!r})\n" + textwrap.dedent(code)
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def folders(directory: Path) -> list[Path]:
+    return sorted((directory / "wandb").glob("offline-run-*"))
+
+
+def rows(folder: Path) -> list[Record]:
+    (log,) = folder.glob("*.wandb")
+    return list(history(log))
+
+
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture) -> Any:
+    caplog.set_level(logging.WARNING, logger="fm_al.tracking")
+    return lambda: [entry.getMessage() for entry in caplog.records if "W&B" in entry.getMessage()]
+
+
+@pytest.mark.parametrize(("name", "mode"), [("wandb", "offline"), ("online", "online")])
+def test_configs_build_a_tracker_of_their_mode(name: str, mode: str) -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        built = instantiate(compose(overrides=[f"+tracker={name}"]).tracker, _convert_="all")
+    assert isinstance(built, WandbTracker)
+    assert built.mode == mode
+
+
+def test_figures_are_flattened_and_classes_named() -> None:
+    assert dict(figures(record(4), CLASSES)) == {
+        "round": 4,
+        "labelled": 30,
+        "queried_classes/cat": 2,
+        "queried_classes/dog": 0,
+        "queried_classes/red fox": 1,
+        "accuracy": 0.4,
+        "per_class_accuracy/cat": 0.5,
+        "per_class_accuracy/dog": 0.25,
+        "per_class_accuracy/red fox": 0.4,
+        "seconds/train": 1.5,
+        "seconds/query": 0.5,
+        "strategy/mask/conv1.weight": 12,
+    }
+
+
+def test_offline_run_holds_every_round_once_with_query_tables_and_confusion_matrix(
+    tmp_path: Path, warnings: Any
+) -> None:
+    track(tracker(), tmp_path, range(4))
+    assert warnings() == []
+    (folder,) = folders(tmp_path)
+    assert folder.name.endswith(run_id(tmp_path))
+    logged = rows(folder)
+    assert [row["_step"] for row in logged] == [0, 1, 2, 3, 4]
+    for expected, row in zip(map(record, range(4)), logged, strict=False):
+        assert row.items() >= dict(figures(expected, CLASSES)).items()
+        table = json.loads((folder / "files" / row["query_table/path"]).read_text())
+        assert table["data"] == [["cat", 2], ["dog", 0], ["red fox", 1]]
+    matrix = json.loads((folder / "files" / logged[4]["confusion_matrix_table/path"]).read_text())
+    assert matrix["data"][:4] == [["cat", "cat", 5], ["cat", "dog", 1], ["cat", "red fox", 0],
+                                  ["dog", "cat", 2]]  # fmt: skip
+
+
+def test_runs_one_after_the_other_in_one_process_are_kept_apart(tmp_path: Path) -> None:
+    one = tracker()
+    for name, count in [("a", 2), ("b", 3)]:
+        (tmp_path / name).mkdir()
+        track(one, tmp_path / name, range(count))
+    assert [len(rows(folders(tmp_path / name)[0])) for name in "ab"] == [3, 4]
+    assert run_id(tmp_path / "a") != run_id(tmp_path / "b")
+
+
+def test_killed_and_resumed_offline_run_is_one_folder_with_every_round_once(
+    tmp_path: Path, warnings: Any
+) -> None:
+    killed = """
+        one = tracker()
+        one.start(directory, "n", "g", {}, CLASSES, [])
+        one.round(record(0))
+        while not folders(directory):
+            time.sleep(0.05)
+        one.round(record(1))
+        os.kill(os.getpid(), 9)
+        """
+    assert in_another_process(killed, tmp_path).returncode == -9
+    (superseded,) = folders(tmp_path)
+    identity = run_id(tmp_path)
+    track(tracker(), tmp_path, range(2, 4), recorded=2)
+    (folder,) = folders(tmp_path)
+    assert folder != superseded
+    assert folder.name.endswith(identity)
+    assert [row["_step"] for row in rows(folder)] == [0, 1, 2, 3, 4]
+    assert warnings() == []
+
+
+def test_superseded_folder_stays_when_its_replacement_can_not_be_written(tmp_path: Path) -> None:
+    track(tracker(), tmp_path, range(2), result=None)
+    (before,) = folders(tmp_path)
+    full_disk = """
+        import logging, resource, signal
+        logging.basicConfig()
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        track(tracker(), directory, range(2, 40), recorded=2)
+        """
+    finished = in_another_process(full_disk, tmp_path)
+    assert finished.returncode == 0
+    assert len(finished.stderr.splitlines()) == 1
+    assert "W&B tracking stopped" in finished.stderr
+    assert before in folders(tmp_path)
+    assert [row["_step"] for row in rows(before)] == [0, 1]
+
+
+def test_history_of_a_torn_log_ends_at_the_tear(tmp_path: Path) -> None:
+    track(tracker(), tmp_path, range(30))
+    (log,) = folders(tmp_path)[0].glob("*.wandb")
+    content = log.read_bytes()
+    assert len(content) > 32768  # more than a block, so that records in pieces occur
+    torn = tmp_path / "torn.wandb"
+    for length in (0, 5, 9, 2000, 32768, len(content) // 2):
+        torn.write_bytes(content[:length])
+        steps = [row["_step"] for row in history(torn)]
+        assert steps == list(range(len(steps)))
+
+
+def test_failing_init_warns_once(
+    tmp_path: Path, warnings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: Any) -> None:
+        raise RuntimeError("no\nsuch luck")
+
+    monkeypatch.setattr("wandb.init", fail)
+    track(tracker(), tmp_path, range(3))
+    (line,) = warnings()
+    assert line.endswith("RuntimeError: no such luck")
+
+
+def test_directory_that_can_not_be_written_warns_once(tmp_path: Path, warnings: Any) -> None:
+    (tmp_path / "wandb").write_text("in the way")
+    track(tracker(), tmp_path, range(3))
+    assert len(warnings()) == 1
+
+
+def test_dead_server_warns_once_prints_nothing_else_and_no_key_is_written(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    code = """
+        import logging
+        logging.basicConfig()
+        track(tracker("online", finish_timeout=30), directory, range(3))
+        """
+    finished = in_another_process(code, tmp_path, WANDB_BASE_URL=url, WANDB_API_KEY=KEY)
+    assert finished.returncode == 0
+    assert finished.stdout == ""
+    assert len(finished.stderr.splitlines()) == 1
+    assert "W&B tracking stopped" in finished.stderr
+    written = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert written
+    assert not [file for file in written if KEY.encode() in file.read_bytes()]
+
+
+def test_offline_run_prints_nothing_writes_no_key_and_nothing_outside(tmp_path: Path) -> None:
+    home, directory = tmp_path / "home", tmp_path / "run"
+    home.mkdir()
+    directory.mkdir()
+    finished = in_another_process(
+        "track(tracker(), directory, range(3))", directory, HOME=str(home), WANDB_API_KEY=KEY
+    )
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
+    written = [file for file in directory.rglob("*") if file.is_file()]
+    assert not [file for file in written if KEY.encode() in file.read_bytes()]
+    assert not [file for file in home.rglob("*") if file.is_file()]
+
+
+def test_none_does_nothing_and_imports_no_wandb(tmp_path: Path) -> None:
+    code = """
+        from fm_al.tracking import NoTracker
+        track(NoTracker(), directory, range(2))
+        assert "wandb" not in sys.modules
+        """
+    finished = in_another_process(code, tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+class Server(ThreadingHTTPServer):
+    """As much of a W&B server as one run needs; keeps the lines of history it is sent."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Requests)
+        self.history: dict[int, Record] = {}
+        self.answers = threading.Event()
+        self.answers.set()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def query(self, name: str, run: str) -> Record:
+        project = {"id": "p", "name": "p", "entity": {"id": "e", "name": "e"}}
+        tail = json.dumps([json.dumps(self.history[max(self.history)])] if self.history else [])
+        bucket = {
+            **{"id": "b", "name": run, "displayName": "d", "description": "", "notes": ""},
+            **{"summaryMetrics": "{}", "config": "{}", "eventsTail": "[]", "historyTail": tail},
+            **{"logLineCount": 0, "eventsLineCount": 0, "historyLineCount": len(self.history)},
+            **{"tags": [], "wandbConfig": '{"t": 1}', "sweepName": None, "project": project},
+        }
+        if name == "RunResumeStatus":
+            return {"data": {"model": {**project, "bucket": bucket if self.history else None}}}
+        if name == "UpsertBucket":
+            return {"data": {"upsertBucket": {"bucket": bucket, "inserted": not self.history}}}
+        return {"errors": [{"message": "not here"}]}
+
+
+class Requests(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        answer: Record = {}
+        if self.path.endswith("/file_stream"):
+            self.server.answers.wait()
+            lines = body.get("files", {}).get("wandb-history.jsonl", {"offset": 0, "content": []})
+            for number, line in enumerate(lines["content"], start=lines["offset"]):
+                self.server.history[number] = json.loads(line)
+        else:
+            name = re.search(r"(?:query|mutation)\s+(\w+)", body["query"])
+            answer = self.server.query(name[1] if name else "", body["variables"].get("name", ""))
+        content = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_resumed_online_run_sends_only_what_the_server_lacks(tmp_path: Path) -> None:
+    server = Server()
+    first = "track(tracker('online'), directory, range(3), result=None)"
+    # A round that had been recorded but not sent, and a new one.
+    second = "track(tracker('online'), directory, range(4, 5), recorded=4)"
+    for code in (first, second):
+        finished = in_another_process(code, tmp_path, WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY)
+        assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
+    assert {number: line["_step"] for number, line in server.history.items()} == {
+        number: number for number in range(6)
+    }
+    assert [server.history[number]["accuracy"] for number in range(5)] == [0, 0.1, 0.2, 0.3, 0.4]
+    server.shutdown()
+
+
+def test_server_that_stops_answering_is_let_go_after_the_timeout(tmp_path: Path) -> None:
+    server = Server()
+    server.answers.clear()
+    code = """
+        import logging
+        logging.basicConfig()
+        track(tracker("online", finish_timeout=3), directory, range(3))
+        """
+    finished = in_another_process(code, tmp_path, WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY)
+    server.answers.set()
+    assert finished.returncode == 0
+    assert len(finished.stderr.splitlines()) == 1
+    assert "W&B tracking stopped" in finished.stderr
+    server.shutdown()

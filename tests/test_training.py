@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics
+from torch import Tensor, nn
+
+from fm_al.backbones.base import Backbone
+from fm_al.config import build
+from fm_al.data.images import Images
+from fm_al.data.pool import Pool
+from fm_al.errors import ConfigError, RunError
+from fm_al.training import (
+    Evaluation,
+    Trainer,
+    evaluate,
+    load_network,
+    memory_errors_named,
+    recompute_batch_norm,
+    save_network,
+)
+
+
+class Small(Backbone):
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, classes)
+
+    def embed(self, images: Tensor) -> Tensor:
+        return self.norm(self.convolution(images)).relu().mean((2, 3))
+
+
+def pool_of(n: int = 30, labelled: int = 20, classes: int = 3) -> Pool:
+    """Images of a brightness that tells the class."""
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.arange(n) % classes
+    noise = torch.randint(0, 40, (n, 1, 6, 6), generator=generator)
+    images = (noise + 80 * targets[:, None, None, None]).to(torch.uint8)
+    pool = Pool(Images(images, torch.tensor([0.4]), torch.tensor([0.3])), targets, classes)
+    pool.label(torch.arange(labelled))
+    return pool
+
+
+def trainer(**options) -> Trainer:
+    defaults = {
+        "optimizer": functools.partial(torch.optim.Adam, lr=0.02),
+        "batch_size": 8,
+        "max_epochs": 5,
+    }
+    return Trainer(**{**defaults, **options})
+
+
+def fitted(trainer: Trainer, pool: Pool | None = None, seed: int = 0, round: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    network = trainer.network(Small, None, generator)
+    epochs: list[float] = []
+    fit = trainer.fit(
+        network, pool or pool_of(), None, seed, round, lambda _, accuracy: epochs.append(accuracy)
+    )
+    assert len(epochs) == fit.epochs
+    assert epochs[-1] == fit.train_accuracy
+    return network, fit
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    ours, theirs = a.state_dict(), b.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def test_it_learns_and_stops_at_the_training_accuracy() -> None:
+    _, fit = fitted(trainer(max_epochs=200, stop_at_train_accuracy=0.95))
+    assert fit.train_accuracy >= 0.95
+    assert fit.epochs < 200
+    assert not fit.epoch_cap_hit
+
+
+def test_the_cap_on_epochs_is_reported_when_hit() -> None:
+    _, fit = fitted(trainer(max_epochs=1, stop_at_train_accuracy=1.0))
+    assert fit.epoch_cap_hit
+    _, fit = fitted(trainer(max_epochs=1))
+    assert not fit.epoch_cap_hit, "fixed epochs are no cap"
+
+
+def test_the_same_seed_gives_the_same_network_whatever_the_global_generator() -> None:
+    first, _ = fitted(trainer())
+    torch.rand(7)
+    state = torch.get_rng_state()
+    again, _ = fitted(trainer())
+    assert same(first, again)
+    assert torch.equal(state, torch.get_rng_state())
+    assert not same(first, fitted(trainer(), seed=1)[0])
+    assert not same(first, fitted(trainer(), round=1)[0]), "another round, another order"
+
+
+def test_only_labelled_images_are_learnt_from() -> None:
+    pool = pool_of()
+    pool._images.uint8[20:] = 255
+    assert same(fitted(trainer())[0], fitted(trainer(), pool)[0])
+
+
+def test_gradients_are_clamped_by_value() -> None:
+    sgd = functools.partial(torch.optim.SGD, lr=1.0)
+    options = {"optimizer": sgd, "batch_size": 32, "max_epochs": 1}
+    before = trainer(**options).network(Small, None, torch.Generator().manual_seed(0))
+    after, _ = fitted(trainer(**options, clamp_gradients=1e-3))
+    steps = [
+        (a - b).abs().max().item()
+        for a, b in zip(before.parameters(), after.parameters(), strict=True)
+    ]
+    assert max(steps) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_single_image_left_over_joins_a_batch() -> None:
+    """Batch norm over one value has no variance and torch refuses it."""
+
+    class Flat(Small):
+        def embed(self, images: Tensor) -> Tensor:
+            return self.norm(self.convolution(images).mean((2, 3), keepdim=True)).flatten(1)
+
+    network = Flat()
+    fit = trainer(batch_size=8).fit(network, pool_of(labelled=17), None, 0, 0, lambda *_: None)
+    assert fit.epochs == 5
+
+
+def test_the_cosine_schedule_ends_near_zero() -> None:
+    rates: list[float] = []
+
+    class Watched(torch.optim.SGD):
+        def step(self, closure=None):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    options = {"optimizer": functools.partial(Watched, lr=0.1), "schedule": "cosine"}
+    fitted(trainer(**options, batch_size=10, max_epochs=4))
+    steps = np.arange(8) / 8
+    np.testing.assert_allclose(rates, 0.05 * (1 + np.cos(np.pi * steps)), rtol=1e-6)
+
+
+def test_class_balanced_loss_gives_every_class_the_same_weight() -> None:
+    weights = trainer(class_balanced=True)._class_weights(torch.tensor([0, 0, 0, 1]), 3)
+    assert weights is not None
+    assert weights[0] * 3 == weights[1]
+    assert weights[2] == 0
+    assert trainer()._class_weights(torch.tensor([0]), 3) is None
+
+
+def test_a_loss_that_is_not_finite_says_where_and_what_to_try() -> None:
+    bad = trainer(optimizer=functools.partial(torch.optim.SGD, lr=1e30), max_epochs=50)
+    with pytest.raises(RunError, match=r"round 2, epoch \d+: .* trainer.optimizer.lr"):
+        fitted(bad, round=2)
+
+
+def test_reset_all_builds_anew_weights_keeps_batch_norm_and_none_goes_on() -> None:
+    old, _ = fitted(trainer())
+    generator = torch.Generator().manual_seed(3)
+    fresh = trainer(reset="all").network(Small, None, generator.clone_state())
+    assert same(trainer(reset="all").network(Small, old, generator.clone_state()), fresh)
+    assert trainer(reset="none").network(Small, old, generator.clone_state()) is old
+    kept = trainer(reset="weights").network(Small, old, generator.clone_state())
+    assert same(kept.norm, old.norm)
+    assert same(kept.convolution, fresh.convolution)
+    assert same(kept.head, fresh.head)
+
+
+def test_recomputed_batch_norm_is_that_of_the_labelled_images() -> None:
+    network, _ = fitted(trainer(batch_size=32, max_epochs=1))
+    pool = pool_of()
+    outputs = network.convolution(pool.images(pool.labelled))
+    torch.testing.assert_close(network.norm.running_mean, outputs.mean((0, 2, 3)))
+    torch.testing.assert_close(network.norm.running_var, outputs.var((0, 2, 3)))
+    assert network.norm.momentum == 0.1
+    running, _ = fitted(trainer(batch_size=32, max_epochs=1, batch_norm="running"))
+    assert not torch.allclose(running.norm.running_mean, outputs.mean((0, 2, 3)), atol=1e-3)
+
+
+def test_recomputing_leaves_a_network_without_batch_norm_alone() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).train()
+    recompute_batch_norm(network, [torch.ones(2, 4)])
+    assert network.training
+
+
+@pytest.mark.parametrize("options", [{"lr": -1.0}, {"momentum": -1.0, "lr": 0.1}])
+def test_an_optimizer_that_torch_refuses_is_a_configuration_error(options) -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.optimizer: Invalid"):
+        trainer(optimizer=functools.partial(torch.optim.SGD, **options))
+
+
+def test_figures_agree_with_scikit_learn() -> None:
+    generator = torch.Generator().manual_seed(0)
+    true = torch.randint(4, (200,), generator=generator)
+    predicted = torch.where(torch.rand(200, generator=generator) < 0.6, true, (true * 3) % 4)
+    confusion = torch.from_numpy(metrics.confusion_matrix(true, predicted, labels=range(4)))
+    figures = Evaluation(confusion, 0.0).figures()
+    assert figures["accuracy"] == pytest.approx(metrics.accuracy_score(true, predicted))
+    assert figures["balanced_accuracy"] == pytest.approx(
+        metrics.balanced_accuracy_score(true, predicted)
+    )
+    assert figures["macro_f1"] == pytest.approx(metrics.f1_score(true, predicted, average="macro"))
+    recalls = metrics.recall_score(true, predicted, average=None)
+    assert figures["per_class_accuracy"] == pytest.approx(recalls.tolist())
+
+
+def test_a_class_that_the_test_set_lacks_counts_in_no_mean() -> None:
+    confusion = torch.tensor([[8, 2, 0], [0, 0, 0], [0, 0, 5]])
+    figures = Evaluation(confusion, 0.0).figures()
+    assert figures["per_class_accuracy"] == [0.8, None, 1.0]
+    assert figures["balanced_accuracy"] == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 100])
+def test_evaluation_counts_every_image_once_whatever_the_batch(batch_size: int) -> None:
+    pool = pool_of()
+    network, _ = fitted(trainer(max_epochs=1))
+    network.train()
+    images, targets = pool._images, pool._targets
+    evaluation = evaluate(network, images, targets, 3, batch_size, None)
+    logits = network.eval()(images.batch(torch.arange(30)))
+    expected = metrics.confusion_matrix(targets, logits.argmax(1), labels=range(3))
+    np.testing.assert_array_equal(evaluation.confusion, expected)
+    loss = nn.functional.cross_entropy(logits, targets).item()
+    assert evaluation.loss == pytest.approx(loss, rel=1e-5)
+    assert math.isfinite(evaluation.loss)
+
+
+def test_a_network_is_saved_and_loaded_bit_for_bit(tmp_path) -> None:
+    network, _ = fitted(trainer())
+    save_network(network, tmp_path / "weights.pt")
+    other = Small()
+    load_network(other, tmp_path / "weights.pt")
+    assert same(network, other)
+    (tmp_path / "weights.pt").write_bytes(b"torn")
+    with pytest.raises(RunError, match=r"weights.pt: can't be loaded"):
+        load_network(other, tmp_path / "weights.pt")
+
+
+def test_running_out_of_memory_says_in_which_stage_and_what_lowers_it() -> None:
+    for error in (
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"),
+        MemoryError(),
+    ):
+        with (
+            pytest.raises(RunError, match=r"out of memory while training: .*; lower batch"),
+            memory_errors_named("training", "batch"),
+        ):
+            raise error
+    with pytest.raises(RuntimeError, match="shapes"), memory_errors_named("training", "batch"):
+        raise RuntimeError("shapes differ")
+
+
+@pytest.mark.parametrize("name", ["paper", "standard"])
+def test_presets_learn(name: str, compose) -> None:
+    from omegaconf import OmegaConf
+
+    preset = build(OmegaConf.to_container(compose(f"trainer={name}").trainer))
+    _, fit = fitted(preset)
+    assert fit.train_accuracy > 0.9
