@@ -86,8 +86,8 @@ def _task(composed: DictConfig) -> Record:
     try:
         return run_one(composed)
     except (ConfigError, RunError) as error:
-        # In a sweep the sweeper collects what failed; a single run ends here, since Hydra would
-        # add lines of its own to an exception that passes through it.
+        # The sweeper collects what failed in a sweep; a single run ends here, since Hydra adds
+        # lines of its own to an exception that passes through it.
         if HydraConfig.get().mode == RunMode.MULTIRUN or _full_error_wanted:
             raise
         sys.exit(_reported(error))
@@ -126,18 +126,15 @@ def _command(function: Callable[[], None]) -> Callable[[], None]:
 def _explained(error: Exception) -> str:
     """Hydra's account of a composition that failed, as one line with what there is instead."""
     text = " ".join(str(error).split())
-    key = re.match(r"Could not override '([^']+)'", text) or re.search(
-        r"Missing mandatory value: (\S+)", text
-    )
-    if key and text.startswith("Missing"):
-        return f"{key[1]}: has no default; give it as {key[1]}=..."
-    if key:
-        parent, _, _ = key[1].rpartition(".")
-        default = _composed([])
-        node = OmegaConf.select(default, parent) if parent else default
-        if isinstance(node, DictConfig):
-            names = [str(name) for name in node if not str(name).startswith("_")]
-            return no_such_option(key[1], names)
+    key = re.match(r"Could not override '([^']+)'", text)
+    if not key:
+        return text
+    node, known = _composed([]), ""
+    for name in key[1].split("."):
+        if name not in node:
+            there = [str(key) for key in node if not str(key).startswith("_")]
+            return no_such_option(known + name, there)
+        node, known = node[name], f"{known}{name}."
     return text
 
 

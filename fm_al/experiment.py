@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ from fm_al.training import (
     memory_errors_named,
     save_network,
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,12 @@ def load_data(experiment: Experiment, data_dir: Path, download: bool) -> ImageDa
     data = experiment.dataset.load(data_dir, download)
     data = experiment.imbalance.subset(data, generator_for(experiment.seed, "subset"))
     experiment.budget.fit_to_pool(len(data.train))
+    if experiment.budget.initial < len(data.class_names):
+        logger.warning(
+            "budget.initial=%d is below the number of classes, %d: some start without a label",
+            experiment.budget.initial,
+            len(data.class_names),
+        )
     if experiment.dataset.order == "class":
         order = data.train.targets.argsort(stable=True)
         data = ImageData(data.train[order], data.test, data.class_names, data.content)

@@ -6,16 +6,21 @@ import hashlib
 import os
 import re
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
@@ -84,7 +89,13 @@ class PlannedRun:
     ) -> PlannedRun:
         """composed: with or without Hydra's own node. Raises ConfigError."""
         job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-        config: Any = OmegaConf.to_container(job, resolve=True, throw_on_missing=True)
+        try:
+            config: Any = OmegaConf.to_container(job, resolve=True, throw_on_missing=True)
+        except MissingMandatoryValue as error:
+            key = error.full_key
+            raise ConfigError(f"{key}: has no default; give it as {key}=...") from None
+        except OmegaConfBaseException as error:
+            raise ConfigError(one_line(error)) from None
         experiment = Experiment.of(config)
         return cls(config, experiment, run_directory(config, choices, overrides))
 
@@ -99,14 +110,26 @@ class PlannedRun:
         return finished_result(self.directory, self.decides)
 
 
-class ExperimentSweeper(BasicSweeper):
+class ExperimentSweeper(Sweeper):
     """Checks every combination before the first one runs, skips what is finished, and goes on with
     the others when a run fails."""
 
+    def __init__(self, params: dict[str, Any] | None) -> None:
+        """params: overrides to sweep, of an experiment preset say; what is typed wins."""
+        self.params = [f"{key}={value}" for key, value in (params or {}).items()]
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Called by Hydra."""
+        self.config = config
+        self.config_loader = hydra_context.config_loader
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Runs what is missing of the sweep; raises RunError at the end if a run failed."""
-        assert self.config is not None
-        assert self.launcher is not None
         console = Console()
         planned = self._planned(arguments)
         results = {run.directory: run.result() for _, run in planned}
@@ -135,18 +158,17 @@ class ExperimentSweeper(BasicSweeper):
     def _planned(self, arguments: list[str]) -> list[tuple[list[str], PlannedRun]]:
         """Each combination's overrides, and its run. A combination is composed once, whatever the
         number of its seeds: composing is what takes time in a large sweep."""
-        assert self.hydra_context is not None
-        assert self.config is not None
-        loader = self.hydra_context.config_loader
-        parser = OverridesParser.create(config_loader=loader)
-        overrides = parser.parse_overrides(self._parse_config() + arguments)
-        (combinations,) = self.split_arguments(overrides, None)
+        parser = OverridesParser.create(config_loader=self.config_loader)
+        overrides = parser.parse_overrides([*self.params, *arguments])
+        (combinations,) = BasicSweeper.split_arguments(overrides, None)
         composed: dict[tuple[str, ...], DictConfig] = {}
         planned = []
         for combination in combinations:
             but_seed = tuple(text for text in combination if not re.fullmatch(r"seed=\d+", text))
             if but_seed not in composed:
-                composed[but_seed] = loader.load_sweep_config(self.config, list(but_seed))
+                composed[but_seed] = self.config_loader.load_sweep_config(
+                    self.config, list(but_seed)
+                )
             config = composed[but_seed].copy()
             for text in set(combination) - set(but_seed):
                 config.seed = int(text.removeprefix("seed="))
@@ -159,9 +181,13 @@ class ExperimentSweeper(BasicSweeper):
 
 def register() -> None:
     """Makes the sweeper known under the name that `conf/config.yaml` gives it: Hydra takes plugins
-    from the package `hydra_plugins` only."""
-    ExperimentSweeper.__module__ = "hydra_plugins.fm_al"
-    Plugins.instance().register(ExperimentSweeper)
+    from the package `hydra_plugins` only, where there may be none installed."""
+    plugins = Plugins.instance()
+    package, module = "hydra_plugins", "hydra_plugins.fm_al"
+    sys.modules.setdefault(package, ModuleType(package))
+    sys.modules[module] = sys.modules[__name__]
+    ExperimentSweeper.__module__ = module
+    plugins.register(ExperimentSweeper)
 
 
 def one_line(error: BaseException) -> str:

@@ -49,3 +49,10 @@ def test_once_only_copies_are_left_the_lowest_indices_come_first() -> None:
     picks = picks_among(points, [0, 2, 3, 4, 5], first=4, n=5, seed=0)
     assert picks[1] in (0, 3, 5)
     assert picks[2:] == sorted({0, 2, 3, 5} - {picks[1]})
+
+
+def test_a_pick_is_not_picked_again_where_rounding_puts_it_at_some_distance_from_itself() -> None:
+    candidates = torch.ones(30, dtype=torch.bool)
+    generator = torch.Generator().manual_seed(0)
+    picks = kmeans_plus_plus(lambda index: torch.full((30,), 1e-3), candidates, 3, 30, generator)
+    assert sorted(picks.tolist()) == list(range(30))

@@ -1,0 +1,165 @@
+"""The command line as a user meets it: exit codes, lines, files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+QUICK = [
+    "backbone=linear",
+    "trainer.max_epochs=2",
+    "tracker=none",
+    "device=cpu",
+    "device.threads=1",
+    "budget.initial=10",
+    "budget.per_round=10",
+    "budget.total=30",
+]
+
+
+def fm_al(folder: Path, *arguments: str, function: str = "main", **environment: str):
+    code = f"import sys; sys.argv[0] = 'fm-al'; from fm_al.__main__ import {function}; {function}()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_run_prints_a_line_a_round_and_closes_with_its_figures_and_place(tmp_path: Path) -> None:
+    done = fm_al(tmp_path, *QUICK, "strategy=margin")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines[:-1]] == ["round 1/3", "round 2/3", "round 3/3"]
+    (result,) = tmp_path.glob("outputs/default/digits-none/linear/margin/*/seed0/result.json")
+    figures = json.loads(result.read_text())
+    assert lines[-1].startswith(f"accuracy {figures['accuracy']:.3f}  balanced ")
+    assert f"area under curve {figures['area_under_curve']:.3f}" in lines[-1]
+    assert lines[-1].endswith(str(result.parent.relative_to(tmp_path)))
+    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
+
+    again = fm_al(tmp_path, *QUICK, "strategy=margin")
+    assert again.stdout.splitlines() == ["this run is finished already", lines[-1]]
+
+    seen = {path.name for path in result.parent.iterdir()}
+    assert seen == {"config.yaml", "provenance.json", "rounds.jsonl", "result.json", "lock"}
+    provenance = json.loads((result.parent / "provenance.json").read_text())
+    assert provenance["starts"][0]["command"] == ["fm-al", *QUICK, "strategy=margin"]
+
+
+def test_a_sweep_runs_what_is_missing_and_ends_with_a_table(tmp_path: Path) -> None:
+    sweep = ["-m", *QUICK, "strategy=random,badge", "seed=range(0,2)"]
+    done = fm_al(tmp_path, *sweep)
+    assert done.returncode == 0, done.stderr
+    results = sorted(tmp_path.glob("outputs/default/digits-none/linear/*/*/seed*/result.json"))
+    assert len(results) == 4
+    assert "run 4 of 4: outputs/default/digits-none/linear/badge/" in done.stdout
+    table = done.stdout[done.stdout.index("mean over seeds") :]
+    assert table.count("│ 2 │") + table.count("│     2 │") == 2
+    assert table.splitlines()[-1] == "records: outputs/default/digits-none/linear"
+
+    results[0].unlink()
+    again = fm_al(tmp_path, *sweep)
+    assert "3 of 4 runs are finished" in again.stdout
+    assert again.stdout.count("round 3/3") == 0
+    assert results[0].exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
+
+
+def test_a_run_that_fails_does_not_stop_a_sweep(tmp_path: Path) -> None:
+    failing = "trainer.optimizer.lr=1e-3,1e37"
+    done = fm_al(tmp_path, "-m", *QUICK, failing, "trainer.clamp_gradients=null")
+    assert done.returncode == 1
+    assert "failed: round 0, epoch " in done.stdout
+    assert done.stderr.startswith("fm-al: 1 of 2 runs failed: outputs/default/")
+    assert done.stderr.count("\n") == 1
+    assert len(list(tmp_path.rglob("result.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["strategy=bagde"], "Could not find 'strategy/bagde'.*Available options.* badge"),
+        (["strategy.temprature=1"], "strategy.temprature: no such option; strategy has: "),
+        (["bugdet.total=1"], "bugdet.*: no such option; .* did you mean budget?"),
+        (["budget.totl=1"], "budget.totl: no such option; .* did you mean budget.total?"),
+        (["budget.total=x"], "budget.total=x: should be a valid integer"),
+        (["budget.per_round=0"], "budget.per_round=0: should be greater than or equal to 1"),
+        (["budget.total=2000"], "budget.total=2000: the pool has 1297 images"),
+        (["dataset=image_folder"], "dataset.root: has no default; give it as dataset.root=..."),
+        (["experiment_name=../x"], "experiment_name=../x: "),
+        (["device=cuda"], "device.kind=cuda: .* use one of: auto, cpu"),
+        (["seed"], "seed"),
+        (["-m", "strategy=random", "budget.per_round=5,0"], "budget.per_round=0: should be"),
+        (["-m", "seed=0,0"], "name each value once"),
+        (["+new=1"], "new: no such option; the top level has: "),
+    ],
+)
+def test_what_can_not_be_is_one_line_and_exit_code_2(tmp_path, arguments, message) -> None:
+    if arguments == ["device=cuda"] and torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA GPU, so asking for one is no error")
+    done = fm_al(tmp_path, *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert re.search(message, done.stderr), done.stderr
+    assert done.stderr.startswith("fm-al: ")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [], "nothing is made for a configuration that can't be"
+
+
+def test_a_training_that_diverges_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    diverging = [*QUICK, "trainer.optimizer.lr=1e37", "trainer.clamp_gradients=null"]
+    done = fm_al(tmp_path, *diverging)
+    assert done.returncode == 1
+    assert done.stderr.startswith("fm-al: round 0, epoch ")
+    assert done.stderr.count("\n") == 1
+    full = fm_al(tmp_path, *diverging, HYDRA_FULL_ERROR="1")
+    assert "Traceback" in full.stderr
+
+
+def test_a_data_set_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:
+    done = fm_al(tmp_path, "dataset=cifar10", "download=false")
+    assert done.returncode == 1
+    assert "fm-al-data cifar10" in done.stderr
+    assert str(tmp_path / "data") in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_fm_al_data_says_what_is_there(tmp_path: Path) -> None:
+    done = fm_al(tmp_path, "digits", function="download")
+    assert done.returncode == 0, done.stderr
+    expected = (
+        f"digits: 1297 images to learn from, 500 to test on, 10 classes, in {tmp_path}/data\n"
+    )
+    assert done.stdout == expected
+    assert fm_al(tmp_path, function="download").returncode == 2
+
+
+def test_a_few_initial_labels_are_a_warning(tmp_path: Path) -> None:
+    done = fm_al(tmp_path, *QUICK, "budget.initial=5")
+    assert done.returncode == 0
+    assert "budget.initial=5 is below the number of classes, 10" in done.stderr
+
+
+def test_help_lists_groups_options_and_examples(tmp_path: Path) -> None:
+    shown = fm_al(tmp_path, "--help").stdout
+    for text in (
+        "strategy: ",
+        "badge",
+        "per_round: 20",
+        "fm-al -m strategy=random,badge",
+        "cifar10",
+    ):
+        assert text in shown
+    completion = fm_al(tmp_path, "--shell-completion", "install=bash").stdout
+    assert "complete" in completion
