@@ -139,11 +139,11 @@ def run(
                 test_images,
                 test_targets,
                 classes,
-                device.scoring_batch_size,
+                device.scoring_batch,
                 device.autocast,
             )
 
-        query = Query(network, pool, device.scoring_batch_size, device.autocast)
+        query = Query(network, pool, device.scoring_batch, device.autocast)
         picks = torch.empty(0, dtype=torch.int64)
         if queries:
             with _stage("query", seconds, progress, "device.scoring_batch_size"):

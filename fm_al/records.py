@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from fm_al.errors import RunError
+from fm_al.files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -50,31 +51,8 @@ def fingerprint(decides: Record) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all, and has it on disk on return."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _flush_directory(path.parent)
-
-
-def _flush_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _write_json(path: Path, value: Record) -> None:
-    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
+    write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def _read_json(path: Path) -> Record | None:
@@ -147,8 +125,8 @@ class RunRecords:
                     raise
         except OSError as error:
             raise RunError(
-                f"round {record['round']} can't be written to {path} ({error}); the rounds before "
-                "it are kept: mend that and start again to go on"
+                f"round {record['round'] + 1} can't be written to {path} ({error}); the rounds "
+                "before it are kept: mend that and start again to go on"
             ) from error
         self.rounds.append(record)
 
@@ -188,7 +166,7 @@ def open_run(
         provenance = _refuse_another_run(directory, decides)
         software = _software()
         if provenance is None:
-            write_atomically(directory / "config.yaml", config_yaml.encode())
+            write_whole(directory / "config.yaml", config_yaml.encode())
             provenance = {
                 "fingerprint": fingerprint(decides),
                 "decides": decides,
@@ -227,7 +205,7 @@ def _read_rounds(path: Path) -> list[Record]:
         try:
             record = json.loads(line)
             if record["round"] != number:
-                raise ValueError(f"round {record['round']} where round {number} belongs")
+                raise ValueError(f"round {record['round']} where {number} belongs")
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(
                 f"{path}: line {number + 1} is damaged ({error}); cut the file before that line to "

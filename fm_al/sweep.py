@@ -21,12 +21,12 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from fm_al.errors import ConfigError, RunError
 from fm_al.experiment import Experiment
-from fm_al.progress import duration
 from fm_al.records import NOT_DECIDING, Record, finished_result, what_decides
 
 NAMED_BY_PATH = (
@@ -130,6 +130,7 @@ class ExperimentSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Runs what is missing of the sweep; raises RunError at the end if a run failed."""
+        assert self.launcher is not None
         console = Console()
         planned = self._planned(arguments)
         results = {run.directory: run.result() for _, run in planned}
@@ -139,7 +140,12 @@ class ExperimentSweeper(Sweeper):
         returns: list[Sequence[JobReturn]] = []
         failures: dict[Path, str] = {}
         for number, (overrides, run) in enumerate(missing):
-            console.rule(f"run {number + 1} of {len(missing)}: {run.directory}", align="left")
+            console.print(
+                f"run {number + 1} of {len(missing)}: {run.directory}",
+                style="bold",
+                highlight=False,
+                soft_wrap=True,
+            )
             jobs = self.launcher.launch([overrides], initial_job_idx=number)
             returns.append(jobs)
             if jobs[0].status == JobStatus.COMPLETED:
@@ -158,6 +164,7 @@ class ExperimentSweeper(Sweeper):
     def _planned(self, arguments: list[str]) -> list[tuple[list[str], PlannedRun]]:
         """Each combination's overrides, and its run. A combination is composed once, whatever the
         number of its seeds: composing is what takes time in a large sweep."""
+        assert self.config is not None
         parser = OverridesParser.create(config_loader=self.config_loader)
         overrides = parser.parse_overrides([*self.params, *arguments])
         (combinations,) = BasicSweeper.split_arguments(overrides, None)
@@ -196,13 +203,23 @@ def one_line(error: BaseException) -> str:
     return text if isinstance(error, (ConfigError, RunError)) else f"{type(error).__name__}: {text}"
 
 
-def summary(results: dict[Path, dict[str, Any]]) -> Table:
+def summary(results: dict[Path, Record]) -> Table:
     """A row for the runs that differ in nothing but the seed: mean and standard deviation over the
     seeds of the final accuracy, balanced accuracy and area under the accuracy curve."""
-    table = Table(title="mean over seeds ± standard deviation", title_justify="left")
-    for column in ("run", "seeds", "labels", "accuracy", "balanced", "area under curve", "time"):
-        table.add_column(column, justify="left" if column == "run" else "right")
-    by_setting: dict[Path, list[dict[str, Any]]] = {}
+    table = Table(
+        title="mean ± standard deviation over seeds; area: under the accuracy curve",
+        title_justify="left",
+        box=box.SIMPLE,
+    )
+    for column in ("run", "seeds", "labels", "accuracy", "balanced", "area"):
+        name = column == "run"
+        table.add_column(
+            column,
+            justify="left" if name else "right",
+            no_wrap=not name,
+            overflow="fold",
+        )
+    by_setting: dict[Path, list[Record]] = {}
     for directory, result in results.items():
         by_setting.setdefault(directory.parent, []).append(result)
     shared = os.path.commonpath([setting.parent for setting in by_setting]) if by_setting else ""
@@ -215,7 +232,6 @@ def summary(results: dict[Path, dict[str, Any]]) -> Table:
                 _mean_and_deviation([run[figure] for run in runs])
                 for figure in ("accuracy", "balanced_accuracy", "area_under_curve")
             ),
-            duration(sum(sum(run["seconds"].values()) for run in runs)),
         )
     return table
 

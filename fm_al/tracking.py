@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from fm_al.files import write_whole
+
 if TYPE_CHECKING:
     import wandb
 
@@ -323,12 +325,7 @@ def run_id(directory: Path) -> str:
     """The W&B id of the run in `directory`, drawn at random the first time."""
     file = directory / "wandb_run_id"
     if not file.exists():
-        temporary = file.with_suffix(".tmp")
-        with temporary.open("w") as stream:
-            stream.write(secrets.token_hex(8) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
+        write_whole(file, f"{secrets.token_hex(8)}\n".encode())
     return file.read_text().strip()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,8 +20,8 @@ from fm_al.backbones.base import Backbone
 from fm_al.data.images import Images
 from fm_al.data.pool import Pool
 from fm_al.errors import ConfigError, RunError
+from fm_al.files import written_whole
 from fm_al.randomness import generator_for, global_generator_of
-from fm_al.records import write_atomically
 
 
 @dataclass(frozen=True)
@@ -128,8 +127,9 @@ class Trainer:
                     correct += (logits.argmax(1) == targets[chosen]).sum()
                 if not math.isfinite(total := total_loss.item()):
                     raise RunError(
-                        f"round {round}, epoch {epoch}: the training loss is {total}; try a lower "
-                        "trainer.optimizer.lr, trainer.clamp_gradients=0.1 or device.precision=fp32"
+                        f"round {round + 1}, epoch {epoch}: the training loss is {total}; try a "
+                        "lower trainer.optimizer.lr, trainer.clamp_gradients=0.1 or "
+                        "device.precision=fp32"
                     )
                 accuracy = correct.item() / len(labelled)
                 on_epoch(epoch, accuracy)
@@ -266,10 +266,9 @@ def evaluate(
 
 
 def save_network(network: nn.Module, path: Path) -> None:
-    """Parameters and buffers, atomically."""
-    content = io.BytesIO()
-    torch.save(network.state_dict(), content)
-    write_atomically(path, content.getvalue())
+    """Parameters and buffers, whole or not at all."""
+    with written_whole(path) as file:
+        torch.save(network.state_dict(), file)
 
 
 def load_network(network: nn.Module, path: Path) -> None:

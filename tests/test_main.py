@@ -65,8 +65,8 @@ def test_a_sweep_runs_what_is_missing_and_ends_with_a_table(tmp_path: Path) -> N
     results = sorted(tmp_path.glob("outputs/default/digits-none/linear/*/*/seed*/result.json"))
     assert len(results) == 4
     assert "run 4 of 4: outputs/default/digits-none/linear/badge/" in done.stdout
-    table = done.stdout[done.stdout.index("mean over seeds") :]
-    assert table.count("│ 2 │") + table.count("│     2 │") == 2
+    table = done.stdout[done.stdout.index("mean ±") :]
+    assert len(re.findall(r"(?:random|badge)/\S+ +2 +30 +0\.\d+ ± ", table)) == 2
     assert table.splitlines()[-1] == "records: outputs/default/digits-none/linear"
 
     results[0].unlink()
@@ -81,7 +81,7 @@ def test_a_run_that_fails_does_not_stop_a_sweep(tmp_path: Path) -> None:
     failing = "trainer.optimizer.lr=1e-3,1e37"
     done = fm_al(tmp_path, "-m", *QUICK, failing, "trainer.clamp_gradients=null")
     assert done.returncode == 1
-    assert "failed: round 0, epoch " in done.stdout
+    assert "failed: round 1, epoch " in done.stdout
     assert done.stderr.startswith("fm-al: 1 of 2 runs failed: outputs/default/")
     assert done.stderr.count("\n") == 1
     assert len(list(tmp_path.rglob("result.json"))) == 1
@@ -121,7 +121,7 @@ def test_a_training_that_diverges_is_one_line_and_exit_code_1(tmp_path: Path) ->
     diverging = [*QUICK, "trainer.optimizer.lr=1e37", "trainer.clamp_gradients=null"]
     done = fm_al(tmp_path, *diverging)
     assert done.returncode == 1
-    assert done.stderr.startswith("fm-al: round 0, epoch ")
+    assert done.stderr.startswith("fm-al: round 1, epoch ")
     assert done.stderr.count("\n") == 1
     full = fm_al(tmp_path, *diverging, HYDRA_FULL_ERROR="1")
     assert "Traceback" in full.stderr

@@ -71,7 +71,7 @@ def test_the_summary_has_a_row_for_what_differs_in_more_than_the_seed() -> None:
         Path("outputs/trial/digits-none/cnn/badge/seed1"): result(0.7),
         Path("outputs/trial/digits-none/cnn/random/seed0"): result(0.4),
     }
-    console = Console(width=120, record=True, file=io.StringIO())
+    console = Console(width=80, record=True, file=io.StringIO())
     console.print(summary(results))
     lines = [line for line in console.export_text().splitlines() if " 40 " in line]
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]

@@ -152,7 +152,7 @@ def test_class_balanced_loss_gives_every_class_the_same_weight() -> None:
 
 def test_a_loss_that_is_not_finite_says_where_and_what_to_try() -> None:
     bad = trainer(optimizer=functools.partial(torch.optim.SGD, lr=1e30), max_epochs=50)
-    with pytest.raises(RunError, match=r"round 2, epoch \d+: .* trainer.optimizer.lr"):
+    with pytest.raises(RunError, match=r"round 3, epoch \d+: .* trainer.optimizer.lr"):
         fitted(bad, round=2)
 
 

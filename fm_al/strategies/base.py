@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fm_al.backbones.base import Backbone
 from fm_al.data.pool import Pool
+from fm_al.errors import RunError
 
 
 class Strategy(ABC):
@@ -75,21 +76,21 @@ class Query:
 
     @cached_property
     def embeddings(self) -> Tensor:
-        """embed(x) of every image of the pool, (N, D)."""
+        """embed(x) of every image of the pool, (N, D). Raises RunError if one is not finite."""
         parts = []
         with (
-            torch.inference_mode(),
+            torch.no_grad(),
             torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None),
         ):
             for indices in torch.arange(len(self.pool), device=self.device).split(self.batch_size):
                 parts.append(self.model.embed(self.images(indices)).float())
-        return torch.cat(parts).clone()
+        return _finite("embeddings", torch.cat(parts))
 
     @cached_property
     def logits(self) -> Tensor:
-        """head(embed(x)) of every image of the pool, (N, C)."""
+        """head(embed(x)) of every image of the pool, (N, C). Raises RunError likewise."""
         with torch.no_grad():
-            return self.model.head(self.embeddings).float()
+            return _finite("logits", self.model.head(self.embeddings))
 
     @cached_property
     def probabilities(self) -> Tensor:
@@ -99,3 +100,13 @@ class Query:
     def record(self, name: str, value: Any) -> None:
         """Keeps a JSON-serialisable value in this round's record, under `strategy`."""
         self.recorded[name] = value
+
+
+def _finite(name: str, outputs: Tensor) -> Tensor:
+    """Strategies rank outputs, and there is no order among what is not a number."""
+    if not bool(outputs.isfinite().all()):
+        raise RunError(
+            f"the network's {name} of the pool are not finite: its training diverged; try a lower "
+            "trainer.optimizer.lr, trainer.clamp_gradients=0.1 or device.precision=fp32"
+        )
+    return outputs

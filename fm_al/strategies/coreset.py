@@ -12,26 +12,21 @@ from fm_al.strategies.distances import SquaredDistances
 class Coreset(Strategy):
     """Each pick is the image farthest, by its embedding, from the nearest labelled or picked one;
     ties go to the lowest index. Where nothing is labelled the first pick is the image closest to
-    the pool's mean. A pick, and a labelled image, costs O(N D).
+    the pool's mean. A pick costs O(N D).
     """
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         embeddings = query.embeddings
         squared_distances = SquaredDistances(embeddings)
-        nearest = torch.full((len(embeddings),), torch.inf, device=query.device)
-
-        def add_centre(index: int) -> None:
-            torch.minimum(nearest, squared_distances(index), out=nearest)
-            nearest[index] = -1  # below any distance: never the farthest
-
-        for index in query.labelled.tolist():
-            add_centre(index)
+        nearest = squared_distances.to_nearest(query.labelled)
+        nearest[query.labelled] = -1  # below any distance: never the farthest
         picks: list[int] = []
         while len(picks) < n:
             if picks or len(query.labelled):
                 pick = int(nearest.argmax())
             else:
                 pick = int((embeddings - embeddings.mean(dim=0)).square_().sum(dim=1).argmin())
-            add_centre(pick)
+            torch.minimum(nearest, squared_distances(pick), out=nearest)
+            nearest[pick] = -1
             picks.append(pick)
         return torch.tensor(picks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+CENTRES = 256  # at a time, for N x CENTRES distances
 CLOSE = 1e-3  # of |x|^2 + |y|^2; below it the expanded form has lost 10 of float32's 24 bits
 
 
@@ -28,3 +29,18 @@ class SquaredDistances:
         close = (distances <= CLOSE * norms).nonzero()[:, 0]
         distances[close] = (self.points[close] - point).square_().sum(dim=1)
         return distances
+
+    def to_nearest(self, indices: Tensor) -> Tensor:
+        """From all points to the nearest of those of these indices: (N,), inf where there are
+        none. Which is the nearest is as the expanded form has it."""
+        nearest = torch.full_like(self.norms, torch.inf)
+        for chunk in indices.split(CENTRES) if len(indices) else ():
+            norms = self.norms[:, None] + self.norms[chunk]
+            expanded = torch.addmm(norms, self.points, self.points[chunk].T, alpha=-2)
+            distances, which = expanded.min(dim=1)
+            centres = chunk[which]
+            close = (distances <= CLOSE * (self.norms + self.norms[centres])).nonzero()[:, 0]
+            differences = self.points[close] - self.points[centres[close]]
+            distances[close] = differences.square_().sum(dim=1)
+            torch.minimum(nearest, distances, out=nearest)
+        return nearest

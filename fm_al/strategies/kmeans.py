@@ -59,9 +59,8 @@ def nearest_distinct(points: Tensor, centres: Tensor) -> Tensor:
     taken = torch.zeros(len(points), device=points.device)
     picks = []
     for centre in centres.split(1):
-        pick = (
-            torch.cdist(points, centre, compute_mode="donot_use_mm_for_euclid_dist")[:, 0] + taken
-        ).argmin(dim=0, keepdim=True)
+        distances = torch.cdist(points, centre, compute_mode="donot_use_mm_for_euclid_dist")[:, 0]
+        pick = (distances + taken).argmin(dim=0, keepdim=True)
         taken[pick] = torch.inf
         picks.append(pick)
     return torch.cat(picks)

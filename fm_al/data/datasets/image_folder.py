@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +21,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from fm_al.data.base import Dataset, ImageData, Split
 from fm_al.errors import ConfigError, RunError
+from fm_al.files import write_whole, written_whole
 
 logger = logging.getLogger(__name__)
 
@@ -190,22 +189,8 @@ def _digest(described: Any, images: np.ndarray | None = None) -> str:
 def _store(cache: Path, images: np.ndarray, content: str) -> None:
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        with _written_whole(cache) as file:
+        with written_whole(cache) as file:
             np.save(file, images, allow_pickle=False)
-        with _written_whole(cache.with_suffix(".json")) as file:
-            file.write(json.dumps({"content": content}).encode())
+        write_whole(cache.with_suffix(".json"), json.dumps({"content": content}).encode())
     except OSError as error:
         logger.warning("the decoded images can't be kept in %s (%s)", cache.parent, error)
-
-
-@contextlib.contextmanager
-def _written_whole(path: Path) -> Iterator[IO[bytes]]:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,0 +1,35 @@
+"""Files that are whole whenever they are there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes the place of `path` at the end, flushed to disk; an error on the
+    way leaves what was there. A process that is killed may leave a hidden file beside it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """`written_whole` for content that is at hand."""
+    with written_whole(path) as file:
+        file.write(content)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import io
+import time
+
+import pytest
+from rich.console import Console
+
+from fm_al.progress import RunProgress, duration
+
+
+def record(labelled: int, cap: bool = False) -> dict:
+    return {
+        "labelled": labelled,
+        "accuracy": 0.5,
+        "balanced_accuracy": 0.25,
+        "train_accuracy": 1.0,
+        "epochs": 7,
+        "epoch_cap_hit": cap,
+        "seconds": {"train": 1.0, "query": 0.5},
+    }
+
+
+def test_a_file_gets_a_plain_line_for_each_finished_round(monkeypatch) -> None:
+    clock = iter(range(0, 1000, 30))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    console = Console(file=io.StringIO(), width=40)
+    with RunProgress(console, [10, 20, 30]) as progress:
+        progress.resume_at(1)
+        progress.stage("train")
+        progress.epoch(1, 0.5)
+        progress.finish_round(record(20))
+        progress.finish_round(record(30, cap=True))
+    written = console.file.getvalue()
+    assert written.splitlines() == [
+        "going on after 1 finished rounds",
+        "round 2/3  20 labels  accuracy 0.500  balanced 0.250  trained to 1.000 in 7 epochs  1.5 s"
+        "  about 45 s left",
+        "round 3/3  30 labels  accuracy 0.500  balanced 0.250  trained to 1.000 in 7 epochs"
+        " (the cap)  1.5 s",
+    ]
+
+
+def test_a_terminal_shows_round_labels_stage_and_training_accuracy() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    with RunProgress(console, [10, 20]) as progress:
+        progress.resume_at(0)
+        progress.stage("train")
+        progress.epoch(3, 0.75)
+        progress._live.refresh()
+        progress.finish_round(record(10))
+        progress.stage("query")
+        progress._live.refresh()
+    written = console.file.getvalue()
+    assert "round 1/2 10 labels" in written
+    assert "training, epoch 3, accuracy 0.750" in written
+    assert "round 2/2 20 labels" in written
+    assert "query about " in written
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (99, "99 s"), (101, "2 min"), (7500, "2 h 05 min")]
+)
+def test_durations_are_for_people(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
