@@ -19,7 +19,7 @@ class SquaredDistances:
 
     def __init__(self, points: Tensor) -> None:
         self.points = points
-        self.norms = torch.linalg.vector_norm(points, dim=1).square_()
+        self.norms = torch.einsum("nd,nd->n", points, points)
 
     def __call__(self, index: int) -> Tensor:
         """From all points to the one of this index: (N,), >= 0."""
