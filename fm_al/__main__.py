@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -125,17 +124,16 @@ def _command(function: Callable[[], None]) -> Callable[[], None]:
 
 def _explained(error: Exception) -> str:
     """Hydra's account of a composition that failed, as one line with what there is instead."""
-    text = " ".join(str(error).split())
-    key = re.match(r"Could not override '([^']+)'", text)
-    if not key:
-        return text
-    node, known = _composed([]), ""
-    for name in key[1].split("."):
-        if name not in node:
-            there = [str(key) for key in node if not str(key).startswith("_")]
-            return no_such_option(known + name, there)
-        node, known = node[name], f"{known}{name}."
-    return text
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
+        parent, _, name = str(cause.full_key).rpartition(".")
+        names = [str(name) for name in cause.parent_node]
+        there = [name for name in names if not name.startswith("_") and name != "hydra"]
+        return no_such_option(parent, name, there)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return no_such_option(group, name, list(error.options), joint="=")
+    return one_line(ConfigError(error))
 
 
 def _composed(overrides: list[str]) -> DictConfig:

@@ -73,7 +73,7 @@ def check(config: dict[str, Any]) -> None:
     _check_arguments("", {k: v for k, v in config.items() if k not in sections}, Settings)
     if not isinstance(config["budget"], dict):
         raise ConfigError(f"budget={_shown(config['budget'])}: should be a mapping")
-    _check_arguments("budget.", config["budget"], Budget)
+    _check_arguments("budget", config["budget"], Budget)
     Budget(**config["budget"])
     for group in GROUPS:
         _check_node(group, config[group], GIVEN_BY_DATA.get(group, ()))
@@ -99,40 +99,40 @@ def _check_node(key: str, node: Any, given: tuple[str, ...] = ()) -> None:
     options = _options(target)
     if node.get("_partial_"):
         given = tuple(name for name, (_, needed) in options.items() if needed)
-    _check_arguments(f"{key}.", arguments, target, given)
+    _check_arguments(key, arguments, target, given)
 
 
 def _check_arguments(
-    prefix: str, arguments: dict[str, Any], target: Any, given: tuple[str, ...] = ()
+    key: str, arguments: dict[str, Any], target: Any, given: tuple[str, ...] = ()
 ) -> None:
     options = {name: option for name, option in _options(target).items() if name not in given}
     required = [name for name, (_, needed) in options.items() if needed]
-    _check_names(prefix, list(arguments), list(options), required)
+    _check_names(key, list(arguments), list(options), required)
     for name, value in arguments.items():
         annotation, _ = options[name]
+        full_key = f"{key}.{name}" if key else name
         if isinstance(value, dict) and "_target_" in value:
-            _check_node(prefix + name, value)
+            _check_node(full_key, value)
         elif annotation is not inspect.Parameter.empty:
-            _check_value(prefix + name, value, annotation)
+            _check_value(full_key, value, annotation)
 
 
-def _check_names(prefix: str, names: list[str], allowed: list[str], required: list[str]) -> None:
+def _check_names(key: str, names: list[str], allowed: list[str], required: list[str]) -> None:
     for name in names:
         if name not in allowed:
-            raise ConfigError(no_such_option(f"{prefix}{name}", allowed))
+            raise ConfigError(no_such_option(key, name, allowed))
     for name in required:
         if name not in names:
-            raise ConfigError(f"{prefix}{name}: is missing")
+            raise ConfigError(f"{key}.{name}: is missing" if key else f"{name}: is missing")
 
 
-def no_such_option(key: str, allowed: list[str]) -> str:
-    """The line for a misspelt key: what there is instead, and what was probably meant."""
-    parent, _, name = key.rpartition(".")
-    prefix = f"{parent}." if parent else ""
+def no_such_option(parent: str, name: str, allowed: list[str], joint: str = ".") -> str:
+    """The line for a misspelt name: what there is instead, and what was probably meant."""
+    prefix = f"{parent}{joint}" if parent else ""
     close = difflib.get_close_matches(name, allowed, n=1)
     meant = f"; did you mean {prefix}{close[0]}?" if close else ""
     there = ", ".join(allowed) or "none"
-    return f"{key}: no such option; {parent or 'the top level'} has: {there}{meant}"
+    return f"{prefix}{name}: no such option; {parent or 'the top level'} has: {there}{meant}"
 
 
 def _check_value(key: str, value: Any, annotation: Any) -> None:

@@ -14,6 +14,7 @@ reader, or the next start after a kill, finds each either whole or not at all.
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -243,6 +244,7 @@ def _start(command: list[str]) -> Record:
     }
 
 
+@functools.cache
 def _software() -> Record:
     versions: Record = {"python": platform.python_version()}
     for package in SOFTWARE:

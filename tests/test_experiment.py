@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import signal
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ from fm_al.progress import RunProgress
 from fm_al.records import open_run
 from fm_al.strategies.random import Random
 from fm_al.sweep import PlannedRun
+from tests.command_line import ROOT, fm_al
+from tests.data.real_data import folder_with
 
 QUICK = (
     "backbone=linear",
@@ -166,9 +169,8 @@ class Recording(Random):
         return super().select(query, n, generator)
 
 
-def started(folder: Path, *program: str) -> int:
-    """Runs an experiment by the command line and returns how the process ended."""
-    overrides = [
+def killed_options(folder: Path) -> list[str]:
+    return [
         *QUICK,
         "trainer.reset=none",
         "device=cpu",
@@ -177,8 +179,6 @@ def started(folder: Path, *program: str) -> int:
         "experiment_name=killed",
         f"output_dir={folder}",
     ]
-    process = subprocess.run([sys.executable, *program, *overrides], cwd=Path(__file__).parents[1])
-    return process.returncode
 
 
 def run_directory_in(folder: Path) -> Path:
@@ -189,7 +189,7 @@ def run_directory_in(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
-    assert started(folder, "-m", "fm_al") == 0
+    assert fm_al(folder, *killed_options(folder)).returncode == 0
     return run_directory_in(folder)
 
 
@@ -197,8 +197,9 @@ def undisturbed(tmp_path_factory) -> Path:
 def test_a_run_killed_in_any_stage_goes_on_to_the_same_end(
     place: str, call: int, when: str, undisturbed: Path, tmp_path: Path
 ) -> None:
-    assert started(tmp_path, "-c", KILLED_RUN, place, str(call), when) == -signal.SIGKILL
-    assert started(tmp_path, "-m", "fm_al") == 0
+    killed = [sys.executable, "-c", KILLED_RUN, place, str(call), when, *killed_options(tmp_path)]
+    assert subprocess.run(killed, cwd=ROOT).returncode == -signal.SIGKILL
+    assert fm_al(tmp_path, *killed_options(tmp_path)).returncode == 0
     directory = run_directory_in(tmp_path)
     assert without_times(directory) == without_times(undisturbed)
     left = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
@@ -264,3 +265,41 @@ def test_the_last_query_can_empty_the_pool(compose) -> None:
 )
 def test_area_under_curve(labelled: list[int], accuracy: list[float], area: float) -> None:
     assert area_under_curve(labelled, accuracy) == pytest.approx(area)
+
+
+def class_accuracies_at_155_labels(compose, *overrides: str) -> list[float]:
+    composed = compose(
+        "strategy=random",
+        "tracker=none",
+        "budget.initial=155",
+        "budget.per_round=70",
+        "budget.total=155",
+        *overrides,
+    )
+    planned = PlannedRun.of(composed, composed.hydra.runtime.choices, [])
+    experiment = planned.experiment
+    data = load_data(experiment, Path(planned.config["data_dir"]), download=False)
+    with (
+        open_run(planned.directory, "", planned.decides, []) as records,
+        RunProgress(Console(quiet=True), [155]) as progress,
+    ):
+        result = run(experiment, data, records, build(planned.config["tracker"]), progress)
+    return result["per_class_accuracy"]
+
+
+def test_the_papers_network_learns_the_papers_imbalance_from_155_labels(compose) -> None:
+    """Four classes, chance is 0.25, which running statistics of batch norm would give."""
+    data_dir = folder_with("FashionMNIST/raw")
+    overrides = ["dataset=fashion_mnist", "imbalance=paper", f"data_dir={data_dir}"]
+    recomputed = class_accuracies_at_155_labels(compose, *overrides)
+    assert statistics.fmean(recomputed) > 0.5
+    assert min(recomputed) > 0.1
+    running = ["trainer.batch_norm=running", "experiment_name=running"]
+    assert statistics.fmean(class_accuracies_at_155_labels(compose, *overrides, *running)) < 0.4
+
+
+def test_the_papers_network_learns_imbalanced_digits_from_155_labels(compose) -> None:
+    overrides = ["imbalance=counts", "imbalance.pool={0: 12, 1: 120, 2: 12, 3: 12}"]
+    accuracies = class_accuracies_at_155_labels(compose, *overrides)
+    assert statistics.fmean(accuracies) > 0.6
+    assert min(accuracies) > 0.1

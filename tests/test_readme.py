@@ -1,0 +1,53 @@
+"""What the README says, done as it stands there. Its commands are run by `.ci/readme`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from tests.command_line import QUICK, ROOT, fm_al_process
+from tests.conftest import CONF
+
+README = (ROOT / "README.md").read_text()
+
+
+def block(language: str, containing: str) -> str:
+    (found,) = (
+        text
+        for text in re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+        if containing in text
+    )
+    return found
+
+
+def test_a_strategy_of_your_own_is_one_py_and_one_yaml(tmp_path: Path) -> None:
+    (tmp_path / "spread.py").write_text(block("python", "class Spread"))
+    folder = tmp_path / "my_conf" / "strategy"
+    folder.mkdir(parents=True)
+    yaml = block("yaml", "Spread").replace("fm_al.strategies.spread", "spread")
+    (folder / "spread.yaml").write_text(yaml)
+    path = {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    mine = ["--config-dir", "my_conf", "strategy=spread", *QUICK]
+    done = fm_al_process(tmp_path, *mine, "strategy.power=1", **path)
+    assert done.returncode == 0, done.stderr
+    (result,) = tmp_path.rglob("result.json")
+    assert json.loads(result.read_text())["labelled"] == 30
+    misspelt = fm_al_process(tmp_path, *mine, "strategy.powr=1", **path)
+    assert misspelt.returncode == 2
+    assert "strategy has: power; did you mean strategy.power?" in misspelt.stderr
+
+
+def test_the_table_of_groups_is_complete() -> None:
+    for group in CONF.iterdir():
+        if group.is_dir() and group.name != "hydra":
+            (row,) = re.findall(rf"^\| `{group.name}` \| (.*) \|$", README, re.MULTILINE)
+            named = set(re.findall(r"`([a-z0-9_]+)`", row))
+            assert named == {file.stem for file in group.glob("*.yaml")}, group.name
+
+
+def test_what_make_demo_prints_is_what_it_printed() -> None:
+    """The README shows the table of the demo: a row for every strategy."""
+    shown = README[README.index("make demo") : README.index("`make lint`")]
+    for strategy in (CONF / "strategy").glob("*.yaml"):
+        assert re.search(rf"^ *{strategy.stem} +2 +\d+ +0\.\d+ ± ", shown, re.MULTILINE), strategy
