@@ -43,8 +43,8 @@ def run_one(composed: DictConfig) -> Record:
         f"  balanced {result['balanced_accuracy']:.3f}"
         f"  area under curve {result['area_under_curve']:.3f}"
         f"  {result['labelled']} labels"
-        f"  {duration(sum(result['seconds'].values()))}"
-        f"  {planned.directory}",
+        f"  {duration(sum(result['seconds'].values()))}\n"
+        f"records: {planned.directory}",
         highlight=False,
         soft_wrap=True,
     )

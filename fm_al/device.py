@@ -88,6 +88,8 @@ class Device:
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
+        # Every buffer would be filled before its first use, which finds errors and costs time.
+        torch.utils.deterministic.fill_uninitialized_memory = False
         torch.backends.cudnn.benchmark = not self.deterministic
         tf32 = self.resolved_precision == "tf32"
         torch.backends.cuda.matmul.allow_tf32 = tf32

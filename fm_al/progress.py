@@ -55,7 +55,7 @@ class RunProgress:
         self._show(doing)
 
     def epoch(self, epoch: int, train_accuracy: float) -> None:
-        self._show(f"training, epoch {epoch}, accuracy {train_accuracy:.3f}")
+        self._show(f"train: epoch {epoch}, accuracy {train_accuracy:.3f}")
 
     def finish_round(self, record: dict[str, Any]) -> None:
         self.round += 1

@@ -222,10 +222,9 @@ def summary(results: dict[Path, Record]) -> Table:
     by_setting: dict[Path, list[Record]] = {}
     for directory, result in results.items():
         by_setting.setdefault(directory.parent, []).append(result)
-    shared = os.path.commonpath([setting.parent for setting in by_setting]) if by_setting else ""
-    for setting, runs in by_setting.items():
+    for name, runs in zip(_told_apart(list(by_setting)), by_setting.values(), strict=True):
         table.add_row(
-            str(setting.relative_to(shared)),
+            name,
             str(len(runs)),
             str(runs[0]["labelled"]),
             *(
@@ -234,6 +233,16 @@ def summary(results: dict[Path, Record]) -> Table:
             ),
         )
     return table
+
+
+def _told_apart(settings: list[Path]) -> list[str]:
+    """Each path by the folders in which it differs from others; one path by its last folder."""
+    levels = list(zip(*(setting.parts for setting in settings), strict=False))
+    if any(len(setting.parts) != len(levels) for setting in settings):
+        shared = os.path.commonpath([setting.parent for setting in settings])
+        return [str(setting.relative_to(shared)) for setting in settings]
+    differ = [level for level in levels if len(set(level)) > 1] or levels[-1:]
+    return ["/".join(parts) for parts in zip(*differ, strict=True)]
 
 
 def _mean_and_deviation(values: list[float]) -> str:

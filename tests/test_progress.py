@@ -53,7 +53,7 @@ def test_a_terminal_shows_round_labels_stage_and_training_accuracy() -> None:
         progress._live.refresh()
     written = console.file.getvalue()
     assert "round 1/2 10 labels" in written
-    assert "training, epoch 3, accuracy 0.750" in written
+    assert "train: epoch 3, accuracy 0.750" in written
     assert "round 2/2 20 labels" in written
     assert "query about " in written
 

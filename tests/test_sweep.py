@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from fm_al.errors import RunError
-from fm_al.sweep import LONGEST_NAME, PlannedRun, one_line, run_directory, summary
+from fm_al.sweep import LONGEST_NAME, PlannedRun, _told_apart, one_line, run_directory, summary
 
 CHOICES = {"dataset": "digits", "imbalance": "none", "backbone": "cnn", "strategy": "badge"}
 CONFIG = {"output_dir": "outputs", "experiment_name": "trial", "seed": 3}
@@ -74,13 +75,24 @@ def test_the_summary_has_a_row_for_what_differs_in_more_than_the_seed() -> None:
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(summary(results))
     lines = [line for line in console.export_text().splitlines() if " 40 " in line]
-    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
-    badge = ["0.600 ± 0.141"] * 3
-    assert rows == [
-        ["badge", "2", "40", *badge, "4 s"],
-        ["random", "1", "40", *["0.400"] * 3, "2 s"],
-    ]
+    rows = [re.split("  +", line.strip()) for line in lines]
+    badge, random = ["0.600 ± 0.141"] * 3, ["0.400"] * 3
+    assert rows == [["badge", "2", "40", *badge], ["random", "1", "40", *random]]
     assert summary({}).row_count == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ([], []),
+        (["a/b/c"], ["c"]),
+        (["a/x/k=1", "a/y/k=1"], ["x", "y"]),
+        (["a/x/k=1", "a/x/k=2", "a/y/k=1"], ["x/k=1", "x/k=2", "y/k=1"]),
+        (["a/x", "a/x/k=2"], ["x", "x/k=2"]),
+    ],
+)
+def test_settings_are_named_by_what_tells_them_apart(settings, names) -> None:
+    assert _told_apart([Path(setting) for setting in settings]) == names
 
 
 def test_errors_are_one_line_and_name_their_kind_where_it_is_not_ours() -> None:
