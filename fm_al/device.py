@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
+from torch.utils import deterministic
 
 from fm_al.errors import ConfigError
 
@@ -89,7 +90,7 @@ class Device:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
         # Every buffer would be filled before its first use, which finds errors and costs time.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = not self.deterministic
         tf32 = self.resolved_precision == "tf32"
         torch.backends.cuda.matmul.allow_tf32 = tf32

@@ -212,11 +212,11 @@ def summary(results: dict[Path, Record]) -> Table:
         box=box.SIMPLE,
     )
     for column in ("run", "seeds", "labels", "accuracy", "balanced", "area"):
-        name = column == "run"
+        is_name = column == "run"
         table.add_column(
             column,
-            justify="left" if name else "right",
-            no_wrap=not name,
+            justify="left" if is_name else "right",
+            no_wrap=not is_name,
             overflow="fold",
         )
     by_setting: dict[Path, list[Record]] = {}
