@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from fm_al.config import build, no_such_option
+from fm_al.config import build, check_node, no_such_option
 from fm_al.data.base import Dataset
 from fm_al.errors import ConfigError, RunError
 from fm_al.experiment import load_data, run
@@ -26,6 +26,9 @@ from fm_al.sweep import PlannedRun, one_line, register
 from fm_al.tracking import Tracker
 
 CONF = str(Path(__file__).parent / "conf")
+FULL_ERROR = "HYDRA_FULL_ERROR"
+
+_full_error_wanted = os.environ.get(FULL_ERROR) == "1"
 
 
 def run_one(composed: DictConfig) -> Record:
@@ -83,16 +86,18 @@ def _run_missing(planned: PlannedRun, console: Console) -> Record:
 
 def _task(composed: DictConfig) -> Record:
     try:
-        return run_one(composed)
+        try:
+            return run_one(composed)
+        except OSError as error:
+            raise RunError(
+                f"{one_line(error)}; finished rounds are kept: mend that and start again to go on"
+            ) from error
     except (ConfigError, RunError) as error:
         # The sweeper collects what failed in a sweep; a single run ends here, since Hydra adds
         # lines of its own to an exception that passes through it.
         if HydraConfig.get().mode == RunMode.MULTIRUN or _full_error_wanted:
             raise
         sys.exit(_reported(error))
-
-
-_full_error_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 def _reported(error: BaseException) -> int:
@@ -108,7 +113,7 @@ def _command(function: Callable[[], None]) -> Callable[[], None]:
     def script() -> None:
         if _full_error_wanted:
             return function()
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing
+        os.environ[FULL_ERROR] = "1"  # Hydra then raises instead of printing
         try:
             return function()
         except (ConfigError, RunError) as error:
@@ -118,6 +123,8 @@ def _command(function: Callable[[], None]) -> Callable[[], None]:
         except KeyboardInterrupt:
             print("fm-al: stopped; the same command goes on from here", file=sys.stderr)
             sys.exit(130)
+        finally:
+            os.environ.pop(FULL_ERROR, None)
 
     return script
 
@@ -154,7 +161,9 @@ def download() -> None:
     match sys.argv[1:]:
         case [name, *overrides] if not name.startswith("-"):
             config = _composed([f"dataset={name}", *overrides])
-            dataset: Dataset = build(OmegaConf.to_container(config.dataset, resolve=True))
+            node = OmegaConf.to_container(config.dataset, resolve=True, throw_on_missing=True)
+            check_node("dataset", node)
+            dataset: Dataset = build(node)
             data = dataset.load(Path(config.data_dir), download=True)
             print(
                 f"{name}: {len(data.train)} images to learn from, {len(data.test)} to test on, "

@@ -76,7 +76,7 @@ def check(config: dict[str, Any]) -> None:
     _check_arguments("budget", config["budget"], Budget)
     Budget(**config["budget"])
     for group in GROUPS:
-        _check_node(group, config[group], GIVEN_BY_DATA.get(group, ()))
+        check_node(group, config[group], GIVEN_BY_DATA.get(group, ()))
 
 
 def build(node: Any, **given: Any) -> Any:
@@ -91,7 +91,8 @@ def build(node: Any, **given: Any) -> Any:
     return target(**arguments, **given)
 
 
-def _check_node(key: str, node: Any, given: tuple[str, ...] = ()) -> None:
+def check_node(key: str, node: Any, given: tuple[str, ...] = ()) -> None:
+    """Checks a node with a `_target_`. given: arguments that a configuration may not give."""
     if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
         raise ConfigError(f"{key}={_shown(node)}: should be a mapping with a _target_")
     target = _imported(key, node["_target_"])
@@ -112,7 +113,7 @@ def _check_arguments(
         annotation, _ = options[name]
         full_key = f"{key}.{name}" if key else name
         if isinstance(value, dict) and "_target_" in value:
-            _check_node(full_key, value)
+            check_node(full_key, value)
         elif annotation is not inspect.Parameter.empty:
             _check_value(full_key, value, annotation)
 

@@ -25,7 +25,7 @@ class Device:
     """
 
     kind: Literal["auto", "cpu", "cuda", "mps"]
-    precision: Literal["auto", "fp32", "tf32", "bf16"]
+    precision: Literal["auto", "fp32", "bf16"]
     channels_last: bool
     threads: Annotated[int, Field(ge=1)]
     scoring_batch_size: Annotated[int, Field(ge=1)] | None
@@ -49,12 +49,10 @@ class Device:
         return torch.device(self.kind)
 
     @property
-    def resolved_precision(self) -> Literal["fp32", "tf32", "bf16"]:
+    def resolved_precision(self) -> Literal["fp32", "bf16"]:
         if self.precision == "auto":
             cuda = self.torch_device.type == "cuda"
             return "bf16" if cuda and torch.cuda.is_bf16_supported() else "fp32"
-        if self.precision == "tf32" and self.torch_device.type != "cuda":
-            raise ConfigError("device.precision=tf32: only a CUDA GPU has it; use fp32")
         return self.precision
 
     @property
@@ -84,7 +82,7 @@ class Device:
         }
 
     def set_up(self) -> None:
-        """Sets what torch keeps for the whole process: threads, determinism, TF32."""
+        """Sets what torch keeps for the whole process: threads, determinism, no TF32."""
         torch.set_num_threads(self.threads)
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -92,6 +90,5 @@ class Device:
         # Every buffer would be filled before its first use, which finds errors and costs time.
         deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = not self.deterministic
-        tf32 = self.resolved_precision == "tf32"
-        torch.backends.cuda.matmul.allow_tf32 = tf32
-        torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False

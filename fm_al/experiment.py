@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,12 @@ from fm_al.data.pool import Pool
 from fm_al.device import Device
 from fm_al.errors import RunError
 from fm_al.progress import RunProgress
-from fm_al.randomness import generator_for
+from fm_al.randomness import generator_for, global_generator_of
 from fm_al.records import Record, RunRecords
 from fm_al.strategies.base import Query, Strategy
 from fm_al.tracking import Tracker
 from fm_al.training import (
+    UNTRAINED,
     Evaluation,
     Fit,
     Trainer,
@@ -67,11 +70,20 @@ class Experiment:
             device=build(config["device"]),
         )
 
+    def backbone_for(self, data: ImageData) -> Backbone:
+        """A network for the data's images and classes, drawn from the global generator."""
+        return self.make_backbone(
+            channels=data.train.images.shape[1],
+            classes=len(data.class_names),
+            image_size=tuple(data.train.images.shape[2:]),
+        )
+
 
 def load_data(experiment: Experiment, data_dir: Path, download: bool) -> ImageData:
     """The experiment's pool and test set: a function of data set, imbalance and seed.
 
-    Raises ConfigError for what only the data can tell: counts and a budget it does not have."""
+    Raises ConfigError for what only the data can tell: counts and a budget that it does not have,
+    a backbone that its images do not fit."""
     data = experiment.dataset.load(data_dir, download)
     data = experiment.imbalance.subset(data, generator_for(experiment.seed, "subset"))
     experiment.budget.fit_to_pool(len(data.train))
@@ -82,8 +94,12 @@ def load_data(experiment: Experiment, data_dir: Path, download: bool) -> ImageDa
             len(data.class_names),
         )
     if experiment.dataset.order == "class":
-        order = data.train.targets.argsort(stable=True)
-        data = ImageData(data.train[order], data.test, data.class_names, data.content)
+        data = replace(data, train=data.train[data.train.targets.argsort(stable=True)])
+    if experiment.dataset.order == "shuffled":
+        order = torch.randperm(len(data.train), generator=generator_for(experiment.seed, "order"))
+        data = replace(data, train=data.train[order])
+    with global_generator_of(generator_for(experiment.seed, "trial"), torch.device("cpu")):
+        experiment.backbone_for(data)
     return data
 
 
@@ -97,23 +113,22 @@ def run(
     """Runs the rounds that are not recorded yet and returns the result."""
     device, trainer, seed = experiment.device, experiment.trainer, experiment.seed
     labels = experiment.budget.labelled()
+    queries = [after - before for before, after in pairwise(labels)] + [0]
     classes = len(data.class_names)
     pool, test_images, test_targets = _on_device(experiment, data)
     pool.label(_initial_labels(len(pool), labels[0], seed))
     for number, record in enumerate(records.rounds):
         try:
-            pool.label(torch.tensor(record["queried"], dtype=torch.int64))
-        except (ValueError, IndexError) as error:
-            raise RunError(
-                f"{records.directory / 'rounds.jsonl'}: line {number + 1} is damaged ({error})"
-            ) from None
+            queried = torch.tensor(record["queried"], dtype=torch.int64)
+            if [len(pool.labelled), len(queried)] != [labels[number], queries[number]]:
+                raise ValueError(f"it queried {len(queried)} images, not {queries[number]}")
+            pool.label(queried)
+        except (ValueError, IndexError, KeyError, TypeError, RuntimeError) as error:
+            path = records.directory / "rounds.jsonl"
+            raise RunError(f"{path}: line {number + 1} is damaged ({error})") from None
 
     def make_network() -> Backbone:
-        network = experiment.make_backbone(
-            channels=data.train.images.shape[1],
-            classes=classes,
-            image_size=tuple(data.train.images.shape[2:]),
-        )
+        network = experiment.backbone_for(data)
         return network.to(device.torch_device).to(memory_format=device.memory_format)
 
     network = None
@@ -125,13 +140,13 @@ def run(
 
     for round in range(done, len(labels)):
         seconds: dict[str, float] = {}
-        queries = round + 1 < len(labels)
 
         with _stage("train", seconds, progress, "trainer.batch_size"):
             network = trainer.network(make_network, network, generator_for(seed, "weights", round))
-            fit = Fit(epochs=0, train_accuracy=0.0, epoch_cap_hit=False)
             if round > 0 or experiment.budget.train_before_first_query:
                 fit = trainer.fit(network, pool, device.autocast, seed, round, progress.epoch)
+            else:
+                fit = UNTRAINED
 
         with _stage("evaluate", seconds, progress, "device.scoring_batch_size"):
             evaluation = evaluate(
@@ -142,21 +157,24 @@ def run(
                 device.scoring_batch,
                 device.autocast,
             )
+            if not math.isfinite(evaluation.loss):
+                raise RunError(
+                    f"round {round + 1}: the test loss is {evaluation.loss}; try a lower "
+                    "trainer.optimizer.lr, trainer.clamp_gradients=0.1 or device.precision=fp32"
+                )
 
         query = Query(network, pool, device.scoring_batch, device.autocast)
         picks = torch.empty(0, dtype=torch.int64)
-        if queries:
-            with _stage("query", seconds, progress, "device.scoring_batch_size"):
-                n = labels[round + 1] - labels[round]
+        if n := queries[round]:
+            with _stage("query", seconds, progress, "device.scoring_batch_size, or the pool"):
                 picks = experiment.strategy.select(query, n, generator_for(seed, "query", round))
+                picks = _checked(picks, n, pool, experiment.strategy)
             if trainer.reset != "all":
                 save_network(network, records.weights_path(round))
 
-        record = _record(
-            round, pool, picks, data, fit, evaluation, query, seconds, last=not queries
-        )
+        record = _record(round, pool, picks, data, fit, evaluation, query, seconds)
         records.add_round(record)
-        if queries:
+        if n:
             records.drop_weights_but(round)
             pool.label(picks)
         tracker.round(record)
@@ -198,13 +216,30 @@ def _initial_labels(pool: int, n: int, seed: int) -> Tensor:
     return torch.randperm(pool, generator=generator_for(seed, "initial labels"))[:n]
 
 
+def _checked(picks: Tensor, n: int, pool: Pool, strategy: Strategy) -> Tensor:
+    """The picks on the CPU, if they are what the contract of `Strategy.select` asks for."""
+    chosen = picks.cpu()
+    if chosen.dtype != torch.int64 or chosen.shape != (n,):
+        wrong = f"a tensor of {chosen.dtype} and shape {tuple(chosen.shape)}"
+    elif len(chosen.unique()) < n:
+        wrong = f"{n - len(chosen.unique())} of them twice"
+    elif not torch.isin(chosen, pool.unlabelled.cpu()).all():
+        wrong = "images that are not in the pool or labelled already"
+    else:
+        return chosen
+    raise RunError(
+        f"{type(strategy).__name__}.select returned {wrong}, where {n} distinct indices of "
+        "unlabelled images are asked for, an int64 tensor; the round is not recorded"
+    )
+
+
 @contextmanager
 def _stage(
     name: str, seconds: dict[str, float], progress: RunProgress, lowers_memory: str
 ) -> Iterator[None]:
     progress.stage(name)
     began = time.perf_counter()
-    with memory_errors_named(f"at the stage `{name}`", lowers_memory):
+    with memory_errors_named(f"in the stage `{name}`", lowers_memory):
         yield
     seconds[name] = round(time.perf_counter() - began, 3)
 
@@ -218,10 +253,8 @@ def _record(
     evaluation: Evaluation,
     query: Query,
     seconds: dict[str, float],
-    last: bool,
 ) -> Record:
     """A round's line. The picks' classes come from the data: the pool learns them by `label`."""
-    picks = picks.cpu()
 
     def class_counts(indices: Tensor) -> list[int]:
         return torch.bincount(data.train.targets[indices], minlength=pool.classes).tolist()
@@ -239,7 +272,7 @@ def _record(
         "seconds": seconds,
         "strategy": query.recorded,
     }
-    if last:
+    if not len(picks):
         record["confusion_matrix"] = evaluation.confusion.tolist()
     return record
 
@@ -269,8 +302,6 @@ def area_under_curve(labelled: list[int], accuracy: list[float]) -> float:
     [0, 1]; the accuracy itself where there is one round."""
     if len(labelled) == 1:
         return accuracy[0]
-    area = sum(
-        (b - a) * (y + z) / 2
-        for a, b, y, z in zip(labelled, labelled[1:], accuracy, accuracy[1:], strict=False)
-    )
+    points = zip(labelled, accuracy, strict=True)
+    area = sum((b - a) * (y + z) / 2 for (a, y), (b, z) in pairwise(points))
     return area / (labelled[-1] - labelled[0])

@@ -22,7 +22,7 @@ def generator_for(seed: int, purpose: str, round: int = 0) -> torch.Generator:
 @contextlib.contextmanager
 def global_generator_of(generator: torch.Generator, device: torch.device) -> Iterator[None]:
     """Within, the global generators of the CPU and of `device` follow `generator`; after, they are
-    as they were, and `generator` has moved on by one draw."""
+    as they were (but for Apple's GPU), and `generator` has moved on by one draw."""
     seed = int(torch.randint(2**62, (), generator=generator))
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -30,4 +30,6 @@ def global_generator_of(generator: torch.Generator, device: torch.device) -> Ite
         if devices:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
+        if device.type == "mps":
+            torch.mps.manual_seed(seed)
         yield

@@ -43,8 +43,9 @@ SOFTWARE = ("fm_al", "torch", "torchvision", "numpy", "scikit-learn", "hydra-cor
 
 def what_decides(config: Record, device: Record) -> Record:
     """All that a run's figures depend on: the configuration but for places and tracker, and the
-    device as it was resolved."""
-    return {k: v for k, v in config.items() if k not in NOT_DECIDING} | {"device": device}
+    device as it was resolved; as JSON gives it back."""
+    decides = {k: v for k, v in config.items() if k not in NOT_DECIDING} | {"device": device}
+    return json.loads(json.dumps(decides))
 
 
 def fingerprint(decides: Record) -> str:
@@ -78,9 +79,12 @@ def finished_result(directory: Path, decides: Record) -> Record | None:
 
 
 def _refuse_another_run(directory: Path, decides: Record) -> Record | None:
-    provenance = _read_json(directory / "provenance.json")
-    if provenance is None:
+    path = directory / "provenance.json"
+    provenance = _read_json(path)
+    if provenance is None and not (directory / "result.json").exists():
         return None
+    if provenance is None or not isinstance(provenance.get("decides"), dict):
+        raise RunError(f"{path} does not say what run this is; remove the run's directory")
     there = provenance["decides"]
     if "dataset_content" not in decides:
         there = {k: v for k, v in there.items() if k != "dataset_content"}
@@ -112,7 +116,8 @@ class RunRecords:
 
     def add_round(self, record: Record) -> None:
         """Appends a finished round; on return it is on disk. Raises RunError if it can't be."""
-        line = (json.dumps(record, separators=(",", ":")) + "\n").encode()
+        text = json.dumps(record, separators=(",", ":"), allow_nan=False)
+        line = f"{text}\n".encode()
         path = self.directory / "rounds.jsonl"
         try:
             with path.open("ab") as file:

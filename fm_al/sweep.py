@@ -7,6 +7,7 @@ import os
 import re
 import statistics
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,8 @@ class ExperimentSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        """Runs what is missing of the sweep; raises RunError at the end if a run failed."""
+        """Runs what is missing. Raises RunError at the end if a run failed, ConfigError if all that
+        failed did for a configuration that can't be."""
         assert self.launcher is not None
         console = Console()
         planned = self._planned(arguments)
@@ -138,7 +140,7 @@ class ExperimentSweeper(Sweeper):
         if finished := len(planned) - len(missing):
             console.print(f"{finished} of {len(planned)} runs are finished", highlight=False)
         returns: list[Sequence[JobReturn]] = []
-        failures: dict[Path, str] = {}
+        failures: dict[Path, Exception] = {}
         for number, (overrides, run) in enumerate(missing):
             console.print(
                 f"run {number + 1} of {len(missing)}: {run.directory}",
@@ -151,14 +153,18 @@ class ExperimentSweeper(Sweeper):
             if jobs[0].status == JobStatus.COMPLETED:
                 results[run.directory] = jobs[0].return_value
             else:
-                failures[run.directory] = one_line(jobs[0]._return_value)
-                console.print(f"failed: {failures[run.directory]}", markup=False, highlight=False)
+                error = failures[run.directory] = jobs[0]._return_value
+                if not isinstance(error, (ConfigError, RunError)):
+                    traceback.print_exception(error)
+                console.print(f"failed: {one_line(error)}", markup=False, highlight=False)
         console.print(summary({directory: r for directory, r in results.items() if r}))
         folder = os.path.commonpath([run.directory for _, run in planned])
         console.print(f"records: {folder}", highlight=False, soft_wrap=True)
         if failures:
-            listed = "; ".join(f"{directory}: {reason}" for directory, reason in failures.items())
-            raise RunError(f"{len(failures)} of {len(planned)} runs failed: {listed}")
+            listed = "; ".join(f"{run}: {one_line(error)}" for run, error in failures.items())
+            foreseeable = all(isinstance(error, ConfigError) for error in failures.values())
+            kind = ConfigError if foreseeable else RunError
+            raise kind(f"{len(failures)} of {len(planned)} runs failed: {listed}")
         return returns
 
     def _planned(self, arguments: list[str]) -> list[tuple[list[str], PlannedRun]]:

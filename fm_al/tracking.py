@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from fm_al.files import write_whole
+from fm_al.records import Record
 
 if TYPE_CHECKING:
     import wandb
@@ -34,8 +35,6 @@ LONGEST_NAME = 128  # characters; the W&B server refuses longer names of runs an
 WRITING = 5.0  # seconds in which wandb should have written what it was given
 PER_CLASS = ("per_class_accuracy", "queried_classes")  # lists with an entry for each class
 NOT_FIGURES = ("queried", "confusion_matrix", "class_names")
-
-Record = dict[str, Any]
 
 
 class Tracker(abc.ABC):

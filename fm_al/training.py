@@ -34,6 +34,9 @@ class Fit:
     epoch_cap_hit: bool
 
 
+UNTRAINED = Fit(epochs=0, train_accuracy=0.0, epoch_cap_hit=False)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
     """The options of `conf/trainer/`.
@@ -98,8 +101,8 @@ class Trainer:
         optimizer = self.optimizer(network.parameters())
         labelled = pool.labelled
         targets = pool.targets(labelled)
-        weights = self._class_weights(targets, pool.classes)
-        batches_an_epoch = len(_batches(torch.arange(len(labelled)), self.batch_size))
+        weights = self._image_weights(targets, pool.classes)
+        batches_an_epoch = len(_batches(labelled, self.batch_size))
         images: Callable[[Tensor], Tensor] = pool.images
         if self.augment:
             images = functools.partial(pool.training_images, generator=augmentation)
@@ -117,7 +120,8 @@ class Trainer:
                         _scale_learning_rate(optimizer, (1 + math.cos(math.pi * progress)) / 2)
                     with _mixed_precision(pool.device, autocast):
                         logits = network(images(labelled[chosen])).float()
-                    loss = functional.cross_entropy(logits, targets[chosen], weights)
+                    losses = functional.cross_entropy(logits, targets[chosen], reduction="none")
+                    loss = (losses if weights is None else losses * weights[chosen]).mean()
                     optimizer.zero_grad(set_to_none=True)
                     loss.backward()
                     if self.clamp_gradients is not None:
@@ -136,10 +140,10 @@ class Trainer:
                 if self._reached(accuracy):
                     break
         if self.batch_norm == "recompute":
+            shuffled = torch.randperm(len(labelled), generator=order).to(pool.device)
+            parts = _even_parts(labelled[shuffled], self.batch_size)
             with _mixed_precision(pool.device, autocast):
-                recompute_batch_norm(
-                    network, (pool.images(part) for part in _even_parts(labelled, self.batch_size))
-                )
+                recompute_batch_norm(network, (pool.images(part) for part in parts))
         network.eval()
         stops_early = self.stop_at_train_accuracy is not None
         return Fit(epoch, accuracy, stops_early and not self._reached(accuracy))
@@ -148,12 +152,12 @@ class Trainer:
         stop = self.stop_at_train_accuracy
         return stop is not None and accuracy >= stop
 
-    def _class_weights(self, targets: Tensor, classes: int) -> Tensor | None:
-        """Such that every class with a labelled image has the same total weight."""
+    def _image_weights(self, targets: Tensor, classes: int) -> Tensor | None:
+        """Of mean 1, such that every class with a labelled image has the same total weight."""
         if not self.class_balanced:
             return None
         counts = torch.bincount(targets, minlength=classes)
-        return torch.where(counts > 0, len(targets) / counts.clamp(min=1), 0.0)
+        return len(targets) / ((counts > 0).sum() * counts[targets])
 
 
 def _batches(order: Tensor, size: int) -> list[Tensor]:
@@ -166,9 +170,9 @@ def _batches(order: Tensor, size: int) -> list[Tensor]:
 
 
 def _even_parts(indices: Tensor, size: int) -> Iterable[Tensor]:
-    """Parts of at most `size` whose lengths differ by one at most, so that each weighs the same in
-    an average over parts."""
-    return indices.tensor_split(math.ceil(len(indices) / size))
+    """Parts of about `size`, two at least, whose lengths differ by one at most, so that each weighs
+    the same in an average over parts."""
+    return indices.tensor_split(max(1, min(math.ceil(len(indices) / size), len(indices) // 2)))
 
 
 def _scale_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
@@ -224,8 +228,8 @@ class Evaluation:
 
     def figures(self) -> dict[str, Any]:
         """accuracy; balanced_accuracy, the mean of the classes' accuracies; macro_f1, the mean of
-        their F1, 0 where a class is neither there nor predicted; per_class_accuracy; loss.
-        All in [0, 1] but the loss. A class without test images counts in none of the means."""
+        their F1; per_class_accuracy; loss. All in [0, 1] but the loss. A class without test images
+        has no accuracy (None) and counts in none of the means."""
         correct = self.confusion.diag().double()
         there = self.confusion.sum(1).double()
         predicted = self.confusion.sum(0).double()

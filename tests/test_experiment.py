@@ -18,6 +18,7 @@ from fm_al.errors import ConfigError, RunError
 from fm_al.experiment import area_under_curve, load_data, run
 from fm_al.progress import RunProgress
 from fm_al.records import open_run
+from fm_al.strategies.base import Query, Strategy
 from fm_al.strategies.random import Random
 from fm_al.sweep import PlannedRun
 from tests.command_line import ROOT, fm_al
@@ -221,6 +222,78 @@ def test_records_that_label_an_image_twice_are_damaged(compose) -> None:
     (directory / "rounds.jsonl").write_text(lines[0] + json.dumps(record) + "\n")
     with pytest.raises(RunError, match=r"rounds.jsonl: line 2 is damaged .*labelled"):
         ran(compose)
+
+
+class Wrong(Strategy):
+    """Breaks the contract in a way of its choice."""
+
+    def __init__(self, way: str) -> None:
+        self.way = way
+
+    def select(self, query, n, generator):
+        unlabelled = query.unlabelled[:n]
+        return {
+            "few": unlabelled[1:],
+            "float": unlabelled.float(),
+            "twice": unlabelled[[0, *range(n - 1)]],
+            "labelled": query.labelled[:n],
+            "outside": unlabelled + 10**6,
+        }[self.way]
+
+
+@pytest.mark.parametrize(
+    ("way", "wrong"),
+    [
+        ("few", r"shape \(9,\)"),
+        ("float", "torch.float32"),
+        ("twice", "1 of them twice"),
+        ("labelled", "labelled already"),
+        ("outside", "not in the pool"),
+    ],
+)
+def test_picks_that_break_the_contract_are_refused_and_not_recorded(compose, way, wrong) -> None:
+    broken = ["+strategy.way=" + way, "strategy._target_=tests.test_experiment.Wrong"]
+    with pytest.raises(RunError, match=f"Wrong.select returned .*{wrong}"):
+        ran(compose, *broken)
+    (folder,) = Path(compose().output_dir).glob("default/*/*/*/*/seed0")
+    assert not (folder / "rounds.jsonl").exists()
+
+
+def test_a_query_does_not_give_the_classes_of_the_pool_away(compose) -> None:
+    seen = set()
+
+    def curious(self: Strategy, query: Query, n: int, _: torch.Generator) -> torch.Tensor:
+        seen.update(name for name in dir(query) if not name.startswith("_"))
+        query.labelled.zero_()
+        return query.unlabelled[:n]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Random, "select", curious)
+        ran(compose, "strategy=random")
+    assert seen == {
+        "autocast", "batch_size", "classes", "device", "embeddings", "images", "labelled",
+        "labelled_targets", "logits", "model", "probabilities", "record", "recorded", "unlabelled",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("imbalance", ["paper", "counts", "step", "long_tail"])
+def test_a_run_of_any_imbalance_is_found_again(compose, imbalance: str) -> None:
+    options = {
+        "paper": ["imbalance.pool={0: 20, 1: 60, 2: 20, 3: 20}", "imbalance.test=40"],
+        "counts": ["imbalance.pool={3: 20, 1: 60}", "imbalance.test={1: 20, 3: 20}"],
+    }
+    overrides = [f"imbalance={imbalance}", *options.get(imbalance, [])]
+    directory = ran(compose, *overrides)
+    assert ran(compose, *overrides) == directory
+    composed = compose(*QUICK, *overrides)
+    planned = PlannedRun.of(composed, composed.hydra.runtime.choices, [*QUICK, *overrides])
+    assert planned.result() is not None
+
+
+def test_a_backbone_that_the_images_do_not_fit_is_known_before_anything_is_made(compose) -> None:
+    with pytest.raises(ConfigError, match=r"backbone=vgg16: .* dataset.pad_to=32"):
+        ran(compose, "backbone=vgg16")
+    assert not Path(compose().output_dir).exists()
 
 
 def test_an_untrained_network_can_query_first(compose) -> None:

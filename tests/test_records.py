@@ -180,6 +180,30 @@ def test_places_and_tracker_decide_nothing() -> None:
     }
 
 
+@pytest.mark.parametrize("pool", [{0: 250, 1: 5000}, {"cat": 250, 5: 5000}])
+def test_a_configuration_with_numbers_for_keys_is_the_same_when_read_back(tmp_path, pool) -> None:
+    decides = what_decides({"imbalance": {"pool": pool}}, {})
+    for _ in range(2):
+        with opened(tmp_path, decides):
+            pass
+    other = what_decides({"imbalance": {"pool": {**pool, 5: 4}}}, {})
+    with pytest.raises(RunError, match=r"imbalance.pool.5"), opened(tmp_path, other):
+        pass
+
+
+def test_a_result_without_provenance_is_not_taken_for_this_run(tmp_path: Path) -> None:
+    with opened(tmp_path) as run:
+        run.finish({})
+    (tmp_path / "provenance.json").unlink()
+    with pytest.raises(RunError, match=r"provenance.json does not say what run this is"):
+        finished_result(tmp_path, DECIDES)
+
+
+def test_a_figure_that_is_no_number_is_not_written(tmp_path: Path) -> None:
+    with opened(tmp_path) as run, pytest.raises(ValueError, match="not JSON compliant"):
+        run.add_round(line(0) | {"loss": float("nan")})
+
+
 def test_weights_are_kept_for_one_round_and_then_dropped(tmp_path: Path) -> None:
     with opened(tmp_path) as run:
         for round in (0, 1):

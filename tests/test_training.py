@@ -142,12 +142,26 @@ def test_the_cosine_schedule_ends_near_zero() -> None:
     np.testing.assert_allclose(rates, 0.05 * (1 + np.cos(np.pi * steps)), rtol=1e-6)
 
 
-def test_class_balanced_loss_gives_every_class_the_same_weight() -> None:
-    weights = trainer(class_balanced=True)._class_weights(torch.tensor([0, 0, 0, 1]), 3)
-    assert weights is not None
-    assert weights[0] * 3 == weights[1]
-    assert weights[2] == 0
-    assert trainer()._class_weights(torch.tensor([0]), 3) is None
+def test_class_balanced_loss_gives_every_class_the_same_part_in_an_epoch() -> None:
+    """Also where most batches hold no image of the minority: 30 images against 1 and 1."""
+    pool = pool_of(n=90, labelled=0)
+    pool.label(torch.cat([torch.arange(0, 90, 3), torch.tensor([1, 2])]))
+    parts: dict[bool, Tensor] = {}
+    for balanced in (True, False):
+        network = Small()
+        nn.init.zeros_(network.head.weight)
+        nn.init.zeros_(network.head.bias)
+        before = network.head.bias.detach().clone()
+        options = {"optimizer": functools.partial(torch.optim.SGD, lr=1e-4), "batch_size": 4}
+        trainer(**options, max_epochs=1, class_balanced=balanced).fit(
+            network, pool, None, 0, 0, lambda *_: None
+        )
+        parts[balanced] = network.head.bias.detach() - before
+    # With equal logits an image moves its class's bias by 2/3 and the others by -1/3.
+    assert parts[True].abs().max() < 1e-3 * parts[False].abs().max() + 1e-7
+    assert parts[False][0] > 0 > parts[False][1]
+    weights = trainer(class_balanced=True)._image_weights(torch.tensor([0, 0, 0, 1]), 3)
+    torch.testing.assert_close(weights, torch.tensor([2 / 3, 2 / 3, 2 / 3, 2.0]))
 
 
 def test_a_loss_that_is_not_finite_says_where_and_what_to_try() -> None:

@@ -52,14 +52,15 @@ class Dataset(ABC):
     """A data set is one file beside this one and one in `conf/dataset/`: `read`, and options.
 
     pad_to: side in pixels to which smaller images are padded with zeros, evenly; null leaves them.
-    order: `file` as stored, `class` sorts the pool by class (as the FisherMask code does).
+    order: of the pool, which ties between images are settled by: `file` as stored, `shuffled` by
+    the seed, `class` sorted by class, as the FisherMask code does.
     mean, std: of each channel, of values in [0, 1]; null measures them on the pool.
     crop_padding: in training, crops as large as the image are taken at random from the image
     padded by this many pixels of zeros. horizontal_flip: in training, half the images are mirrored.
     """
 
     pad_to: Annotated[int, Field(gt=0)] | None = None
-    order: Literal["file", "class"] = "file"
+    order: Literal["file", "shuffled", "class"] = "file"
     mean: list[Fraction] | None = None
     std: list[Deviation] | None = None
     crop_padding: Annotated[int, Field(ge=0)] = 0

@@ -41,38 +41,38 @@ class Query:
         self, model: Backbone, pool: Pool, batch_size: int, autocast: torch.dtype | None = None
     ) -> None:
         self.model = model.eval()
-        self.pool = pool
+        self._pool = pool
         self.batch_size = batch_size
         self.autocast = autocast
         self.recorded: dict[str, Any] = {}
 
     @property
     def device(self) -> torch.device:
-        return self.pool.device
+        return self._pool.device
 
     @property
     def classes(self) -> int:
         """C, the number of classes."""
-        return self.pool.classes
+        return self._pool.classes
 
     @property
     def labelled(self) -> Tensor:
         """Indices of the labelled images, int64 on the device, in the order of labelling."""
-        return self.pool.labelled
+        return self._pool.labelled.clone()
 
     @property
     def labelled_targets(self) -> Tensor:
         """Classes of the labelled images, int64 on the device, in the same order."""
-        return self.pool.targets(self.pool.labelled)
+        return self._pool.targets(self._pool.labelled)
 
     @property
     def unlabelled(self) -> Tensor:
         """Indices of the unlabelled images, int64 on the device, ascending."""
-        return self.pool.unlabelled
+        return self._pool.unlabelled
 
     def images(self, indices: Tensor) -> Tensor:
         """Normalised images of the pool, float32 (len(indices), channels, height, width)."""
-        return self.pool.images(indices)
+        return self._pool.images(indices)
 
     @cached_property
     def embeddings(self) -> Tensor:
@@ -82,7 +82,7 @@ class Query:
             torch.no_grad(),
             torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None),
         ):
-            for indices in torch.arange(len(self.pool), device=self.device).split(self.batch_size):
+            for indices in torch.arange(len(self._pool), device=self.device).split(self.batch_size):
                 parts.append(self.model.embed(self.images(indices)).float())
         return _finite("embeddings", torch.cat(parts))
 

@@ -17,7 +17,7 @@ CountOfClass = Annotated[dict[int | str, Count], Field(min_length=2)]
 
 @dataclass(frozen=True, kw_only=True)
 class Counts(Imbalance):
-    """Keeps the classes named, in the order in which they are named, which numbers them anew.
+    """Keeps the classes named and numbers them anew, in their order.
 
     pool: images of each class, by its name or its number from 0. test: the same for the test set,
     or one number for every class kept; null keeps all of their test images. test_capped: where a
@@ -37,8 +37,10 @@ class Counts(Imbalance):
             )
 
     def counts(self, class_names: tuple[str, ...], pool: list[int], test: list[int]) -> ClassCounts:
-        classes = class_numbers("imbalance.pool", self.pool, class_names)
-        wanted = list(self.pool.values())
+        named = class_numbers("imbalance.pool", self.pool, class_names)
+        wanted_of = dict(zip(named, self.pool.values(), strict=True))
+        classes = sorted(named)
+        wanted = [wanted_of[c] for c in classes]
         _check("pool", classes, wanted, pool, class_names)
         wanted_of_test = self._test(classes, class_names, test)
         _check("test", classes, wanted_of_test, test, class_names)
