@@ -17,13 +17,11 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from fm_al.config import build, check_node, no_such_option
-from fm_al.data.base import Dataset
 from fm_al.errors import ConfigError, RunError
-from fm_al.experiment import load_data, run
 from fm_al.progress import RunProgress, duration
 from fm_al.records import Record, command_line, open_run
 from fm_al.sweep import PlannedRun, one_line, register
-from fm_al.tracking import Tracker
+from fm_al.tracking import TrackedRun, Tracker
 
 CONF = str(Path(__file__).parent / "conf")
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -55,6 +53,8 @@ def run_one(composed: DictConfig) -> Record:
 
 
 def _run_missing(planned: PlannedRun, console: Console) -> Record:
+    from fm_al.experiment import load_data, run  # torch: see PlannedRun.of
+
     config, experiment = planned.config, planned.experiment
     tracker: Tracker = build(config["tracker"])
     experiment.device.set_up()
@@ -68,12 +68,14 @@ def _run_missing(planned: PlannedRun, console: Console) -> Record:
         RunProgress(console, experiment.budget.labelled()) as progress,
     ):
         tracker.start(
-            records.directory,
-            name=str(planned.directory.relative_to(config["output_dir"])),
-            default_group=config["experiment_name"],
-            config=config,
-            class_names=list(data.class_names),
-            rounds=records.rounds,
+            TrackedRun(
+                records.directory,
+                name=str(planned.directory.relative_to(config["output_dir"])),
+                group=config["experiment_name"],
+                config=config,
+                class_names=list(data.class_names),
+                rounds=records.rounds,
+            )
         )
         result = None
         try:
@@ -163,8 +165,7 @@ def download() -> None:
             config = _composed([f"dataset={name}", *overrides])
             node = OmegaConf.to_container(config.dataset, resolve=True, throw_on_missing=True)
             check_node("dataset", node)
-            dataset: Dataset = build(node)
-            data = dataset.load(Path(config.data_dir), download=True)
+            data = build(node).load(Path(config.data_dir), download=True)
             print(
                 f"{name}: {len(data.train)} images to learn from, {len(data.test)} to test on, "
                 f"{len(data.class_names)} classes, in {Path(config.data_dir).resolve()}"

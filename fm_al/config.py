@@ -147,6 +147,8 @@ def _check_value(key: str, value: Any, annotation: Any) -> None:
             for problem in error.errors()
             if not problem["msg"].startswith("Cannot check `isinstance`")
         )
+        if type(None) in typing.get_args(annotation):
+            wrong["null"] = None
         raise ConfigError(f"{key}={_shown(value)}: {' or '.join(wrong)}") from None
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -27,8 +27,10 @@ from rich.console import Console
 from rich.table import Table
 
 from fm_al.errors import ConfigError, RunError
-from fm_al.experiment import Experiment
 from fm_al.records import NOT_DECIDING, Record, finished_result, what_decides
+
+if TYPE_CHECKING:
+    from fm_al.experiment import Experiment
 
 NAMED_BY_PATH = (
     "experiment",
@@ -90,6 +92,9 @@ class PlannedRun:
     ) -> PlannedRun:
         """composed: with or without Hydra's own node. Raises ConfigError."""
         job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+        # Here, since torch takes seconds to import, and help and completion do without.
+        from fm_al.experiment import Experiment
+
         try:
             config: Any = OmegaConf.to_container(job, resolve=True, throw_on_missing=True)
         except MissingMandatoryValue as error:

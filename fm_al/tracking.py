@@ -33,8 +33,23 @@ logger = logging.getLogger(__name__)
 
 LONGEST_NAME = 128  # characters; the W&B server refuses longer names of runs and groups
 WRITING = 5.0  # seconds in which wandb should have written what it was given
-PER_CLASS = ("per_class_accuracy", "queried_classes")  # lists with an entry for each class
+# Lists with an entry for each class.
+PER_CLASS = ("per_class_accuracy", "labelled_classes", "queried_classes")
 NOT_FIGURES = ("queried", "confusion_matrix", "class_names")
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """A run as it stands at its start. directory: where its records lie; exists. name: what it is
+    called. group: what it is grouped under where the tracker's options name no group. config: as
+    resolved. rounds: the records of those finished before, from the first."""
+
+    directory: Path
+    name: str
+    group: str
+    config: Record
+    class_names: list[str]
+    rounds: list[Record]
 
 
 class Tracker(abc.ABC):
@@ -45,25 +60,8 @@ class Tracker(abc.ABC):
     """
 
     @abc.abstractmethod
-    def start(
-        self,
-        directory: Path,
-        name: str,
-        default_group: str,
-        config: Record,
-        class_names: list[str],
-        rounds: list[Record],
-    ) -> None:
-        """Begin, or go on with, the run whose records lie in `directory`.
-
-        Args:
-            directory: the run's directory; exists.
-            name: what the run is called.
-            default_group: what runs are grouped under where the tracker's options name no group.
-            config: the resolved config, plain containers.
-            class_names: a name for each class.
-            rounds: the records of the rounds finished before, from the first.
-        """
+    def start(self, run: TrackedRun) -> None:
+        """Begin, or go on with, a run."""
 
     @abc.abstractmethod
     def round(self, record: Record) -> None:
@@ -77,15 +75,7 @@ class Tracker(abc.ABC):
 class NoTracker(Tracker):
     """Tracks nothing."""
 
-    def start(
-        self,
-        directory: Path,
-        name: str,
-        default_group: str,
-        config: Record,
-        class_names: list[str],
-        rounds: list[Record],
-    ) -> None:
+    def start(self, run: TrackedRun) -> None:
         pass
 
     def round(self, record: Record) -> None:
@@ -122,17 +112,8 @@ class WandbTracker(Tracker):
         self.finish_timeout = finish_timeout
         self._view: _View | None = None
 
-    def start(
-        self,
-        directory: Path,
-        name: str,
-        default_group: str,
-        config: Record,
-        class_names: list[str],
-        rounds: list[Record],
-    ) -> None:
-        group = self.group or default_group
-        self._view = _View(self, directory, name, group, config, class_names, list(rounds))
+    def start(self, run: TrackedRun) -> None:
+        self._view = _View(self, run, list(run.rounds))
         self._view.begin()
 
     def round(self, record: Record) -> None:
@@ -154,11 +135,7 @@ class _View:
     """The W&B run of one run's directory, and the thread that keeps it up to date."""
 
     options: WandbTracker
-    directory: Path
-    name: str
-    group: str
-    config: Record
-    class_names: list[str]
+    tracked: TrackedRun
     rounds: list[Record]
     events: queue.SimpleQueue[tuple[str, Any]] = field(default_factory=queue.SimpleQueue)
     logged: list[int] = field(default_factory=list)
@@ -219,13 +196,13 @@ class _View:
         run = wandb.init(
             project=self.options.project,
             entity=self.options.entity,
-            dir=self.directory,
-            id=run_id(self.directory),
-            name=self.name[-LONGEST_NAME:],
+            dir=self.tracked.directory,
+            id=run_id(self.tracked.directory),
+            name=self.tracked.name[-LONGEST_NAME:],
             notes=self.options.notes,
             tags=self.options.tags,
-            config=self.config,
-            group=self.group[-LONGEST_NAME:],
+            config=self.tracked.config,
+            group=(self.options.group or self.tracked.group)[-LONGEST_NAME:],
             mode=self.options.mode,
             reinit="create_new",
             resume=None if offline else "allow",
@@ -240,9 +217,9 @@ class _View:
     def _log_round(self, run: wandb.Run, record: Record) -> None:
         import wandb
 
-        row = dict(figures(record, self.class_names))
+        row = dict(figures(record, self.tracked.class_names))
         if any(record["queried_classes"]):
-            counts = zip(self.class_names, record["queried_classes"], strict=True)
+            counts = zip(self.tracked.class_names, record["queried_classes"], strict=True)
             row["query"] = wandb.plot.bar(
                 wandb.Table(columns=["class", "images"], data=[list(count) for count in counts]),
                 label="class",
@@ -254,11 +231,13 @@ class _View:
     def _log_result(self, run: wandb.Run, result: Record) -> None:
         import wandb
 
-        run.summary.update(dict(figures(result, self.class_names)))
+        run.summary.update(dict(figures(result, self.tracked.class_names)))
         cells = [
             [actual, predicted, count]
-            for actual, counts in zip(self.class_names, result["confusion_matrix"], strict=True)
-            for predicted, count in zip(self.class_names, counts, strict=True)
+            for actual, counts in zip(
+                self.tracked.class_names, result["confusion_matrix"], strict=True
+            )
+            for predicted, count in zip(self.tracked.class_names, counts, strict=True)
         ]
         if len(cells) > wandb.Table.MAX_ROWS:  # the rest would be cut off
             cells = [cell for cell in cells if cell[2]]
@@ -293,7 +272,7 @@ class _View:
         run.finish(exit_code=1 if result is None else 0)
         folder = Path(run.dir).parent
         self._wait_for(folder / f"run-{run.id}.wandb")
-        for other in (self.directory / "wandb").glob(f"offline-run-*-{run.id}*"):
+        for other in (self.tracked.directory / "wandb").glob(f"offline-run-*-{run.id}*"):
             if other != folder:
                 shutil.rmtree(other)
 

@@ -146,7 +146,7 @@ def test_going_on_equals_never_having_stopped(compose, reset: str, rounds_left: 
 
 
 KILLS = [
-    ("fm_al.__main__:load_data", 1, "after"),
+    ("fm_al.experiment:load_data", 1, "after"),
     ("fm_al.training:Trainer.fit", 1, "before"),
     ("fm_al.training:Trainer.fit", 3, "after"),
     ("fm_al.experiment:evaluate", 2, "before"),

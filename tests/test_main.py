@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.command_line import QUICK, fm_al, fm_al_process
+from tests.command_line import QUICK, ROOT, fm_al, fm_al_process
 
 
 def test_a_run_prints_a_line_a_round_and_closes_with_its_figures_and_place(tmp_path: Path) -> None:
@@ -123,6 +125,40 @@ def test_fm_al_data_says_what_is_there(tmp_path: Path) -> None:
     )
     assert done.stdout == expected
     assert fm_al(tmp_path, function="download").returncode == 2
+
+
+def test_fm_al_data_checks_its_options(tmp_path: Path) -> None:
+    done = fm_al(tmp_path, "digits", "dataset.pad_to=abc", function="download")
+    assert done.returncode == 2
+    assert done.stderr == "fm-al: dataset.pad_to=abc: should be a valid integer or null\n"
+
+
+def test_a_place_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = fm_al(tmp_path, *QUICK, "output_dir=file/outputs")
+    assert done.returncode == 1
+    assert "file/outputs" in done.stderr
+    assert "mend that and start again" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_error_in_ones_own_strategy_shows_where_it_is_also_in_a_sweep(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("fm_al.strategies.random.Random.select", lambda *_: 1 / 0)
+        done = fm_al(tmp_path, "-m", *QUICK, "strategy=random", "seed=0,1")
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 2
+    assert "failed: ZeroDivisionError: division by zero" in done.stdout
+    assert done.stderr.splitlines()[-1].startswith("fm-al: 2 of 2 runs failed: outputs/")
+
+
+def test_help_and_completion_do_not_wait_for_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys, fm_al.__main__ as m; sys.argv = ['fm-al', '--help']\n"
+        "try: m.main()\n"
+        "except SystemExit: assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
 
 
 def test_a_few_initial_labels_are_a_warning(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from fm_al.tracking import Record, Tracker, WandbTracker, figures, history, run_id
+from fm_al.records import Record
+from fm_al.tracking import TrackedRun, Tracker, WandbTracker, figures, history, run_id
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ["cat", "dog", "red fox"]
@@ -59,7 +60,8 @@ def track(
 ) -> None:
     """What the experiment's loop tells a tracker, `recorded` rounds having been done before."""
     before = [record(round) for round in range(recorded)]
-    tracker.start(directory, "digits/random/seed0", "default", {"seed": 3}, CLASSES, before)
+    name = "digits/random/seed0"
+    tracker.start(TrackedRun(directory, name, "default", {"seed": 3}, CLASSES, before))
     for round in rounds:
         tracker.round(record(round))
     tracker.finish(result)
@@ -152,7 +154,7 @@ def test_killed_and_resumed_offline_run_is_one_folder_with_every_round_once(
 ) -> None:
     killed = """
         one = tracker()
-        one.start(directory, "n", "g", {}, CLASSES, [])
+        one.start(TrackedRun(directory, "n", "g", {}, CLASSES, []))
         one.round(record(0))
         while not folders(directory):
             time.sleep(0.05)

@@ -27,7 +27,7 @@ from fm_al.experiment import load_data, run
 from fm_al.progress import RunProgress
 from fm_al.records import RunRecords, open_run
 from fm_al.sweep import PlannedRun
-from fm_al.tracking import NoTracker
+from fm_al.tracking import NoTracker, TrackedRun
 
 PAIRS = 12
 
@@ -63,7 +63,8 @@ def demo_run(folder: str, seed: int, everything: bool) -> float:
         else nothing_written() as records,
         RunProgress(console, experiment.budget.labelled()) as progress,
     ):
-        tracker.start(planned.directory, "run", "demo", planned.config, list(data.class_names), [])
+        names = list(data.class_names)
+        tracker.start(TrackedRun(planned.directory, "run", "demo", planned.config, names, []))
         tracker.finish(run(experiment, data, records, tracker, progress))
     return time.perf_counter() - began
 
