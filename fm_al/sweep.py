@@ -220,7 +220,9 @@ def summary(results: dict[Path, Record]) -> Table:
     table = Table(
         title="mean ± standard deviation over seeds; area: under the accuracy curve",
         title_justify="left",
-        box=box.SIMPLE,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
     for column in ("run", "seeds", "labels", "accuracy", "balanced", "area"):
         is_name = column == "run"
