@@ -17,10 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from fm_al.config import build, check_node, no_such_option
-from fm_al.errors import ConfigError, RunError
+from fm_al.errors import ConfigError
 from fm_al.progress import RunProgress, duration
 from fm_al.records import Record, command_line, open_run
-from fm_al.sweep import PlannedRun, one_line, register
+from fm_al.sweep import FORESEEN, PlannedRun, one_line, register
 from fm_al.tracking import TrackedRun, Tracker
 
 CONF = str(Path(__file__).parent / "conf")
@@ -33,10 +33,10 @@ def run_one(composed: DictConfig) -> Record:
     """Runs what is missing of one experiment and returns its result."""
     hydra_config = HydraConfig.get()
     planned = PlannedRun.of(composed, hydra_config.runtime.choices, hydra_config.overrides.task)
-    console = Console()
+    console = Console(markup=False, highlight=False)
     result = planned.result()
     if result is not None:
-        console.print("this run is finished already", highlight=False)
+        console.print("this run is finished already")
     else:
         result = _run_missing(planned, console)
     console.print(
@@ -46,7 +46,6 @@ def run_one(composed: DictConfig) -> Record:
         f"  {result['labelled']} labels"
         f"  {duration(sum(result['seconds'].values()))}\n"
         f"records: {planned.directory}",
-        highlight=False,
         soft_wrap=True,
     )
     return result
@@ -88,13 +87,8 @@ def _run_missing(planned: PlannedRun, console: Console) -> Record:
 
 def _task(composed: DictConfig) -> Record:
     try:
-        try:
-            return run_one(composed)
-        except OSError as error:
-            raise RunError(
-                f"{one_line(error)}; finished rounds are kept: mend that and start again to go on"
-            ) from error
-    except (ConfigError, RunError) as error:
+        return run_one(composed)
+    except FORESEEN as error:
         # The sweeper collects what failed in a sweep; a single run ends here, since Hydra adds
         # lines of its own to an exception that passes through it.
         if HydraConfig.get().mode == RunMode.MULTIRUN or _full_error_wanted:
@@ -105,7 +99,7 @@ def _task(composed: DictConfig) -> Record:
 def _reported(error: BaseException) -> int:
     """Prints an error as one line; the exit code."""
     print(f"fm-al: {one_line(error)}", file=sys.stderr)
-    return 1 if isinstance(error, RunError) else 2
+    return 2 if isinstance(error, ConfigError) else 1
 
 
 def _command(function: Callable[[], None]) -> Callable[[], None]:
@@ -118,10 +112,10 @@ def _command(function: Callable[[], None]) -> Callable[[], None]:
         os.environ[FULL_ERROR] = "1"  # Hydra then raises instead of printing
         try:
             return function()
-        except (ConfigError, RunError) as error:
-            sys.exit(_reported(error))
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException) as error:  # some are OSErrors too
             sys.exit(_reported(ConfigError(_explained(error))))
+        except FORESEEN as error:
+            sys.exit(_reported(error))
         except KeyboardInterrupt:
             print("fm-al: stopped; the same command goes on from here", file=sys.stderr)
             sys.exit(130)

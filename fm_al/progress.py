@@ -48,7 +48,7 @@ class RunProgress:
         self.round = round
         self._work_before = sum(self.labelled[:round])
         if round:
-            self.console.print(f"going on after {round} finished rounds", highlight=False)
+            self.console.print(f"going on after {round} finished round{'s' * (round > 1)}")
         self._show("")
 
     def stage(self, doing: str) -> None:
@@ -68,7 +68,6 @@ class RunProgress:
             f"  balanced {record['balanced_accuracy']:.3f}"
             f"  trained to {record['train_accuracy']:.3f} in {record['epochs']} epochs{cap}"
             f"  {sum(record['seconds'].values()):.1f} s" + (f"  {left}" if left else ""),
-            highlight=False,
             soft_wrap=True,
         )
         self._show("")

@@ -42,6 +42,7 @@ NAMED_BY_PATH = (
     "seed",
 )
 LONGEST_NAME = 120
+FORESEEN = (ConfigError, RunError, OSError)  # errors whose line says enough without a traceback
 
 
 def run_directory(config: Record, choices: Mapping[str, Any], overrides: Sequence[str]) -> Path:
@@ -138,19 +139,18 @@ class ExperimentSweeper(Sweeper):
         """Runs what is missing. Raises RunError at the end if a run failed, ConfigError if all that
         failed did for a configuration that can't be."""
         assert self.launcher is not None
-        console = Console()
+        console = Console(markup=False, highlight=False)
         planned = self._planned(arguments)
         results = {run.directory: run.result() for _, run in planned}
         missing = [(overrides, run) for overrides, run in planned if not results[run.directory]]
         if finished := len(planned) - len(missing):
-            console.print(f"{finished} of {len(planned)} runs are finished", highlight=False)
+            console.print(f"{finished} of {len(planned)} runs are finished")
         returns: list[Sequence[JobReturn]] = []
         failures: dict[Path, Exception] = {}
         for number, (overrides, run) in enumerate(missing):
             console.print(
                 f"run {number + 1} of {len(missing)}: {run.directory}",
                 style="bold",
-                highlight=False,
                 soft_wrap=True,
             )
             jobs = self.launcher.launch([overrides], initial_job_idx=number)
@@ -159,12 +159,12 @@ class ExperimentSweeper(Sweeper):
                 results[run.directory] = jobs[0].return_value
             else:
                 error = failures[run.directory] = jobs[0]._return_value
-                if not isinstance(error, (ConfigError, RunError)):
+                if not isinstance(error, FORESEEN):
                     traceback.print_exception(error)
-                console.print(f"failed: {one_line(error)}", markup=False, highlight=False)
+                console.print(f"failed: {one_line(error)}", soft_wrap=True)
         console.print(summary({directory: r for directory, r in results.items() if r}))
         folder = os.path.commonpath([run.directory for _, run in planned])
-        console.print(f"records: {folder}", highlight=False, soft_wrap=True)
+        console.print(f"records: {folder}", soft_wrap=True)
         if failures:
             listed = "; ".join(f"{run}: {one_line(error)}" for run, error in failures.items())
             foreseeable = all(isinstance(error, ConfigError) for error in failures.values())
@@ -211,7 +211,9 @@ def register() -> None:
 def one_line(error: BaseException) -> str:
     """An error for people: its kind only where it is none that fm_al words itself."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, (ConfigError, RunError)) else f"{type(error).__name__}: {text}"
+    if isinstance(error, OSError):
+        return f"{text}; finished rounds are kept: mend that and start again to go on"
+    return text if isinstance(error, FORESEEN) else f"{type(error).__name__}: {text}"
 
 
 def summary(results: dict[Path, Record]) -> Table:

@@ -33,7 +33,7 @@ def test_a_file_gets_a_plain_line_for_each_finished_round(monkeypatch) -> None:
         progress.finish_round(record(30, cap=True))
     written = console.file.getvalue()
     assert written.splitlines() == [
-        "going on after 1 finished rounds",
+        "going on after 1 finished round",
         "round 2/3  20 labels  accuracy 0.500  balanced 0.250  trained to 1.000 in 7 epochs  1.5 s"
         "  about 45 s left",
         "round 3/3  30 labels  accuracy 0.500  balanced 0.250  trained to 1.000 in 7 epochs"
