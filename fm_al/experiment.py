@@ -118,14 +118,14 @@ def run(
     pool, test_images, test_targets = _on_device(experiment, data)
     pool.label(_initial_labels(len(pool), labels[0], seed))
     for number, record in enumerate(records.rounds):
+        if number >= len(labels):
+            raise records.damaged(number, f"the budget has {len(labels)} rounds")
+        if len(record["queried"]) != queries[number]:
+            raise records.damaged(number, f"the budget has {queries[number]} images to query")
         try:
-            queried = torch.tensor(record["queried"], dtype=torch.int64)
-            if [len(pool.labelled), len(queried)] != [labels[number], queries[number]]:
-                raise ValueError(f"it queried {len(queried)} images, not {queries[number]}")
-            pool.label(queried)
-        except (ValueError, IndexError, KeyError, TypeError, RuntimeError) as error:
-            path = records.directory / "rounds.jsonl"
-            raise RunError(f"{path}: line {number + 1} is damaged ({error})") from None
+            pool.label(torch.tensor(record["queried"], dtype=torch.int64))
+        except (ValueError, IndexError, TypeError, RuntimeError) as error:
+            raise records.damaged(number, f"queried: {error}") from None
 
     def make_network() -> Backbone:
         network = experiment.backbone_for(data)
@@ -222,7 +222,7 @@ def _checked(picks: Tensor, n: int, pool: Pool, strategy: Strategy) -> Tensor:
     if chosen.dtype != torch.int64 or chosen.shape != (n,):
         wrong = f"a tensor of {chosen.dtype} and shape {tuple(chosen.shape)}"
     elif len(chosen.unique()) < n:
-        wrong = f"{n - len(chosen.unique())} of them twice"
+        wrong = f"{n - len(chosen.unique())} indices twice"
     elif not torch.isin(chosen, pool.unlabelled.cpu()).all():
         wrong = "images that are not in the pool or labelled already"
     else:
@@ -303,5 +303,5 @@ def area_under_curve(labelled: list[int], accuracy: list[float]) -> float:
     if len(labelled) == 1:
         return accuracy[0]
     points = zip(labelled, accuracy, strict=True)
-    area = sum((b - a) * (y + z) / 2 for (a, y), (b, z) in pairwise(points))
+    area = math.fsum((b - a) * (y + z) / 2 for (a, y), (b, z) in pairwise(points))
     return area / (labelled[-1] - labelled[0])

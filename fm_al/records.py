@@ -147,6 +147,10 @@ class RunRecords:
             ) from error
         self.result = result
 
+    def damaged(self, number: int, why: str) -> RunError:
+        """The error to raise where what a round's line says can't be."""
+        return _damaged(self.directory / "rounds.jsonl", number, why)
+
     def weights_path(self, round: int) -> Path:
         """Where the network after a round is kept."""
         return self.directory / f"weights-{round}.pt"
@@ -209,16 +213,29 @@ def _read_rounds(path: Path) -> list[Record]:
     rounds = []
     for number, line in enumerate(whole.splitlines() if newline else []):
         try:
-            record = json.loads(line)
-            if record["round"] != number:
-                raise ValueError(f"round {record['round']} where {number} belongs")
+            rounds.append(_round(number, json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
-            raise RunError(
-                f"{path}: line {number + 1} is damaged ({error}); cut the file before that line to "
-                "redo from there, or remove the run's directory"
-            ) from None
-        rounds.append(record)
+            raise _damaged(path, number, str(error)) from None
     return rounds
+
+
+def _round(number: int, record: Any) -> Record:
+    """A round's record, if it has what a run that goes on reads of it."""
+    if record["round"] != number:
+        raise ValueError(f"round {record['round']} where {number} belongs")
+    if not isinstance(record["queried"], list):
+        raise ValueError(f"queried is {record['queried']}")
+    for name in ("labelled", "accuracy"):
+        if not isinstance(record[name], (int, float)):
+            raise ValueError(f"{name} is {record[name]}")
+    return record
+
+
+def _damaged(path: Path, number: int, why: str) -> RunError:
+    return RunError(
+        f"{path}: line {number + 1} is damaged ({why}); cut the file before that line to redo from "
+        "there, or remove the run's directory"
+    )
 
 
 @contextmanager
@@ -257,7 +274,16 @@ def _software() -> Record:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
-    return versions | {"git_commit": _git_commit()}
+    return versions | {"git_commit": _git_commit(), "source": _source()}
+
+
+def _source() -> str:
+    """A digest of this package's code as it is, committed or not."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _git_commit() -> str | None:

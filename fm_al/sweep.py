@@ -113,8 +113,14 @@ class PlannedRun:
 
     def result(self) -> Record | None:
         """The recorded result if the run is complete; raises RunError if its directory holds
-        another run."""
-        return finished_result(self.directory, self.decides)
+        another run, or one on other contents of the data set."""
+        result = finished_result(self.directory, self.decides)
+        if result is None:
+            return None
+        content = self.experiment.dataset.stored_content(Path(self.config["data_dir"]))
+        if content is None:
+            return result
+        return finished_result(self.directory, self.decides | {"dataset_content": content})
 
 
 class ExperimentSweeper(Sweeper):
@@ -251,12 +257,13 @@ def summary(results: dict[Path, Record]) -> Table:
 
 
 def _told_apart(settings: list[Path]) -> list[str]:
-    """Each path by the folders in which it differs from others; one path by its last folder."""
+    """Each path by the folders in which it differs from others; one path by its strategy."""
     levels = list(zip(*(setting.parts for setting in settings), strict=False))
     if any(len(setting.parts) != len(levels) for setting in settings):
         shared = os.path.commonpath([setting.parent for setting in settings])
         return [str(setting.relative_to(shared)) for setting in settings]
-    differ = [level for level in levels if len(set(level)) > 1] or levels[-1:]
+    strategy = [level for level in levels if "=" not in level[0]][-1:]
+    differ = [level for level in levels if len(set(level)) > 1] or strategy
     return ["/".join(parts) for parts in zip(*differ, strict=True)]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import signal
 import statistics
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from fm_al.config import build
@@ -220,8 +222,41 @@ def test_records_that_label_an_image_twice_are_damaged(compose) -> None:
     lines = (directory / "rounds.jsonl").read_text().splitlines(keepends=True)
     record = json.loads(lines[1]) | {"queried": json.loads(lines[0])["queried"]}
     (directory / "rounds.jsonl").write_text(lines[0] + json.dumps(record) + "\n")
-    with pytest.raises(RunError, match=r"rounds.jsonl: line 2 is damaged .*labelled"):
+    with pytest.raises(RunError, match=r"rounds.jsonl: line 2 is damaged .*labelled.*cut the file"):
         ran(compose)
+    for queried, wrong in (([1], "10 images to query"), ([10**6] * 10, "out of bounds")):
+        record["queried"] = queried
+        (directory / "rounds.jsonl").write_text(lines[0] + json.dumps(record) + "\n")
+        with pytest.raises(RunError, match=rf"line 2 is damaged .*{wrong}"):
+            ran(compose)
+    more = json.loads(lines[-1]) | {"round": 4}
+    (directory / "rounds.jsonl").write_text("".join(lines) + json.dumps(more) + "\n")
+    with pytest.raises(RunError, match=r"line 5 is damaged .the budget has 4 rounds"):
+        ran(compose)
+
+
+def test_an_image_folder_that_changed_after_its_run_is_another_run(compose, tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    for split in ("train", "test"):
+        for value, name in enumerate(("cat", "dog")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(20):
+                image = Image.new("L", (8, 8), 100 * value + number)
+                image.save(folder / f"{number}.png")
+    options = [
+        "dataset=image_folder", f"dataset.root={root}", "dataset.size=8", "dataset.channels=1",
+        "dataset.crop_padding=0", f"data_dir={tmp_path / 'data'}", *QUICK, "budget.total=20",
+        f"output_dir={tmp_path / 'outputs'}", "device=cpu", "device.threads=1",
+    ]  # fmt: skip
+    assert fm_al(tmp_path, *options).returncode == 0
+    assert "finished already" in fm_al(tmp_path, *options).stdout
+    (root / "train" / "dog" / "3.png").unlink()
+    changed = fm_al(tmp_path, *options)
+    assert changed.returncode == 1
+    assert "differs in dataset_content" in changed.stderr
+    shutil.rmtree(root)
+    assert "finished already" in fm_al(tmp_path, *options).stdout, "elsewhere, without the images"
 
 
 class Wrong(Strategy):
@@ -246,7 +281,7 @@ class Wrong(Strategy):
     [
         ("few", r"shape \(9,\)"),
         ("float", "torch.float32"),
-        ("twice", "1 of them twice"),
+        ("twice", "1 indices twice"),
         ("labelled", "labelled already"),
         ("outside", "not in the pool"),
     ],

@@ -21,7 +21,7 @@ def opened(directory: Path, decides: dict[str, Any] = DECIDES) -> Any:
 
 
 def line(round: int) -> dict[str, Any]:
-    return {"round": round, "queried": [round], "accuracy": 1 / 3}
+    return {"round": round, "labelled": 10 + round, "queried": [round], "accuracy": 1 / 3}
 
 
 def test_rounds_and_result_are_read_back_as_they_were_written(tmp_path: Path) -> None:
@@ -63,14 +63,20 @@ def test_a_torn_last_line_is_dropped_with_a_warning(tmp_path: Path, caplog, cut:
     assert [json.loads(text) for text in path.read_text().splitlines()] == [line(0), line(1)]
 
 
+GOOD = json.dumps(line(0)).encode() + b"\n"
+
+
 @pytest.mark.parametrize(
     ("content", "where"),
     [
         (b'{"round": 0\n{"round": 1}\n', "line 1 is damaged"),
-        (b'{"round": 0}\n\n{"round": 1}\n', "line 2 is damaged"),
-        (b'{"round": 0}\n{"round": 2}\n', "line 2 is damaged .round 2 where 1 belongs"),
-        (b'{"round": 0}\n[]\n', "line 2 is damaged"),
-        (b'{"round": 0}\n\xff\n', "line 2 is damaged"),
+        (GOOD + b"\n" + GOOD, "line 2 is damaged"),
+        (GOOD + b'{"round": 2}\n', "line 2 is damaged .round 2 where 1 belongs"),
+        (b'{"round": 0}\n[]\n', "line 1 is damaged"),
+        (b'{"round": 0, "queried": [], "labelled": 5}\n', "line 1 is damaged .'accuracy'"),
+        (b'{"round": 0, "queried": [], "labelled": 5, "accuracy": "high"}\n', "accuracy is high"),
+        (b'{"round": 0, "queried": 3, "labelled": 5, "accuracy": 1}\n', "queried is 3"),
+        (GOOD + b"\xff\n", "line 2 is damaged"),
     ],
 )
 def test_any_other_damage_is_an_error_that_names_the_line(tmp_path, content, where) -> None:

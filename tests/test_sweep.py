@@ -86,6 +86,7 @@ def test_the_summary_has_a_row_for_what_differs_in_more_than_the_seed() -> None:
     [
         ([], []),
         (["a/b/c"], ["c"]),
+        (["a/b/c/k=1,j=2"], ["c"]),
         (["a/x/k=1", "a/y/k=1"], ["x", "y"]),
         (["a/x/k=1", "a/x/k=2", "a/y/k=1"], ["x/k=1", "x/k=2", "y/k=1"]),
         (["a/x", "a/x/k=2"], ["x", "x/k=2"]),

@@ -72,6 +72,11 @@ class Dataset(ABC):
 
         Raises RunError where it can't be had, naming the command that downloads it."""
 
+    def stored_content(self, data_dir: Path) -> str | None:
+        """`ImageData.content` of what is stored now; None where the configuration says it all, or
+        where nothing is stored on this machine."""
+        return None
+
     def load(self, data_dir: Path, download: bool) -> ImageData:
         """`read`, padded to `pad_to`."""
         data = self.read(data_dir, download)

@@ -55,8 +55,7 @@ class ImageFolder(Dataset):
 
     def read(self, data_dir: Path, download: bool) -> ImageData:
         listed = self._listed()
-        key = _digest([DECODING, self.size, self.channels, listed.files])
-        cache = data_dir / "image_folder-cache" / f"{key}.npy"
+        cache = self._cache(data_dir, listed)
         cached = self._cached(cache, listed)
         if cached is None:
             images = self._decoded([Path(self.root, name) for name, _, _ in listed.files])
@@ -71,6 +70,17 @@ class ImageFolder(Dataset):
             class_names=tuple(listed.class_names),
             content=content,
         )
+
+    def stored_content(self, data_dir: Path) -> str | None:
+        if not Path(self.root).is_dir():
+            return None
+        listed = self._listed()
+        cached = self._cached_content(self._cache(data_dir, listed))
+        return cached or self.read(data_dir, download=False).content
+
+    def _cache(self, data_dir: Path, listed: _Listed) -> Path:
+        key = _digest([DECODING, self.size, self.channels, listed.files])
+        return data_dir / "image_folder-cache" / f"{key}.npy"
 
     def _listed(self) -> _Listed:
         root = Path(self.root)
@@ -109,18 +119,29 @@ class ImageFolder(Dataset):
         return count, self.channels, self.size, self.size
 
     def _cached(self, cache: Path, listed: _Listed) -> tuple[np.ndarray, str] | None:
+        content = self._cached_content(cache)
+        if content is None:
+            return None
         try:
-            content = json.loads(cache.with_suffix(".json").read_text())["content"]
             images = np.load(cache, allow_pickle=False)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        except (OSError, ValueError, EOFError) as error:
             logger.warning("%s is damaged (%s): decoding the images again", cache, error)
             return None
         if images.shape != self._shape(len(listed.files)) or images.dtype != np.uint8:
             logger.warning("%s is not what it should be: decoding the images again", cache)
             return None
         return images, content
+
+    def _cached_content(self, cache: Path) -> str | None:
+        try:
+            return json.loads(cache.with_suffix(".json").read_text())["content"]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("%s is damaged (%s): decoding the images again", cache, error)
+            return None
 
     def _decoded(self, paths: list[Path]) -> np.ndarray:
         images = np.empty(self._shape(len(paths)), dtype=np.uint8)
