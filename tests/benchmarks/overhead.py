@@ -1,20 +1,23 @@
-"""What records, tracker and progress cost a demo run, in time of the process.
+"""What records, tracker and progress cost a demo run.
 
-Runs of the demo in pairs, with everything and with nothing of it, in one process each; medians.
+Two figures: the time that the run's own thread spends in them, which says it exactly but for what
+wandb's thread takes from it, and the difference between runs with everything and with nothing of
+it, which holds all but drowns in the noise of a run's time. Medians over pairs, in one process.
 Run it with `python -m tests.benchmarks.overhead`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import itertools
-import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import hydra
@@ -27,9 +30,37 @@ from fm_al.experiment import load_data, run
 from fm_al.progress import RunProgress
 from fm_al.records import RunRecords, open_run
 from fm_al.sweep import PlannedRun
-from fm_al.tracking import NoTracker, TrackedRun
+from fm_al.tracking import NoTracker, TrackedRun, WandbTracker
 
-PAIRS = 12
+PAIRS = 8
+COUNTED = [
+    (RunRecords, ("add_round", "finish", "drop_weights_but")),
+    (WandbTracker, ("start", "round", "finish")),
+    (RunProgress, ("__enter__", "__exit__", "resume_at", "stage", "epoch", "finish_round")),
+]
+
+
+@contextlib.contextmanager
+def time_inside(spent: list[float]) -> Iterator[None]:
+    """Adds to `spent` the seconds of every call of what is counted."""
+
+    def counting(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def counted(*arguments: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return function(*arguments)
+            finally:
+                spent.append(time.perf_counter() - began)
+
+        return counted
+
+    with contextlib.ExitStack() as patches:
+        for owner, names in COUNTED:
+            for name in names:
+                patched = patch.object(owner, name, counting(getattr(owner, name)))
+                patches.enter_context(patched)
+        yield
 
 
 @contextlib.contextmanager
@@ -41,8 +72,8 @@ def nothing_written() -> Iterator[RunRecords]:
         yield RunRecords(Path("nowhere"), [], None)
 
 
-def demo_run(folder: str, seed: int, everything: bool) -> float:
-    """Seconds of one run of the demo, without the composition of its configuration."""
+def demo_run(folder: str, seed: int, everything: bool) -> tuple[float, float]:
+    """Seconds of one run of the demo, without composing it, and of them inside what is counted."""
     with hydra.initialize_config_dir(CONF, version_base="1.3"):
         composed = hydra.compose(
             "config",
@@ -53,38 +84,41 @@ def demo_run(folder: str, seed: int, everything: bool) -> float:
     experiment = planned.experiment
     experiment.device.set_up()
     tracker = build(planned.config["tracker"]) if everything else NoTracker()
-    terminal = io.StringIO()
-    console = Console(file=terminal, force_terminal=everything, quiet=not everything)
+    console = Console(file=io.StringIO(), force_terminal=everything, quiet=not everything)
+    spent: list[float] = []
     began = time.perf_counter()
     data = load_data(experiment, Path("unused"), download=False)
-    with (
-        open_run(planned.directory, "", planned.decides, [])
-        if everything
-        else nothing_written() as records,
-        RunProgress(console, experiment.budget.labelled()) as progress,
-    ):
-        names = list(data.class_names)
-        tracker.start(TrackedRun(planned.directory, "run", "demo", planned.config, names, []))
-        tracker.finish(run(experiment, data, records, tracker, progress))
-    return time.perf_counter() - began
+    with time_inside(spent):
+        opening = time.perf_counter()
+        with (
+            open_run(planned.directory, "", planned.decides, [])
+            if everything
+            else nothing_written() as records,
+            RunProgress(console, experiment.budget.labelled()) as progress,
+        ):
+            spent.append(time.perf_counter() - opening)
+            names = list(data.class_names)
+            tracker.start(TrackedRun(planned.directory, "run", "demo", planned.config, names, []))
+            tracker.finish(run(experiment, data, records, tracker, progress))
+    return time.perf_counter() - began, sum(spent)
 
 
 def main() -> None:
-    os.environ.pop("WANDB_API_KEY", None)
-    seconds: dict[bool, list[float]] = {True: [], False: []}
+    runs: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     with tempfile.TemporaryDirectory() as folder:
         for seed, everything in itertools.product(range(PAIRS + 1), (False, True)):
-            taken = demo_run(folder, seed, everything)
-            seconds[everything].append(taken)
-    first = seconds[True].pop(0) - seconds[False].pop(0)
-    with_all, without = statistics.median(seconds[True]), statistics.median(seconds[False])
-    table = Table("a demo run without", "with", "difference", "share", "first run's, once")
+            runs[everything].append(demo_run(folder, seed, everything))
+    first = runs[True].pop(0)[0] - runs[False].pop(0)[0]
+    with_all = statistics.median(seconds for seconds, _ in runs[True])
+    inside = statistics.median(inside for _, inside in runs[True])
+    differences = [a - b for (a, _), (b, _) in zip(runs[True], runs[False], strict=True)]
+    table = Table("a demo run", "inside", "share", "with less without", "the first run, once")
     table.add_row(
-        f"{without:.3f} s",
-        f"{with_all:.3f} s",
-        f"{with_all - without:.3f} s",
-        f"{(with_all - without) / without:.1%}",
-        f"{first:.2f} s",
+        f"{with_all:.2f} s",
+        f"{inside:.3f} s",
+        f"{inside / with_all:.1%}",
+        f"{statistics.median(differences):.2f} s",
+        f"{first:.1f} s",
     )
     Console().print(f"Records, tracker (W&B offline) and progress, {PAIRS} pairs of runs", table)
 
