@@ -106,36 +106,41 @@ class Trainer:
         images: Callable[[Tensor], Tensor] = pool.images
         if self.augment:
             images = functools.partial(pool.training_images, generator=augmentation)
+
+        def learn(chosen: Tensor) -> tuple[Tensor, Tensor]:
+            """One update; the batch's mean loss and how many of it the network had right."""
+            with _mixed_precision(pool.device, autocast):
+                logits = network(images(labelled[chosen])).float()
+            losses = functional.cross_entropy(logits, targets[chosen], reduction="none")
+            loss = (losses if weights is None else losses * weights[chosen]).mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if self.clamp_gradients is not None:
+                nn.utils.clip_grad_value_(network.parameters(), self.clamp_gradients)
+            optimizer.step()
+            return loss.detach(), (logits.argmax(1) == targets[chosen]).sum()
+
         accuracy = 0.0
         with global_generator_of(generator_for(seed, "dropout", round), pool.device):
             for epoch in range(1, self.max_epochs + 1):
                 network.train()
-                shuffled = torch.randperm(len(labelled), generator=order)
                 total_loss = torch.zeros((), device=pool.device)
-                correct = torch.zeros((), device=pool.device)
+                right = torch.zeros((), device=pool.device)
+                shuffled = torch.randperm(len(labelled), generator=order)
                 for step, batch in enumerate(_batches(shuffled, self.batch_size)):
-                    chosen = batch.to(pool.device)
                     if self.schedule == "cosine":
                         progress = (epoch - 1 + step / batches_an_epoch) / self.max_epochs
                         _scale_learning_rate(optimizer, (1 + math.cos(math.pi * progress)) / 2)
-                    with _mixed_precision(pool.device, autocast):
-                        logits = network(images(labelled[chosen])).float()
-                    losses = functional.cross_entropy(logits, targets[chosen], reduction="none")
-                    loss = (losses if weights is None else losses * weights[chosen]).mean()
-                    optimizer.zero_grad(set_to_none=True)
-                    loss.backward()
-                    if self.clamp_gradients is not None:
-                        nn.utils.clip_grad_value_(network.parameters(), self.clamp_gradients)
-                    optimizer.step()
-                    total_loss += loss.detach()
-                    correct += (logits.argmax(1) == targets[chosen]).sum()
+                    loss, correct = learn(batch.to(pool.device))
+                    total_loss += loss
+                    right += correct
                 if not math.isfinite(total := total_loss.item()):
                     raise RunError(
                         f"round {round + 1}, epoch {epoch}: the training loss is {total}; try a "
                         "lower trainer.optimizer.lr, trainer.clamp_gradients=0.1 or "
                         "device.precision=fp32"
                     )
-                accuracy = correct.item() / len(labelled)
+                accuracy = right.item() / len(labelled)
                 on_epoch(epoch, accuracy)
                 if self._reached(accuracy):
                     break
