@@ -5,5 +5,9 @@ class ConfigError(ValueError):
     """The configuration can't work: names the key, the value and what is allowed. Exit code 2."""
 
 
+# What a network that diverged may be saved by, for the errors that report it.
+DIVERGED = "try a lower trainer.optimizer.lr, trainer.clamp_gradients=0.1 or device.precision=fp32"
+
+
 class RunError(RuntimeError):
     """A well configured run can't go on: says where, why and what to try. Exit code 1."""

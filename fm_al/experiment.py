@@ -22,7 +22,7 @@ from fm_al.data.base import Dataset, ImageData, Imbalance
 from fm_al.data.images import Images, channel_statistics
 from fm_al.data.pool import Pool
 from fm_al.device import Device
-from fm_al.errors import RunError
+from fm_al.errors import DIVERGED, RunError
 from fm_al.progress import RunProgress
 from fm_al.randomness import generator_for, global_generator_of
 from fm_al.records import Record, RunRecords
@@ -158,10 +158,7 @@ def run(
                 device.autocast,
             )
             if not math.isfinite(evaluation.loss):
-                raise RunError(
-                    f"round {round + 1}: the test loss is {evaluation.loss}; try a lower "
-                    "trainer.optimizer.lr, trainer.clamp_gradients=0.1 or device.precision=fp32"
-                )
+                raise RunError(f"round {round + 1}: the test loss is {evaluation.loss}; {DIVERGED}")
 
         query = Query(network, pool, device.scoring_batch, device.autocast)
         picks = torch.empty(0, dtype=torch.int64)
@@ -190,9 +187,12 @@ def run(
 def _on_device(experiment: Experiment, data: ImageData) -> tuple[Pool, Images, Tensor]:
     """The pool, and the test set's images and classes."""
     dataset, device = experiment.dataset, experiment.device
-    mean, std = channel_statistics(data.train.images)
-    mean = mean if dataset.mean is None else torch.tensor(dataset.mean)
-    std = std if dataset.std is None else torch.tensor(dataset.std)
+    if dataset.mean is None or dataset.std is None:
+        mean, std = channel_statistics(data.train.images)
+    if dataset.mean is not None:
+        mean = torch.tensor(dataset.mean)
+    if dataset.std is not None:
+        std = torch.tensor(dataset.std)
 
     def images(uint8: Tensor) -> Images:
         return Images(

@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fm_al.backbones.base import Backbone
 from fm_al.data.images import Images
 from fm_al.data.pool import Pool
-from fm_al.errors import ConfigError, RunError
+from fm_al.errors import DIVERGED, ConfigError, RunError
 from fm_al.files import written_whole
 from fm_al.randomness import generator_for, global_generator_of
 
@@ -136,9 +136,8 @@ class Trainer:
                     right += correct
                 if not math.isfinite(total := total_loss.item()):
                     raise RunError(
-                        f"round {round + 1}, epoch {epoch}: the training loss is {total}; try a "
-                        "lower trainer.optimizer.lr, trainer.clamp_gradients=0.1 or "
-                        "device.precision=fp32"
+                        f"round {round + 1}, epoch {epoch}: the training loss is {total}; "
+                        + DIVERGED
                     )
                 accuracy = right.item() / len(labelled)
                 on_epoch(epoch, accuracy)
@@ -297,8 +296,9 @@ def memory_errors_named(stage: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        out_of_memory = isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
-        if out_of_memory or "can't allocate memory" in str(error):
-            reason = str(error).splitlines()[0] if str(error) else "out of memory"
+        text = str(error)  # Apple's GPU and the CPU have no class of error for it
+        named = "out of memory" in text or "can't allocate memory" in text
+        if named or isinstance(error, MemoryError):
+            reason = text.splitlines()[0] if text else "no more to be had"
             raise RunError(f"out of memory while {stage}: {reason}; lower {remedy}") from error
         raise

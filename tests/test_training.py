@@ -257,6 +257,7 @@ def test_running_out_of_memory_says_in_which_stage_and_what_lowers_it() -> None:
     for error in (
         torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
         MemoryError(),
     ):
         with (

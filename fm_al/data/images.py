@@ -80,8 +80,11 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     values in [0, 1]; float32 on their device, computed in float64 from the histogram of the values.
     A constant channel has deviation 1."""
     values = torch.arange(256, dtype=torch.float64) / 255
-    histograms = [torch.bincount(c.reshape(-1), minlength=256).cpu() for c in images.unbind(1)]
-    shares = torch.stack(histograms).double() / images[:, 0].numel()
+    histograms = torch.zeros(images.shape[1], 256, dtype=torch.int64)
+    for part in images.split(4096):  # bincount makes 8 bytes of each
+        for histogram, channel in zip(histograms, part.unbind(1), strict=True):
+            histogram += torch.bincount(channel.reshape(-1), minlength=256).cpu()
+    shares = histograms.double() / images[:, 0].numel()
     means = shares @ values
     variances = (shares * (values - means[:, None]) ** 2).sum(1)
     deviations = torch.where(variances > 0, variances.sqrt(), 1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fm_al.backbones.base import Backbone
 from fm_al.data.pool import Pool
-from fm_al.errors import RunError
+from fm_al.errors import DIVERGED, RunError
 
 
 class Strategy(ABC):
@@ -106,7 +106,6 @@ def _finite(name: str, outputs: Tensor) -> Tensor:
     """Strategies rank outputs, and there is no order among what is not a number."""
     if not bool(outputs.isfinite().all()):
         raise RunError(
-            f"the network's {name} of the pool are not finite: its training diverged; try a lower "
-            "trainer.optimizer.lr, trainer.clamp_gradients=0.1 or device.precision=fp32"
+            f"the network's {name} of the pool are not finite: its training diverged; {DIVERGED}"
         )
     return outputs

@@ -178,7 +178,7 @@ def test_a_damaged_cache_is_read_again(load, tmp_path, decoded, suffix, damage):
 def test_a_pickled_cache_is_never_unpickled(load, tmp_path, decoded):
     load()
     (file,) = (tmp_path / "data" / "image_folder-cache").glob("*.npy")
-    np.save(file, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    np.save(file, np.array([{"a": 1}], dtype=object))
     decoded.clear()
     load()
     assert len(decoded) == 10
