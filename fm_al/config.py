@@ -143,13 +143,19 @@ def _check_value(key: str, value: Any, annotation: Any) -> None:
     except ValidationError as error:
         wrong = dict.fromkeys(
             "".join(f"[{part}] " for part in problem["loc"] if isinstance(part, int))
-            + problem["msg"].removeprefix("Input ")
+            + _wanted(problem["msg"])
             for problem in error.errors()
-            if not problem["msg"].startswith("Cannot check `isinstance`")
         )
         if type(None) in typing.get_args(annotation):
             wrong["null"] = None
         raise ConfigError(f"{key}={_shown(value)}: {' or '.join(wrong)}") from None
+
+
+def _wanted(message: str) -> str:
+    """What one of Pydantic's messages asks for; of an object, that is a node that describes it."""
+    if message.startswith("Cannot check `isinstance`"):
+        return "should be a mapping with a _target_"
+    return message.removeprefix("Input ")
 
 
 @functools.cache

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -92,3 +94,48 @@ class Device:
         torch.backends.cudnn.benchmark = not self.deterministic
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
+
+
+# Of a cgroup, by version: below which folder, its limit, its use, what of that is cache to give up.
+CGROUP_V1 = ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+CGROUP_V2 = ("", "memory.max", "memory.current", "inactive_file")
+
+
+def available_memory(device: torch.device, root: Path = Path("/")) -> int:
+    """Bytes that can still be allocated on the device, by this process. Of the CPU, the least of
+    what the machine and the process's cgroups leave. root: where /proc and /sys are read."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    if device.type == "mps":
+        return max(0, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    kibibytes = _count(root / "proc/meminfo", "MemAvailable:")
+    if kibibytes is None:  # macOS doesn't say what is free, only what there is
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(0, min([kibibytes * 1024, *_left_by_cgroups(root)]))
+
+
+def _left_by_cgroups(root: Path) -> Iterator[int]:
+    """What each cgroup with a limit leaves: the process's own, as made by SLURM say, and those that
+    it is in. Inside a container only the outermost may be seen, at the top of the tree."""
+    memberships = root / "proc/self/cgroup"
+    for line in memberships.read_text().splitlines() if memberships.is_file() else ():
+        _, controllers, group = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        subtree, limit, use, cache = CGROUP_V1 if controllers else CGROUP_V2
+        top = root / "sys/fs/cgroup" / subtree
+        own = top / group.lstrip("/")
+        for folder in (own, *own.parents):
+            if not (folder.is_relative_to(top) and (folder / limit).is_file()):
+                continue
+            most = (folder / limit).read_text().strip()
+            if most != "max":
+                used = int((folder / use).read_text())
+                yield int(most) - used + (_count(folder / "memory.stat", cache) or 0)
+
+
+def _count(path: Path, name: str) -> int | None:
+    """The number beside this name in a file of lines such as `name number unit`."""
+    lines = path.read_text().splitlines() if path.is_file() else ()
+    return next((int(line.split()[1]) for line in lines if line.split()[:1] == [name]), None)

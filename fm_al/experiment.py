@@ -83,7 +83,7 @@ def load_data(experiment: Experiment, data_dir: Path, download: bool) -> ImageDa
     """The experiment's pool and test set: a function of data set, imbalance and seed.
 
     Raises ConfigError for what only the data can tell: counts and a budget that it does not have,
-    a backbone that its images do not fit."""
+    a backbone that its images do not fit, or that the strategy can't work with."""
     data = experiment.dataset.load(data_dir, download)
     data = experiment.imbalance.subset(data, generator_for(experiment.seed, "subset"))
     experiment.budget.fit_to_pool(len(data.train))
@@ -99,7 +99,8 @@ def load_data(experiment: Experiment, data_dir: Path, download: bool) -> ImageDa
         order = torch.randperm(len(data.train), generator=generator_for(experiment.seed, "order"))
         data = replace(data, train=data.train[order])
     with global_generator_of(generator_for(experiment.seed, "trial"), torch.device("cpu")):
-        experiment.backbone_for(data)
+        network = experiment.backbone_for(data)
+    experiment.strategy.check(network.eval())
     return data
 
 

@@ -1,9 +1,16 @@
-"""Slow, obviously right versions of what the package does fast, in NumPy and float64."""
+"""Slow, obviously right versions of what the package does fast, in float64: in NumPy, but for what
+needs a network or is timed."""
 
 from __future__ import annotations
 
+import copy
+import math
+from fractions import Fraction
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 Array = NDArray[np.float64]
 
@@ -82,3 +89,139 @@ def bald(embeddings: Array, weight: Array, bias: Array, masks: Array, dropout: f
         expected = sum(entropy(p) for p in predictions) / len(predictions)
         information.append(entropy(np.mean(predictions, axis=0)) - expected)
     return np.array(information)
+
+
+def mask(
+    kind: str,
+    fisher: dict[str, list[float]],
+    last_layer: list[str],
+    fraction: str | None,
+    whole_last_layer: bool,
+) -> set[tuple[str, int]]:
+    """(parameter, flat index) of the chosen weights, of all kinds but random. fraction: as it is
+    typed."""
+    parameters = sum(len(values) for values in fisher.values())
+    last = sum(len(fisher[name]) for name in last_layer)
+    share = max(Fraction("0.002"), Fraction(2 * last, parameters))
+    share = min(Fraction(1), share) if fraction is None else Fraction(fraction)
+
+    def largest(entries: list[tuple[float, str, int]], n: int) -> set[tuple[str, int]]:
+        # Python's sort is stable: equal ones stay in order.
+        return {(name, i) for _, name, i in sorted(entries, key=lambda entry: -entry[0])[:n]}
+
+    layers = {
+        name: [(value, name, i) for i, value in enumerate(values)]
+        for name, values in fisher.items()
+        if not (whole_last_layer and name in last_layer)
+    }
+    chosen = {(name, i) for name in fisher if name not in layers for i in range(len(fisher[name]))}
+    if kind == "standard":
+        left = math.floor(share * parameters) - len(chosen)
+        chosen |= largest([entry for entries in layers.values() for entry in entries], left)
+    for entries in layers.values():
+        if kind == "dispersed":
+            chosen |= largest(entries, math.ceil(share * len(entries)))
+        if kind == "relative":
+            mean = sum(value for value, _, _ in entries) / len(entries)
+            above = [entry for entry in entries if entry[0] > 2 * mean]
+            chosen |= largest(above, math.floor(Fraction("0.025") * len(entries)))
+    return chosen
+
+
+def information(jacobian: Array, logits: Array, weighting: str = "fisher") -> Array:
+    """sum_c w_c g_c g_c^T of one image, g_c = J_c - sum_j p_j J_j, of a Jacobian (C, k): (k, k)."""
+    exponentials = np.exp(logits - logits.max())
+    p = exponentials / exponentials.sum()
+    total = np.zeros((jacobian.shape[1], jacobian.shape[1]))
+    for c in range(len(p)):
+        gradient = jacobian[c] - sum(p[j] * jacobian[j] for j in range(len(p)))
+        total += (p[c] if weighting == "fisher" else 1) * np.outer(gradient, gradient)
+    return total
+
+
+def last_layer_jacobian(embedding: Array, classes: int) -> Array:
+    """Of logits W h for W, flattened: (C, C D)."""
+    return np.kron(np.eye(classes), embedding[None])
+
+
+def design_objective(
+    picks: list[int],
+    informations: list[Array],
+    pool_fisher: Array,
+    prior: Array,
+    scale: float,
+    regularization: float,
+) -> float:
+    """tr(M^{-1} F) by an explicit inverse."""
+    M = regularization * np.eye(len(pool_fisher)) + prior
+    for x in picks:
+        M = M + scale * informations[x]
+    return float(np.trace(np.linalg.inv(M) @ pool_fisher))
+
+
+def optimal_design(
+    n: int,
+    informations: list[Array],
+    pool_fisher: Array,
+    prior: Array,
+    scale: float,
+    regularization: float,
+    oversampling: float = 0,
+) -> list[int]:
+    """Greedily forward, then backward, by the objective of every set; ties go to the lowest."""
+    others = informations, pool_fisher, prior, scale, regularization
+
+    def lowest_of_the_best(objectives: dict[int, float], now: float) -> int:
+        changes = {x: objective - now for x, objective in objectives.items()}
+        best = min(changes.values())
+        close = 1e-8 * abs(best) + 1e-13 * abs(now)
+        return min(x for x, change in changes.items() if change <= best + close)
+
+    picks: list[int] = []
+    while len(picks) < min(n + round(oversampling * n), len(informations)):
+        left = [x for x in range(len(informations)) if x not in picks]
+        objectives = {x: design_objective([*picks, x], *others) for x in left}
+        picks.append(lowest_of_the_best(objectives, design_objective(picks, *others)))
+    while len(picks) > n:
+        objectives = {x: design_objective([y for y in picks if y != x], *others) for x in picks}
+        picks.remove(lowest_of_the_best(objectives, design_objective(picks, *others)))
+    return picks
+
+
+def textbook_design(
+    n: int, factors: Tensor, pool_fisher: Tensor, prior: Tensor, scale: float, regularization: float
+) -> list[int]:
+    """Forward selection as it is usually written, with V_x (N, R, k), in torch and float64: for all
+    candidates and each pick two products with k x k matrices and R x R inverses."""
+    V = scale**0.5 * factors
+    _, rows, k = V.shape
+    eye = torch.eye(rows, dtype=V.dtype)
+    inverse = torch.linalg.inv(regularization * torch.eye(k, dtype=V.dtype) + prior)
+    picks: list[int] = []
+    for _ in range(n):
+        A = torch.bmm((V.view(-1, k) @ inverse).view_as(V), V.mT)
+        weighted = inverse @ pool_fisher @ inverse
+        B = torch.bmm((V.view(-1, k) @ weighted).view_as(V), V.mT)
+        scores = (torch.linalg.inv(eye + A) * B).sum(dim=(1, 2))
+        scores[picks] = -torch.inf
+        picks.append(int(scores.argmax()))
+        W = inverse @ V[picks[-1]].T
+        inverse = inverse - W @ torch.linalg.inv(eye + V[picks[-1]] @ W) @ W.T
+    return picks
+
+
+def jacobian(model: nn.Module, images: Tensor) -> dict[str, Array]:
+    """Gradients of the logits by parameter, (N, C, *shape): one image and one class at a time."""
+    model = copy.deepcopy(model).double().requires_grad_(True)
+    gradients: dict[str, list[list[Array]]] = {name: [] for name, _ in model.named_parameters()}
+    for image in images.double():
+        logits = model(image[None].contiguous())[0]
+        for rows in gradients.values():
+            rows.append([])
+        for logit in logits:
+            model.zero_grad(set_to_none=False)
+            logit.backward(retain_graph=True)
+            for name, parameter in model.named_parameters():
+                gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                gradients[name][-1].append(gradient.detach().numpy().copy())
+    return {name: np.array(rows) for name, rows in gradients.items()}

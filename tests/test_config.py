@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -11,6 +12,7 @@ from pydantic import Field
 from fm_al.config import Budget, build, check
 from fm_al.errors import ConfigError
 from fm_al.experiment import Experiment
+from fm_al.strategies.bald import BALD
 from tests.conftest import CONF, Compose
 
 GROUPS = ("dataset", "imbalance", "backbone", "strategy", "trainer", "device", "tracker")
@@ -141,6 +143,46 @@ def test_build_makes_nested_objects_and_partial_ones() -> None:
     optimizer = build({"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.5})
     made = optimizer([torch.nn.Parameter(torch.zeros(1))])
     assert made.param_groups[0]["lr"] == 0.5
+
+
+@dataclass
+class Nesting:
+    inner: BALD
+    share: float
+
+
+@pytest.fixture
+def nesting(tmp_path: Path) -> str:
+    """An override that adds a strategy `nesting`, which takes another's file as its own option."""
+    (tmp_path / "strategy").mkdir()
+    (tmp_path / "strategy" / "nesting.yaml").write_text(
+        f"defaults: [bald@inner, _self_]\n_target_: {__name__}.Nesting\n"
+        "share: 0.5\ninner: {samples: 7}\n"
+    )
+    return f"hydra.searchpath=[{tmp_path.as_uri()}]"
+
+
+def test_an_option_may_be_another_file_of_its_group(nesting: str, compose: Compose) -> None:
+    config = resolved(compose(nesting, "strategy=nesting", "strategy.inner.dropout=0.25"))
+    check(config)
+    nested = build(config["strategy"])
+    assert nested.share == 0.5
+    assert vars(nested.inner) == vars(BALD(samples=7, dropout=0.25))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("strategy.inner.samples=abc", "strategy.inner.samples=abc: should be a valid integer"),
+        ("++strategy.inner.smples=2", "strategy.inner.smples: no such option; .*did you mean"),
+        ("strategy.inner=3", r"strategy\.inner=3: should be a mapping with a _target_"),
+    ],
+)
+def test_what_can_not_be_in_a_nested_option_is_named(
+    override: str, message: str, nesting: str, compose: Compose
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check(resolved(compose(nesting, "strategy=nesting", override)))
 
 
 @pytest.mark.parametrize(

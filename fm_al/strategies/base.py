@@ -24,6 +24,10 @@ class Strategy(ABC):
     and never fills up with random picks: what it can't do is an error.
     """
 
+    def check(self, network: Backbone) -> None:  # noqa: B027 - most can work with any
+        """Raises ConfigError where the strategy can't work with such a network. Called once, before
+        anything is trained."""
+
     @abstractmethod
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         """n distinct indices into the pool, all unlabelled: an int64 tensor of shape (n,), on any

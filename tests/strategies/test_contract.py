@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
+import hydra
 import numpy as np
 import pytest
 import torch
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from fm_al.config import build
 from fm_al.strategies.base import Query, Strategy
+from tests.conftest import CONF
 from tests.strategies.synthetic import network_query
 
-CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "strategy").glob("*.yaml"))
+STRATEGIES = sorted(path.stem for path in (CONF / "strategy").glob("*.yaml"))
 N = 40
 
 
@@ -47,9 +50,16 @@ POOLS: dict[str, Callable[[], Query]] = {
 }
 
 
-@pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
+@functools.cache
+def node(strategy: str) -> dict[str, Any]:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = hydra.compose("config", [f"strategy={strategy}"])
+    return OmegaConf.to_container(composed.strategy, resolve=True)
+
+
+@pytest.fixture(params=STRATEGIES)
 def strategy(request: pytest.FixtureRequest) -> Strategy:
-    return instantiate(OmegaConf.load(request.param), _convert_="all")
+    return build(node(request.param))
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -1,0 +1,384 @@
+"""Gradients of a network's logits for its parameters, image by image: their squares summed, for
+the diagonal Fisher, and themselves at a mask of parameters.
+
+The gradient of one image is, in every layer known here, a sum over positions t of the gradient
+delta at the layer's output times a feature a of its input: for the weight of output o and column
+k of a convolution sum_t delta[o, t] a[k, t], with a the unfolded input; for a norm's weight the
+same with a the normalised input and k = o; for a bias with a = 1. So what is needed of a backward
+pass is the gradients at the layers' outputs, and one pass gives them for every image of a batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
+from torch.nn import functional
+
+from fm_al.errors import RunError
+
+MEMORY_BUDGET = 512 * 2**20  # bytes
+KNOWN = (nn.Linear, nn.Conv2d, nn.BatchNorm2d, nn.LayerNorm)
+# A product of matrices is about so many times faster, an entry, than a dot product for each.
+PRODUCT_ADVANTAGE = 16
+
+
+def layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules with parameters of their own by qualified name, in the model's order.
+
+    Raises RunError for a module whose gradient is not known here (known are exactly Linear,
+    Conv2d, BatchNorm2d and LayerNorm), for a parameter of two modules, and where a module is in
+    training mode or a batch norm has no running statistics: then an image's logits depend on
+    chance or on the other images of its batch.
+    """
+    found: dict[str, nn.Module] = {}
+    owners: dict[Tensor, str] = {}
+    for name, module in model.named_modules():
+        described = _described(name, module)
+        if module.training:
+            raise RunError(f"{described} is in training mode; call eval() on the network first")
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise RunError(f"{described} has no running statistics; use track_running_stats=True")
+        own = dict(module.named_parameters(recurse=False))
+        if own and (type(module) not in KNOWN or not own.keys() <= {"weight", "bias"}):
+            raise RunError(
+                f"{described} has parameters ({', '.join(own)}) whose gradients are not known; "
+                f"use {', '.join(known.__name__ for known in KNOWN)} as they are"
+            )
+        for parameter in own.values():
+            if parameter in owners:
+                raise RunError(f"{described} and {owners[parameter]} share a parameter")
+            owners[parameter] = described
+        if own:
+            found[name] = module
+    return found
+
+
+def diagonal_fisher(
+    model: nn.Module, images: Tensor, seeds: Tensor, memory_budget: int = MEMORY_BUDGET
+) -> dict[str, Tensor]:
+    """Of every parameter by name, sum over images x and rows r of
+    (sum_c seeds[x, r, c] dz_c/dtheta_i)^2: float64, of the parameter's shape, on its device.
+
+    With seeds the rows of a square root of diag p - p p^T it is the diagonal of the images' Fisher
+    information, summed over them. images: (n, ...) as the model takes them. seeds: (n, R, C). The
+    images are split so that about memory_budget bytes are enough. Raises RunError as `layers` does,
+    and for a module called twice or on anything but a batch of the images.
+    """
+    whole = {name: _Layer(name, module) for name, module in layers(model).items()}
+    sums = {
+        name: torch.zeros_like(parameter, dtype=torch.float64, requires_grad=False)
+        for name, parameter in model.named_parameters()
+    }
+    with _full_precision(images.device):
+        parts = _parts(model, whole, images, memory_budget)
+        for some in zip(images.tensor_split(parts), seeds.tensor_split(parts), strict=True):
+            for _, squares in _backward(model, whole, *some):
+                for name, square in squares.items():
+                    sums[name] += square.view_as(sums[name])
+    return sums
+
+
+class MaskedGradients:
+    """Gradients of weighted sums of the logits at chosen entries of the parameters.
+
+    positions: flat indices into the parameters by name, int64, ascending; `size` is how many.
+    Layers without any cost nothing, and the backward passes end at the earliest layer that has
+    some. Raises RunError as `layers` does.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        positions: Mapping[str, Tensor],
+        memory_budget: int = MEMORY_BUDGET,
+    ) -> None:
+        self.model = model
+        self.memory_budget = memory_budget
+        bounds = pairwise(accumulate(map(len, positions.values()), initial=0))
+        self._columns = {name: slice(*bound) for name, bound in zip(positions, bounds, strict=True)}
+        self.size = sum(map(len, positions.values()))
+        self._layers: dict[str, _Layer] = {}
+        for name, module in layers(model).items():
+            own = {
+                kind: positions[_joined(name, kind)]
+                for kind, _ in module.named_parameters(recurse=False)
+                if len(positions.get(_joined(name, kind), ()))
+            }
+            if own:
+                self._layers[name] = _MaskedLayer(name, module, own)
+
+    def __call__(self, images: Tensor, seeds: Tensor) -> Tensor:
+        """sum_c seeds[x, r, c] dz_c/dw: (n, R, m) in the images' dtype and on their device, columns
+        in the positions' order. images: (n, ...). seeds: (n, R, C). Raises RunError for a module
+        called twice or on anything but a batch of the images.
+        """
+        result = images.new_zeros(len(images), seeds.shape[1], self.size)
+        if not self._layers:
+            return result
+        with _full_precision(images.device):
+            parts = _parts(self.model, self._layers, images, self.memory_budget)
+            split = (tensor.tensor_split(parts) for tensor in (images, seeds, result))
+            for some_images, some_seeds, some in zip(*split, strict=True):
+                for row, gradients in _backward(self.model, self._layers, some_images, some_seeds):
+                    for name, gradient in gradients.items():
+                        some[:, row, self._columns[name]] = gradient
+        return result
+
+
+class _Layer:
+    """A module, of whose parameters all squared gradients are wanted."""
+
+    def __init__(self, name: str, module: nn.Module) -> None:
+        self.name = name
+        self.module = module
+        self.parameters = dict(module.named_parameters(recurse=False))
+        self.work = sum(parameter.numel() for parameter in self.parameters.values())
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """What the weight's gradient takes from the input: (n, features, T)."""
+        return _features(self.module, inputs)
+
+    def gradients(self, features: Tensor, deltas: Tensor) -> dict[str, Tensor]:
+        """By parameter, what is wanted of its gradient. deltas: (n, outputs, T)."""
+        gradients = {}
+        if "weight" in self.parameters:
+            if isinstance(self.module, nn.Linear | nn.Conv2d):
+                groups = getattr(self.module, "groups", 1)
+                outputs, inputs = (
+                    tensor.unflatten(1, (groups, -1)) for tensor in (deltas, features)
+                )
+                gradients["weight"] = outputs @ inputs.mT
+            else:
+                gradients["weight"] = (deltas * features).sum(dim=2)
+        if "bias" in self.parameters:
+            gradients["bias"] = deltas.sum(dim=2)
+        return {kind: gradient.square_().sum(dim=0) for kind, gradient in gradients.items()}
+
+
+class _MaskedLayer(_Layer):
+    """A module, of whose parameters the gradients are wanted at these positions."""
+
+    def __init__(self, name: str, module: nn.Module, positions: Mapping[str, Tensor]) -> None:
+        super().__init__(name, module)
+        self.parameters = {kind: self.parameters[kind] for kind in positions}
+        self.positions = {
+            kind: chosen.to(self.parameters[kind].device) for kind, chosen in positions.items()
+        }
+        self.work = 0
+        if "weight" in positions:
+            self.outputs, self.columns = _entries(module, self.positions["weight"])
+            rows, self.row = self.outputs.unique(return_inverse=True)
+            columns, self.column = self.columns.unique(return_inverse=True)
+            block = len(rows) * len(columns)
+            self.by_product = block < PRODUCT_ADVANTAGE * len(self.outputs)
+            if self.by_product:
+                self.work = block
+                self.outputs, self.columns = rows, columns
+
+    def features(self, inputs: Tensor) -> Tensor:
+        if "weight" not in self.positions:
+            return inputs.new_empty(0)
+        return _features(self.module, inputs, self.columns)
+
+    def gradients(self, features: Tensor, deltas: Tensor) -> dict[str, Tensor]:
+        gradients = {}
+        if "weight" in self.positions:
+            outputs = deltas.index_select(1, self.outputs)
+            if self.by_product:
+                block = torch.bmm(outputs, features.mT)
+                gradients["weight"] = block[:, self.row, self.column]
+            else:
+                gradients["weight"] = (outputs * features).sum(dim=2)
+        if "bias" in self.positions:
+            gradients["bias"] = deltas.index_select(1, self.positions["bias"]).sum(dim=2)
+        return gradients
+
+
+def _entries(module: nn.Module, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Which output and which feature meet at an entry of the weight."""
+    if not isinstance(module, nn.Linear | nn.Conv2d):
+        return positions, positions
+    fan_in = module.weight[0].numel()
+    outputs, columns = positions // fan_in, positions % fan_in
+    outputs_of_a_group = len(module.weight) // getattr(module, "groups", 1)
+    return outputs, outputs // outputs_of_a_group * fan_in + columns
+
+
+def _features(module: nn.Module, inputs: Tensor, columns: Tensor | None = None) -> Tensor:
+    """What a weight's gradient takes from the layer's input, all or these: (n, features, T)."""
+    if isinstance(module, nn.Conv2d):
+        return _unfolded(module, inputs, columns)
+    if isinstance(module, nn.BatchNorm2d):
+        mean, var = module.running_mean, module.running_var
+        inputs = functional.batch_norm(inputs, mean, var, eps=module.eps)
+    elif isinstance(module, nn.LayerNorm):
+        inputs = functional.layer_norm(inputs, module.normalized_shape, eps=module.eps)
+    features = _by_position(module, inputs)
+    return features if columns is None else features.index_select(1, columns)
+
+
+def _by_position(module: nn.Module, tensor: Tensor) -> Tensor:
+    """A layer's input or output as (n, features, T)."""
+    if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+        return tensor.flatten(2)
+    size = tensor.shape[-1]
+    if isinstance(module, nn.LayerNorm):
+        size = math.prod(module.normalized_shape)
+    return tensor.reshape(len(tensor), math.prod(tensor.shape[1:]) // size, size).mT
+
+
+def _unfolded(module: nn.Conv2d, inputs: Tensor, columns: Tensor | None) -> Tensor:
+    """Columns of the unfolded input, numbered as the weight is by (channel, height, width)."""
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    windows = functional.pad(inputs, module._reversed_padding_repeated_twice, mode=mode)
+    for axis, (size, stride, dilation) in enumerate(
+        zip(module.kernel_size, module.stride, module.dilation, strict=True), start=2
+    ):
+        windows = windows.unfold(axis, (size - 1) * dilation + 1, stride)[..., ::dilation]
+    if columns is None:
+        return windows.permute(0, 1, 4, 5, 2, 3).flatten(1, 3).flatten(2)
+    height, width = module.kernel_size
+    channel, offset = columns // (height * width), columns % (height * width)
+    chosen = windows[:, channel, :, :, offset // width, offset % width]
+    return chosen.flatten(2).transpose(0, 1)
+
+
+@contextmanager
+def _requires_grad(model: nn.Module, chosen: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Only of these parameters, so that no graph is kept before the earliest of them."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        for parameter, _ in before:
+            parameter.requires_grad_(False)
+        for parameter in chosen:
+            parameter.requires_grad_(True)
+        yield
+    finally:
+        for parameter, required in before:
+            parameter.requires_grad_(required)
+
+
+def _forward(
+    model: nn.Module, traced: Mapping[str, _Layer], images: Tensor
+) -> tuple[Tensor, dict[str, Tensor], dict[str, GradientEdge]]:
+    """Logits, and the features and the output's edge of every traced layer that was called."""
+    features: dict[str, Tensor] = {}
+    edges: dict[str, GradientEdge] = {}
+
+    def note(layer: _Layer, module: nn.Module, given: Any, named: Any, output: Tensor) -> None:
+        inputs = given[0] if given else named["input"]
+        described = _described(layer.name, module)
+        if layer.name in edges:
+            raise RunError(f"{described} is called more than once in a forward pass")
+        if len(inputs) != len(images):
+            raise RunError(
+                f"{described} is called on {tuple(inputs.shape)} for a batch of {len(images)}; "
+                "the first dimension must be the images"
+            )
+        # Now, before anything is done to the input or the output in place.
+        with torch.no_grad():
+            features[layer.name] = layer.features(inputs)
+        edges[layer.name] = get_gradient_edge(output)
+
+    chosen = [parameter for layer in traced.values() for parameter in layer.parameters.values()]
+    with ExitStack() as stack:
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(_requires_grad(model, chosen))
+        for layer in traced.values():
+            hook = partial(note, layer)
+            stack.enter_context(
+                layer.module.register_forward_hook(hook, prepend=True, with_kwargs=True)
+            )
+        # Strides as of one image cut out of a channels_last batch: there the backward pass of
+        # torch's batch norm, in eval mode on a CPU, mixes the channels up (torch 2.15).
+        logits = model(images.detach().contiguous() if len(images) == 1 else images.detach())
+        _check_unused(traced, edges, logits)
+    return logits, features, edges
+
+
+def _check_unused(
+    traced: Mapping[str, _Layer], edges: Mapping[str, GradientEdge], logits: Tensor
+) -> None:
+    """A layer that was not called has no gradient, unless its parameters are used by others."""
+    for name, layer in traced.items():
+        if name not in edges and logits.requires_grad:
+            used = torch.autograd.grad(
+                logits.sum(), list(layer.parameters.values()), retain_graph=True, allow_unused=True
+            )
+            if any(gradient is not None for gradient in used):
+                described = _described(name, layer.module)
+                raise RunError(f"{described} has parameters that are used without calling it")
+
+
+def _backward(
+    model: nn.Module, traced: Mapping[str, _Layer], images: Tensor, seeds: Tensor
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """What the layers make of the gradients of sum_c seeds[x, r, c] z_c: row r of the seeds, and
+    results by the parameters' full names."""
+    logits, features, edges = _forward(model, traced, images)
+    if not (edges and logits.requires_grad):
+        return
+    rows = seeds.to(logits.dtype).unbind(dim=1)
+    for row, seed in enumerate(rows):
+        deltas = torch.autograd.grad(
+            logits,
+            list(edges.values()),
+            seed,
+            retain_graph=row + 1 < len(rows),
+            allow_unused=True,
+        )
+        for name, delta in zip(edges, deltas, strict=True):
+            if delta is not None:
+                layer = traced[name]
+                found = layer.gradients(features[name], _by_position(layer.module, delta))
+                yield row, {_joined(name, kind): gradient for kind, gradient in found.items()}
+
+
+def _parts(
+    model: nn.Module, traced: Mapping[str, _Layer], images: Tensor, memory_budget: int
+) -> int:
+    """Into how many parts to split the images so that the budget is enough for each, by what the
+    first takes: what the graph saves and as much for gradients, features, a layer's products."""
+    saved: dict[int, int] = {}
+    parameters = {parameter.data_ptr() for parameter in model.parameters()}
+
+    def note(tensor: Tensor) -> Tensor:
+        if tensor.data_ptr() not in parameters:
+            saved[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    with saved_tensors_hooks(note, lambda tensor: tensor):
+        _, features, _ = _forward(model, traced, images[:1])
+    sizes = {name: tensor.numel() for name, tensor in features.items()}
+    products = max((2 * size + traced[name].work for name, size in sizes.items()), default=0)
+    needed = 2 * sum(saved.values()) + (sum(sizes.values()) + products) * images.element_size()
+    return max(1, min(len(images), math.ceil(len(images) * needed / memory_budget)))
+
+
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """Neither mixed precision nor TF32, which is torch's default for convolutions."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def _joined(module: str, parameter: str) -> str:
+    return f"{module}.{parameter}" if module else parameter
+
+
+def _described(name: str, module: nn.Module) -> str:
+    return f"{name or 'the network'} ({type(module).__name__})"

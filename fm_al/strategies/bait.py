@@ -1,0 +1,53 @@
+"""BAIT, batch active learning by the last layer's Fisher information (Ash et al. 2021)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fm_al.fisher.design import Weighting
+from fm_al.strategies.base import Query, Strategy
+from fm_al.strategies.optimal_design import (
+    Count,
+    NotNegative,
+    OptimalDesign,
+    PoolFisher,
+    Positive,
+    QueryBlocks,
+)
+
+
+class BAIT(Strategy):
+    """Images that minimise tr(M^{-1} F) of the last layer, greedily (arXiv 2106.09675, sect. 3).
+
+    The options are those of `OptimalDesign`. As (C - 1) D weights count, with C classes and
+    embeddings of D numbers, the memory grows with the square of that.
+    """
+
+    def __init__(
+        self,
+        regularization: Positive,
+        oversampling: NotNegative,
+        weighting: Weighting,
+        pool_fisher: PoolFisher,
+        labelled_fisher: bool,
+        max_candidates: Count | None,
+        memory_limit_gib: Positive | None,
+    ) -> None:
+        self.design = OptimalDesign(
+            regularization,
+            oversampling,
+            weighting,
+            pool_fisher,
+            labelled_fisher,
+            max_candidates,
+            memory_limit_gib,
+        )
+
+    def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
+        lowers_memory = (
+            "lower strategy.max_candidates; if the matrices are too large, use a backbone with "
+            "smaller embeddings or strategy=fishermask strategy.whole_last_layer=false"
+        )
+        images = QueryBlocks(query, self.design.weighting, lowers_memory)
+        return self.design.select(query, n, generator, images)

@@ -1,0 +1,127 @@
+"""FisherMask, batch active learning by the Fisher information of a network's most important weights
+(Gul et al. 2024, arXiv 2411.05752)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fm_al.backbones.base import Backbone
+from fm_al.errors import ConfigError, RunError
+from fm_al.fisher.design import Weighting, fisher_factors
+from fm_al.fisher.jacobian import diagonal_fisher, layers
+from fm_al.fisher.mask import Mask, MaskKind, check, choose
+from fm_al.strategies.base import Query, Strategy
+from fm_al.strategies.optimal_design import (
+    Count,
+    NotNegative,
+    OptimalDesign,
+    PoolFisher,
+    Positive,
+    QueryBlocks,
+)
+
+
+class FisherMask(Strategy):
+    """Images that minimise tr(M^{-1} F) of the masked weights of all layers, greedily.
+
+    mask: which weights; see `fm_al.fisher.mask`. fraction: of all weights; null is the larger of
+    0.002 and what holds the last layer and as many again. mask_images: m, for the diagonal Fisher
+    information that the mask is chosen by; mask_sample: uniformly `random`, or the `first` of the
+    pool, as in the authors' code. whole_last_layer: whether all of its weights are in. record_mask:
+    keep the mask's positions in each round's record, beside how many weights of each layer it has.
+    jacobians: where the candidates' gradients are kept, on the `device` or in main memory (`host`);
+    jacobian_precision: and how. The other options are those of `OptimalDesign`.
+    """
+
+    def __init__(
+        self,
+        mask: MaskKind,
+        fraction: Annotated[float, Field(gt=0, le=1)] | None,
+        mask_images: Count,
+        mask_sample: Literal["random", "first"],
+        whole_last_layer: bool,
+        record_mask: bool,
+        jacobians: Literal["device", "host"],
+        jacobian_precision: Literal["float32", "float16"],
+        regularization: Positive,
+        oversampling: NotNegative,
+        weighting: Weighting,
+        pool_fisher: PoolFisher,
+        labelled_fisher: bool,
+        max_candidates: Count | None,
+        memory_limit_gib: Positive | None,
+    ) -> None:
+        self.kind = mask
+        self.fraction = fraction
+        self.mask_images = mask_images
+        self.mask_sample = mask_sample
+        self.whole_last_layer = whole_last_layer
+        self.record_mask = record_mask
+        self.jacobians = jacobians
+        self.jacobian_precision = jacobian_precision
+        self.design = OptimalDesign(
+            regularization,
+            oversampling,
+            weighting,
+            pool_fisher,
+            labelled_fisher,
+            max_candidates,
+            memory_limit_gib,
+        )
+
+    def check(self, network: Backbone) -> None:
+        try:
+            layers(network)
+        except RunError as error:
+            raise ConfigError(f"FisherMask can't use this backbone: {error}") from None
+        weights = sum(parameter.numel() for parameter in network.parameters())
+        last_layer = sum(parameter.numel() for parameter in network.head.parameters())
+        check(self.kind, self.fraction, weights, last_layer, self.whole_last_layer)
+
+    def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
+        return self.complete(query, query.labelled[:0], n, generator)
+
+    def complete(self, query: Query, given: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        """n images that are best beside those given, which are of the same query."""
+        mask = self.mask(query, generator)
+        query.record("mask_sizes", mask.sizes)
+        if self.record_mask:
+            query.record("mask", mask.to_json())
+        images = QueryBlocks(
+            query,
+            self.design.weighting,
+            "lower strategy.fraction, strategy.max_candidates or device.scoring_batch_size, or set "
+            "strategy.jacobian_precision=float16",
+            last_layer=mask.whole_last_layer,
+            others=mask.dense,
+            on_host=self.jacobians == "host",
+            dtype=getattr(torch, self.jacobian_precision),
+        )
+        return self.design.select(query, n, generator, images, given)
+
+    def mask(self, query: Query, generator: torch.Generator) -> Mask:
+        """By the diagonal Fisher information, the mean over images of the pool."""
+        pool = len(query.logits)
+        images = torch.arange(pool)
+        if self.mask_sample == "random":
+            images = torch.randperm(pool, generator=generator)
+        images = images[: self.mask_images].sort().values.to(query.device)
+        parameters = dict(query.model.named_parameters())
+        fisher = {
+            name: torch.zeros_like(weights, dtype=torch.float64, requires_grad=False)
+            for name, weights in parameters.items()
+        }
+        # Of a random mask only the shapes count.
+        for batch in () if self.kind == "random" else images.split(query.batch_size):
+            seeds = fisher_factors(query.logits[batch])
+            for name, squares in diagonal_fisher(query.model, query.images(batch), seeds).items():
+                fisher[name] += squares / len(images)
+        head = {id(weights) for weights in query.model.head.parameters()}
+        last_layer = [name for name, weights in parameters.items() if id(weights) in head]
+        return choose(
+            self.kind, fisher, last_layer, self.fraction, self.whole_last_layer, generator
+        )

@@ -1,0 +1,135 @@
+"""What masked gradients and the diagonal Fisher cost, beside backward passes of the same batch.
+
+Run it with `python -m tests.benchmarks.jacobian`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.nn import functional
+
+from fm_al.backbones.resnet import ResNet
+from fm_al.fisher.design import fisher_factors
+from fm_al.fisher.jacobian import MaskedGradients, diagonal_fisher
+
+BATCH = 128
+MASK_IMAGES = 1024
+REPEATS = 7
+ORACLE_PASSES = 5
+MASKED = {4: 889, 10: 122}  # weights beside the last layer, by classes
+
+
+def trained(classes: int) -> tuple[ResNet, Tensor]:
+    """The paper's network after a few updates on synthetic images, and a batch of such images."""
+    torch.manual_seed(0)
+    model = ResNet(3, classes, (32, 32), "basic", 16, [2, 2, 2, 2], head_bias=False)
+    model.to(memory_format=torch.channels_last).train()
+    means = torch.randn(classes, 3, 4, 4)
+
+    def draw(images: int) -> tuple[Tensor, Tensor]:
+        targets = torch.randint(classes, (images,))
+        drawn = functional.interpolate(means[targets], 32) + torch.randn(images, 3, 32, 32)
+        return drawn.contiguous(memory_format=torch.channels_last), targets
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(10):
+        images, targets = draw(64)
+        optimizer.zero_grad()
+        functional.cross_entropy(model(images), targets).backward()
+        optimizer.step()
+    return model.eval(), draw(BATCH)[0]
+
+
+def masks(fisher: dict[str, Tensor], k: int) -> dict[str, dict[str, Tensor]]:
+    """k weights beside the last layer: drawn at random, and of the largest diagonal Fisher."""
+    others = {name: values.flatten() for name, values in fisher.items() if "head" not in name}
+    scores = {"random": torch.rand(sum(map(len, others.values())))}
+    scores["largest"] = torch.cat(list(others.values()))
+    positions = {}
+    for kind, score in scores.items():
+        chosen = torch.zeros(len(score), dtype=torch.bool)
+        chosen[score.topk(k).indices] = True
+        parts = chosen.split([len(values) for values in others.values()])
+        positions[kind] = {
+            name: part.nonzero()[:, 0] for name, part in zip(others, parts, strict=True)
+        }
+    return positions
+
+
+def input_passes(model: ResNet, images: Tensor, seeds: Tensor) -> None:
+    """A forward pass and a backward pass to the input for each row of the seeds, weights frozen."""
+    model.requires_grad_(False)
+    inputs = images.detach().requires_grad_()
+    logits = model(inputs)
+    for seed in seeds.float().unbind(1):
+        torch.autograd.grad(logits, inputs, seed, retain_graph=True)
+    model.requires_grad_(True)
+
+
+def one_image_one_class_seconds(model: ResNet, images: Tensor) -> float:
+    """Of one backward pass from a single logit to all parameters, the batch's graph being there."""
+    logits = model(images)
+    parameters = list(model.parameters())
+    seconds = []
+    for image in range(ORACLE_PASSES):
+        start = time.perf_counter()
+        torch.autograd.grad(logits[image, 0], parameters, retain_graph=True)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def fastest(*runs: Callable[[], object]) -> list[float]:
+    """Seconds of each, the least of several repeats in turn."""
+    seconds = [float("inf")] * len(runs)
+    for _ in range(REPEATS):
+        for index, run in enumerate(runs):
+            start = time.perf_counter()
+            run()
+            seconds[index] = min(seconds[index], time.perf_counter() - start)
+    return seconds
+
+
+def main() -> None:
+    torch.set_num_threads(2)
+    table = Table(title="Gradients: resnet18_quarter, 32 x 32, two threads, float32, channels_last")
+    for column in ("what", "ours", "the other way", "the other way is", "ratio"):
+        table.add_column(column, justify="left" if column.startswith(("what", "the")) else "right")
+    for classes, k in MASKED.items():
+        model, images = trained(classes)
+        with torch.no_grad():
+            seeds = fisher_factors(model(images))
+        fisher = diagonal_fisher(model, images, seeds)
+        for kind, positions in masks(fisher, k).items():
+            gradients = MaskedGradients(model, positions)
+            ours, theirs = fastest(
+                lambda gradients=gradients: gradients(images, seeds),
+                lambda: input_passes(model, images, seeds),
+            )
+            table.add_row(
+                f"{k} masked weights, {kind}, C = {classes}, {BATCH} images: seconds",
+                f"{ours:.3f}",
+                f"{theirs:.3f}",
+                f"a forward and {classes - 1} backward passes to the input",
+                f"{ours / theirs:.2f}",
+            )
+        (ours,) = fastest(lambda: diagonal_fisher(model, images, seeds))
+        ours *= MASK_IMAGES / BATCH
+        theirs = MASK_IMAGES * classes * one_image_one_class_seconds(model, images)
+        table.add_row(
+            f"diagonal Fisher, C = {classes}, {MASK_IMAGES:,} images by {BATCH}: seconds",
+            f"{ours:.1f}",
+            f"{theirs:,.0f}",
+            f"a backward pass for each image and class (one timed, times {MASK_IMAGES * classes:,})",
+            f"1/{theirs / ours:.0f}",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,430 @@
+"""The fast selection picks what explicit inverses pick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fm_al.errors import RunError
+from fm_al.fisher import design
+from fm_al.fisher.design import Blocks, contrasts, fisher_factors, fisher_sum, select, traces
+from tests import oracle
+
+WEIGHTINGS = ("fisher", "uniform")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A pool: logits (N, C), embeddings (N, D), Jacobian at other weights (N, C, q)."""
+
+    logits: Tensor
+    embeddings: Tensor
+    jacobian: Tensor
+    weighting: str = "fisher"
+
+    @classmethod
+    def random(
+        cls,
+        images: int,
+        classes: int,
+        dimensions: int,
+        others: int,
+        seed: int = 0,
+        logit_scale: float = 2.0,
+        weighting: str = "fisher",
+    ) -> Problem:
+        generator = torch.Generator().manual_seed(seed)
+        return cls(
+            torch.randn(images, classes, generator=generator) * logit_scale,
+            torch.randn(images, dimensions, generator=generator).relu(),
+            torch.randn(images, classes, others, generator=generator),
+            weighting,
+        )
+
+    def of(self, images: Tensor) -> Problem:
+        return Problem(
+            self.logits[images], self.embeddings[images], self.jacobian[images], self.weighting
+        )
+
+    @property
+    def blocks(self) -> Blocks:
+        factors = fisher_factors(self.logits, self.weighting)
+        dense = torch.bmm(factors, self.jacobian.double()).float()
+        last = factors @ contrasts(self.logits.shape[1])
+        return Blocks.of_last_layer(last, self.embeddings, dense)
+
+    def informations(self) -> list[np.ndarray]:
+        """I(x) over all C D + q weights; the gradients at the others as rounded in the blocks."""
+        dense = self.blocks.dense.double().numpy()
+        factors = fisher_factors(self.logits, self.weighting).double().numpy()
+        informations = []
+        for logits, h, R, G in zip(
+            self.logits.double().numpy(),
+            self.embeddings.double().numpy(),
+            factors,
+            dense,
+            strict=True,
+        ):
+            last = oracle.last_layer_jacobian(h, len(logits))
+            V = np.concatenate([R @ last, G], axis=1)
+            information = V.T @ V
+            # The last layer's part has no use for R: R^T R is what the oracle says.
+            D = last.shape[1]
+            expected = oracle.information(last, logits, self.weighting)
+            np.testing.assert_allclose(information[:D, :D], expected, atol=1e-12)
+            informations.append(information)
+        return informations
+
+
+def assert_same_picks(
+    problem: Problem, n: int, labelled: int, regularization: float, oversampling: float
+) -> None:
+    """Among all images after the labelled ones, with F of all of them."""
+    blocks, informations = problem.blocks, problem.informations()
+    k = len(informations[0])
+    scale = n / (labelled + n)
+    pool_fisher = sum(informations) / len(informations)
+    prior = sum(informations[:labelled], np.zeros((k, k))) / (labelled + n)
+    arguments = pool_fisher, prior, scale, regularization
+    expected = oracle.optimal_design(n, informations[labelled:], *arguments, oversampling)
+
+    fast_prior = fisher_sum([blocks[:labelled]], blocks.width, torch.device("cpu")) / (labelled + n)
+    selection = select(
+        blocks[labelled:], n, blocks.fisher(), fast_prior, scale, regularization, oversampling
+    )
+    assert selection.picks.tolist() == expected
+    objective = oracle.design_objective(expected, informations[labelled:], *arguments)
+    assert selection.objective == pytest.approx(objective, rel=1e-8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.tuples(st.integers(2, 5), st.integers(0, 4), st.integers(0, 4)),
+    images=st.integers(1, 9),
+    labelled=st.integers(0, 3),
+    logit_scale=st.sampled_from([0.0, 1.0, 5.0, 1e4]),
+    weighting=st.sampled_from(WEIGHTINGS),
+    regularization=st.sampled_from([1e-3, 1.0, 30.0]),
+    oversampling=st.sampled_from([0, 0.5, 1]),
+    seed=st.integers(0, 99),
+    data=st.data(),
+)
+def test_picks_are_those_of_explicit_inverses(
+    sizes, images, labelled, logit_scale, weighting, regularization, oversampling, seed, data
+) -> None:
+    classes, dimensions, others = sizes
+    if dimensions + others == 0:
+        dimensions = 1
+    problem = Problem.random(
+        images + labelled, classes, dimensions, others, seed, logit_scale, weighting
+    )
+    if data.draw(st.booleans(), label="with duplicates"):
+        twice = torch.arange(images + labelled) // 2
+        problem = problem.of(twice)
+    n = data.draw(st.integers(1, images), label="n")
+    assert_same_picks(problem, n, labelled, regularization, oversampling)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 8, 20])
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_picks_are_those_of_explicit_inverses_for_many_classes(
+    classes: int, weighting: str
+) -> None:
+    assert_same_picks(Problem.random(14, classes, 3, 5, weighting=weighting), 4, 2, 1.0, 1)
+
+
+def test_all_of_the_pool_and_one_image() -> None:
+    problem = Problem.random(8, 3, 3, 4)
+    assert_same_picks(problem, 8, 0, 1.0, 1)
+    assert_same_picks(problem, 1, 0, 1.0, 0)
+    assert_same_picks(problem.of(torch.tensor([3])), 1, 0, 1.0, 1)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0, 1e3, 1e6])
+@pytest.mark.parametrize("classes", [2, 3, 10, 20])
+def test_factors_hold_the_information_of_the_logits(
+    classes: int, scale: float, weighting: str
+) -> None:
+    logits = torch.randn(20, classes, generator=torch.Generator().manual_seed(1)) * scale
+    factors = fisher_factors(logits, weighting)
+    assert factors.shape == (20, classes - 1, classes)
+    for one, R in zip(logits.double().numpy(), factors.numpy(), strict=True):
+        expected = oracle.information(np.eye(classes), one, weighting)
+        np.testing.assert_allclose(R.T @ R, expected, atol=1e-13, rtol=1e-9)
+    assert factors.sum(dim=2).abs().max() < 1e-12
+
+
+def test_factors_of_a_rare_class_keep_their_digits() -> None:
+    """p (1 - p) of a probability of 1e-12 is not lost in 1 - p, whichever class it is."""
+    for position in range(3):
+        logits = torch.zeros(1, 3, dtype=torch.float64)
+        logits[0, position] = np.log(2e-12)
+        R = fisher_factors(logits)[0]
+        p = logits.softmax(dim=1)[0, position]
+        assert float((R.T @ R)[position, position]) == pytest.approx(float(p), rel=1e-9)
+
+
+def test_contrasts_are_an_orthonormal_basis_of_what_sums_to_zero() -> None:
+    for classes in (2, 3, 10):
+        basis = contrasts(classes)
+        torch.testing.assert_close(basis.T @ basis, torch.eye(classes - 1, dtype=torch.float64))
+        torch.testing.assert_close(basis.sum(dim=0), torch.zeros(classes - 1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("tile", [1, 3, 256])
+@pytest.mark.parametrize("chunk_bytes", [1, 500, 10**6])
+@pytest.mark.parametrize("sizes", [(4, 5, 7), (2, 3, 0), (3, 0, 4), (3, 1, 1)])
+def test_structured_products_are_those_of_the_whole_matrix(
+    sizes: tuple[int, int, int], chunk_bytes: int, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(design, "TILE", tile)
+    monkeypatch.setitem(design.CHUNK_BYTES, "cpu", chunk_bytes)
+    blocks = Problem.random(11, *sizes).blocks.scaled(0.3)
+    V = torch.stack([blocks.row_vectors(image) for image in range(len(blocks))])
+    assert V.shape == (11, sizes[0] - 1, blocks.width)
+    kronecker = (
+        torch.stack(
+            [
+                torch.kron(0.3 * E, h[None].double())
+                for E, h in zip(blocks.factors.contiguous(), blocks.embeddings, strict=True)
+            ]
+        )
+        if sizes[1]
+        else torch.empty(11, sizes[0] - 1, 0, dtype=torch.float64)
+    )
+    torch.testing.assert_close(V, torch.cat([kronecker, 0.3 * blocks.dense.double()], dim=2))
+
+    torch.testing.assert_close(blocks.fisher(), (V.mT @ V).mean(dim=0))
+    matrix = torch.randn(blocks.width, 5, dtype=torch.float64)
+    symmetric = matrix @ matrix.T
+    images = 0
+    for part, chunk in blocks.chunks():
+        torch.testing.assert_close(chunk.times(matrix), V[part] @ matrix)
+        torch.testing.assert_close(
+            chunk.quadratic_forms(symmetric), V[part] @ symmetric @ V[part].mT
+        )
+        images += len(chunk.factors)
+    assert images == 11
+
+
+@pytest.mark.parametrize("size", [1, 2, 9])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_traces_are_those_of_inverses(
+    size: int, sign: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(design, "SCORED", 7)
+    root = torch.randn(20, size, size, dtype=torch.float64)
+    A, B = root @ root.mT, torch.randn_like(root)
+    A = A / A.flatten(1).norm(dim=1)[:, None, None] * 0.9
+    B = B + B.mT
+    before = A.clone(), B.clone()
+    expected = (torch.linalg.inv(torch.eye(size) + sign * A) * B).sum(dim=(1, 2))
+    torch.testing.assert_close(traces(A, B, sign), expected)
+    assert torch.equal(A, before[0])
+    assert torch.equal(B, before[1])
+    assert traces(2 * torch.eye(size, dtype=torch.float64)[None], B[:1], -1).isnan().all()
+
+
+def test_picks_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = Problem.random(60, 4, 6, 9).blocks
+    blocks = blocks[torch.arange(60) // 3]
+    picks = []
+    for chunk_bytes, tile, scored in product((1, 1000, 10**6), (2, 256), (3, 8192)):
+        monkeypatch.setitem(design.CHUNK_BYTES, "cpu", chunk_bytes)
+        monkeypatch.setattr(design, "TILE", tile)
+        monkeypatch.setattr(design, "SCORED", scored)
+        picks.append(select(blocks, 25, blocks.fisher(), oversampling=1).picks.tolist())
+    assert all(other == picks[0] for other in picks)
+
+
+def test_equal_images_are_picked_from_the_lowest_on() -> None:
+    problem = Problem.random(3, 4, 5, 6)
+    one = problem.of(torch.zeros(10, dtype=torch.int64)).blocks
+    assert select(one, 4, one.fisher()).picks.tolist() == [0, 1, 2, 3]
+    pairs = problem.of(torch.tensor([2, 1, 0, 0, 1, 2])).blocks
+    picks = select(pairs, 3, pairs.fisher()).picks.tolist()
+    assert sorted(picks) == [0, 1, 2]
+
+
+def test_images_without_information_are_picked_from_the_lowest_on() -> None:
+    problem = Problem.random(6, 3, 4, 0, logit_scale=1e8)
+    assert select(problem.blocks, 3, problem.blocks.fisher()).picks.tolist() == [0, 1, 2]
+
+
+def test_the_identity_in_the_pool_fishers_place() -> None:
+    problem = Problem.random(15, 3, 4, 3)
+    blocks, informations = problem.blocks, problem.informations()
+    k = len(informations[0])
+    expected = oracle.optimal_design(4, informations, np.eye(k), np.zeros((k, k)), 1.0, 0.5)
+    identity = torch.eye(blocks.width, dtype=torch.float64)
+    assert select(blocks, 4, identity, regularization=0.5).picks.tolist() == expected
+
+
+def test_no_worse_than_a_thousand_random_batches() -> None:
+    problem = Problem.random(60, 4, 5, 6)
+    blocks, informations = problem.blocks, problem.informations()
+    zeros = np.zeros_like(informations[0])
+    others = sum(informations) / len(informations), zeros, 1.0, 1.0
+    selection = select(blocks, 6, blocks.fisher())
+    greedy = oracle.design_objective(selection.picks.tolist(), informations, *others)
+    assert selection.objective == pytest.approx(greedy, rel=1e-10)
+    generator = np.random.default_rng(0)
+    batches = [generator.choice(60, 6, replace=False).tolist() for _ in range(1000)]
+    at_random = [oracle.design_objective(batch, informations, *others) for batch in batches]
+    assert greedy <= min(at_random)
+
+
+def drift(forward: design._Design) -> float:
+    """The largest relative error of A, B and M^{-1}, beside those computed from scratch."""
+    fresh = design._Design(forward.candidates, forward.base, list(forward.inside))
+
+    def error(kept: Tensor, computed: Tensor) -> float:
+        matrices = kept.reshape(-1, kept.shape[-2] * kept.shape[-1])
+        expected = computed.reshape(matrices.shape)
+        return float(((matrices - expected).norm(dim=1) / expected.norm(dim=1)).max())
+
+    return max(
+        error(forward.A, fresh.A), error(forward.B, fresh.B), error(forward.inverse, fresh.inverse)
+    )
+
+
+@pytest.mark.parametrize("regularization", [1.0, 1e-4])
+def test_drift_is_small_after_thousands_of_picks(regularization: float) -> None:
+    blocks = Problem.random(2500, 3, 6, 5).blocks
+    forward = design._Design(blocks, design._Base(blocks.fisher(), None, regularization))
+    for _ in range(2000):
+        forward.add(forward.best_to_add())
+    assert drift(forward) < 1e-9
+
+
+def test_what_has_drifted_is_computed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = Problem.random(40, 3, 4, 5).blocks
+    plain = select(blocks, 20, blocks.fisher(), oversampling=0.5)
+    recomputed = []
+    recompute = design._Design.recompute
+
+    def counted(self: design._Design) -> None:
+        recomputed.append(len(self.inside))
+        recompute(self)
+
+    monkeypatch.setattr(design._Design, "recompute", counted)
+    forward = design._Design(blocks, design._Base(blocks.fisher(), None, 1.0))
+    for _ in range(10):
+        forward.add(forward.best_to_add())
+    forward.A *= 1 + 1e-6
+    for _ in range(10):
+        forward.add(forward.best_to_add())
+    assert recomputed == [0, 10]
+    assert drift(forward) < 1e-12
+    assert set(plain.picks.tolist()) <= set(range(40))
+
+
+def ill_conditioned() -> Blocks:
+    """Gradients of 100 in a few directions common to all, and of 5 in the others."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(*size, generator=generator)
+
+    factors = fisher_factors(2 * normal(400, 4))
+    jacobian = 100 * (normal(400, 4, 6) @ normal(6, 40)) + 5 * normal(400, 4, 40)
+    return Blocks.of_dense(torch.bmm(factors, jacobian.double()).float())
+
+
+def picks_of(forward: design._Design, n: int) -> list[int]:
+    for _ in range(n):
+        forward.add(forward.best_to_add())
+    return forward.inside
+
+
+def test_float64_picks_what_explicit_inverses_pick_of_ill_conditioned_gradients() -> None:
+    blocks = ill_conditioned()
+    V = blocks.dense.double()
+    expected = oracle.optimal_design(
+        12, list((V.mT @ V).numpy()), blocks.fisher().numpy(), np.zeros((40, 40)), 1.0, 1.0
+    )
+    assert select(blocks, 12, blocks.fisher()).picks.tolist() == expected
+
+
+@pytest.mark.parametrize("name", ["inverse", "A", "B", "products"])
+def test_float32_would_pick_others(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has to be in float64: rounding it alone, after every step, changes the picks."""
+    blocks = ill_conditioned()
+    base = design._Base(blocks.fisher(), None, 1.0)
+    exact = picks_of(design._Design(blocks, base), 60)
+
+    class Rounded(design._Design):
+        def recompute(self) -> None:
+            super().recompute()
+            self.round()
+
+        def _change(self, image: int, sign: int) -> None:
+            super()._change(image, sign)
+            self.round()
+
+        def round(self) -> None:
+            if name != "products":
+                setattr(self, name, getattr(self, name).float().double())
+
+    times = design._Chunk.times
+    if name == "products":
+        monkeypatch.setattr(design._Chunk, "times", lambda *both: times(*both).float().double())
+    monkeypatch.setattr(design, "DRIFT", np.inf)
+    assert picks_of(Rounded(blocks, base), 60) != exact
+
+
+def test_half_precision_keeps_the_picks() -> None:
+    for seed in range(5):
+        blocks = Problem.random(200, 4, 6, 20, seed).blocks
+        tiny = replace(blocks, dense=blocks.dense * 1e-6, factors=blocks.factors * 1e-6).scaled(1e6)
+        exact = select(blocks, 20, blocks.fisher()).picks.tolist()
+        half = tiny.in_half()
+        assert half.dense.dtype == torch.float16
+        torch.testing.assert_close(half.fisher(), blocks.fisher(), rtol=1e-2, atol=1e-3)
+        assert select(half, 20, half.fisher()).picks.tolist() == exact
+
+
+def test_half_precision_of_images_without_gradients() -> None:
+    blocks = Blocks.of_dense(torch.zeros(3, 2, 4)).in_half()
+    assert blocks.dense.isfinite().all()
+    assert blocks.scales.tolist() == [1, 1, 1]
+
+
+def test_a_singular_design_is_an_error_that_says_what_to_change() -> None:
+    blocks = Blocks.of_dense(torch.tensor([[[1e9, 0.0]], [[0.0, 1e9]], [[1e9, 1e9]]]))
+    with pytest.raises(RunError, match=r"raise strategy\.regularization") as caught:
+        select(blocks, 1, blocks.fisher(), regularization=1e-12, oversampling=2)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("where", ["factors", "embeddings", "dense"])
+def test_numbers_that_are_not_finite_are_an_error(where: str, value: float) -> None:
+    blocks = Problem.random(6, 3, 4, 5).blocks
+    fisher = blocks.fisher()
+    getattr(blocks, where)[2].view(-1)[1] = value
+    with pytest.raises(RunError, match="finite"):
+        select(blocks, 2, fisher)
+
+
+def test_arguments_that_can_not_be() -> None:
+    blocks = Problem.random(6, 3, 4, 5).blocks
+    fisher = blocks.fisher()
+    with pytest.raises(ValueError, match="n=7: there are 6 candidates"):
+        select(blocks, 7, fisher)
+    with pytest.raises(ValueError, match="n=0"):
+        select(blocks, 0, fisher)
+    with pytest.raises(ValueError, match="regularization=0"):
+        select(blocks, 1, fisher, regularization=0)
+    with pytest.raises(ValueError, match=r"pool_fisher is \(2, 2\), the candidates have k=13"):
+        select(blocks, 1, torch.eye(2, dtype=torch.float64))
+    with pytest.raises(ValueError, match="images or rows differ"):
+        Blocks.of_last_layer(blocks.factors, blocks.embeddings, blocks.dense[:, :1])
