@@ -96,6 +96,11 @@ class Device:
         torch.backends.cudnn.allow_tf32 = False
 
 
+def float64_device(device: torch.device) -> torch.device:
+    """Where float64 is computed for a network on this device: Apple's GPUs have none."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 # Of a cgroup, by version: below which folder, its limit, its use, what of that is cache to give up.
 CGROUP_V1 = ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 CGROUP_V2 = ("", "memory.max", "memory.current", "inactive_file")

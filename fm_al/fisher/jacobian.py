@@ -22,9 +22,11 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
 from torch.nn import functional
 
+from fm_al.device import float64_device
 from fm_al.errors import RunError
 
-MEMORY_BUDGET = 512 * 2**20  # bytes
+# Bytes; smaller batches are faster on a CPU, whose cache holds more of them.
+MEMORY_BUDGET = {"cpu": 2**28, "cuda": 2**32, "mps": 2**30}
 KNOWN = (nn.Linear, nn.Conv2d, nn.BatchNorm2d, nn.LayerNorm)
 # A product of matrices is about so many times faster, an entry, than a dot product for each.
 PRODUCT_ADVANTAGE = 16
@@ -62,19 +64,21 @@ def layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def diagonal_fisher(
-    model: nn.Module, images: Tensor, seeds: Tensor, memory_budget: int = MEMORY_BUDGET
+    model: nn.Module, images: Tensor, seeds: Tensor, memory_budget: int | None = None
 ) -> dict[str, Tensor]:
     """Of every parameter by name, sum over images x and rows r of
-    (sum_c seeds[x, r, c] dz_c/dtheta_i)^2: float64, of the parameter's shape, on its device.
+    (sum_c seeds[x, r, c] dz_c/dtheta_i)^2: float64, of the parameter's shape.
 
     With seeds the rows of a square root of diag p - p p^T it is the diagonal of the images' Fisher
     information, summed over them. images: (n, ...) as the model takes them. seeds: (n, R, C). The
-    images are split so that about memory_budget bytes are enough. Raises RunError as `layers` does,
-    and for a module called twice or on anything but a batch of the images.
+    images are split so that about memory_budget bytes are enough, by default MEMORY_BUDGET. Raises
+    RunError as `layers` does, and for a module called twice or on anything but a batch of images.
     """
     whole = {name: _Layer(name, module) for name, module in layers(model).items()}
     sums = {
-        name: torch.zeros_like(parameter, dtype=torch.float64, requires_grad=False)
+        name: torch.zeros(
+            parameter.shape, dtype=torch.float64, device=float64_device(images.device)
+        )
         for name, parameter in model.named_parameters()
     }
     with _full_precision(images.device):
@@ -82,7 +86,7 @@ def diagonal_fisher(
         for some in zip(images.tensor_split(parts), seeds.tensor_split(parts), strict=True):
             for _, squares in _backward(model, whole, *some):
                 for name, square in squares.items():
-                    sums[name] += square.view_as(sums[name])
+                    sums[name] += square.view_as(sums[name]).to(sums[name].device)
     return sums
 
 
@@ -91,14 +95,14 @@ class MaskedGradients:
 
     positions: flat indices into the parameters by name, int64, ascending; `size` is how many.
     Layers without any cost nothing, and the backward passes end at the earliest layer that has
-    some. Raises RunError as `layers` does.
+    some. memory_budget: as for `diagonal_fisher`. Raises RunError as `layers` does.
     """
 
     def __init__(
         self,
         model: nn.Module,
         positions: Mapping[str, Tensor],
-        memory_budget: int = MEMORY_BUDGET,
+        memory_budget: int | None = None,
     ) -> None:
         self.model = model
         self.memory_budget = memory_budget
@@ -114,6 +118,13 @@ class MaskedGradients:
             }
             if own:
                 self._layers[name] = _MaskedLayer(name, module, own)
+
+    def memory(self, image: Tensor, images: int) -> int:
+        """Bytes that a call on so many images like this one, (1, ...), needs beside the result."""
+        budget = self.memory_budget or MEMORY_BUDGET[image.device.type]
+        with _full_precision(image.device):
+            one = _memory_of_an_image(self.model, self._layers, image)
+        return max(one, min(budget, images * one))
 
     def __call__(self, images: Tensor, seeds: Tensor) -> Tensor:
         """sum_c seeds[x, r, c] dz_c/dw: (n, R, m) in the images' dtype and on their device, columns
@@ -148,19 +159,18 @@ class _Layer:
 
     def gradients(self, features: Tensor, deltas: Tensor) -> dict[str, Tensor]:
         """By parameter, what is wanted of its gradient. deltas: (n, outputs, T)."""
-        gradients = {}
+        squares = {}
         if "weight" in self.parameters:
             if isinstance(self.module, nn.Linear | nn.Conv2d):
                 groups = getattr(self.module, "groups", 1)
-                outputs, inputs = (
-                    tensor.unflatten(1, (groups, -1)) for tensor in (deltas, features)
+                squares["weight"] = _sum_of_squares(
+                    deltas.unflatten(1, (groups, -1)), features.unflatten(1, (groups, -1))
                 )
-                gradients["weight"] = outputs @ inputs.mT
             else:
-                gradients["weight"] = (deltas * features).sum(dim=2)
+                squares["weight"] = (deltas * features).sum(dim=2).square_().sum(dim=0)
         if "bias" in self.parameters:
-            gradients["bias"] = deltas.sum(dim=2)
-        return {kind: gradient.square_().sum(dim=0) for kind, gradient in gradients.items()}
+            squares["bias"] = deltas.sum(dim=2).square_().sum(dim=0)
+        return squares
 
 
 class _MaskedLayer(_Layer):
@@ -177,11 +187,13 @@ class _MaskedLayer(_Layer):
             self.outputs, self.columns = _entries(module, self.positions["weight"])
             rows, self.row = self.outputs.unique(return_inverse=True)
             columns, self.column = self.columns.unique(return_inverse=True)
-            block = len(rows) * len(columns)
-            self.by_product = block < PRODUCT_ADVANTAGE * len(self.outputs)
+            self.by_product = len(rows) * len(columns) < PRODUCT_ADVANTAGE * len(self.outputs)
             if self.by_product:
-                self.work = block
+                # To gather most outputs takes longer than to compute with all of them.
+                self.gathered = 2 * len(rows) < len(self.parameters["weight"])
+                self.row = self.row if self.gathered else self.outputs
                 self.outputs, self.columns = rows, columns
+                self.work = len(self.parameters["weight"]) * len(columns)
 
     def features(self, inputs: Tensor) -> Tensor:
         if "weight" not in self.positions:
@@ -191,15 +203,22 @@ class _MaskedLayer(_Layer):
     def gradients(self, features: Tensor, deltas: Tensor) -> dict[str, Tensor]:
         gradients = {}
         if "weight" in self.positions:
-            outputs = deltas.index_select(1, self.outputs)
             if self.by_product:
-                block = torch.bmm(outputs, features.mT)
-                gradients["weight"] = block[:, self.row, self.column]
+                outputs = deltas[:, self.outputs] if self.gathered else deltas
+                gradients["weight"] = torch.bmm(outputs, features.mT)[:, self.row, self.column]
             else:
-                gradients["weight"] = (outputs * features).sum(dim=2)
+                gradients["weight"] = (deltas[:, self.outputs] * features).sum(dim=2)
         if "bias" in self.positions:
-            gradients["bias"] = deltas.index_select(1, self.positions["bias"]).sum(dim=2)
+            gradients["bias"] = deltas[:, self.positions["bias"]].sum(dim=2)
         return gradients
+
+
+def _sum_of_squares(deltas: Tensor, features: Tensor) -> Tensor:
+    """sum_x (sum_t delta_x[g, o, t] a_x[g, k, t])^2: (g, o, k)."""
+    if features.shape[-1] == 1:  # the square of a product is the product of squares
+        outputs, inputs = deltas[..., 0].square(), features[..., 0].square()
+        return torch.einsum("ngo,ngk->gok", outputs, inputs)
+    return (deltas @ features.mT).square_().sum(dim=0)
 
 
 def _entries(module: nn.Module, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -222,7 +241,7 @@ def _features(module: nn.Module, inputs: Tensor, columns: Tensor | None = None) 
     elif isinstance(module, nn.LayerNorm):
         inputs = functional.layer_norm(inputs, module.normalized_shape, eps=module.eps)
     features = _by_position(module, inputs)
-    return features if columns is None else features.index_select(1, columns)
+    return features if columns is None else features[:, columns]
 
 
 def _by_position(module: nn.Module, tensor: Tensor) -> Tensor:
@@ -326,7 +345,7 @@ def _backward(
     logits, features, edges = _forward(model, traced, images)
     if not (edges and logits.requires_grad):
         return
-    rows = seeds.to(logits.dtype).unbind(dim=1)
+    rows = seeds.to(logits).unbind(dim=1)
     for row, seed in enumerate(rows):
         deltas = torch.autograd.grad(
             logits,
@@ -343,10 +362,16 @@ def _backward(
 
 
 def _parts(
-    model: nn.Module, traced: Mapping[str, _Layer], images: Tensor, memory_budget: int
+    model: nn.Module, traced: Mapping[str, _Layer], images: Tensor, memory_budget: int | None
 ) -> int:
-    """Into how many parts to split the images so that the budget is enough for each, by what the
-    first takes: what the graph saves and as much for gradients, features, a layer's products."""
+    """Into how many parts to split the images so that the budget is enough for each."""
+    budget = memory_budget or MEMORY_BUDGET[images.device.type]
+    needed = len(images) * _memory_of_an_image(model, traced, images[:1])
+    return max(1, min(len(images), math.ceil(needed / budget)))
+
+
+def _memory_of_an_image(model: nn.Module, traced: Mapping[str, _Layer], image: Tensor) -> int:
+    """Bytes: what the graph saves and as much for gradients, features, a layer's products."""
     saved: dict[int, int] = {}
     parameters = {parameter.data_ptr() for parameter in model.parameters()}
 
@@ -356,11 +381,10 @@ def _parts(
         return tensor
 
     with saved_tensors_hooks(note, lambda tensor: tensor):
-        _, features, _ = _forward(model, traced, images[:1])
+        _, features, _ = _forward(model, traced, image)
     sizes = {name: tensor.numel() for name, tensor in features.items()}
     products = max((2 * size + traced[name].work for name, size in sizes.items()), default=0)
-    needed = 2 * sum(saved.values()) + (sum(sizes.values()) + products) * images.element_size()
-    return max(1, min(len(images), math.ceil(len(images) * needed / memory_budget)))
+    return 2 * sum(saved.values()) + (sum(sizes.values()) + products) * image.element_size()
 
 
 @contextmanager

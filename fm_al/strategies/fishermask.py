@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fm_al.backbones.base import Backbone
+from fm_al.device import float64_device
 from fm_al.errors import ConfigError, RunError
 from fm_al.fisher.design import Weighting, fisher_factors
 from fm_al.fisher.jacobian import diagonal_fisher, layers
@@ -105,23 +106,24 @@ class FisherMask(Strategy):
 
     def mask(self, query: Query, generator: torch.Generator) -> Mask:
         """By the diagonal Fisher information, the mean over images of the pool."""
-        pool = len(query.logits)
-        images = torch.arange(pool)
-        if self.mask_sample == "random":
-            images = torch.randperm(pool, generator=generator)
-        images = images[: self.mask_images].sort().values.to(query.device)
         parameters = dict(query.model.named_parameters())
-        fisher = {
-            name: torch.zeros_like(weights, dtype=torch.float64, requires_grad=False)
-            for name, weights in parameters.items()
-        }
-        # Of a random mask only the shapes count.
-        for batch in () if self.kind == "random" else images.split(query.batch_size):
-            seeds = fisher_factors(query.logits[batch])
-            for name, squares in diagonal_fisher(query.model, query.images(batch), seeds).items():
-                fisher[name] += squares / len(images)
         head = {id(weights) for weights in query.model.head.parameters()}
         last_layer = [name for name, weights in parameters.items() if id(weights) in head]
+        images = torch.arange(len(query.logits))
+        if self.mask_sample == "random":
+            images = torch.randperm(len(images), generator=generator)
+        images = images[: self.mask_images].sort().values.to(query.device)
+        # Of a random mask only the parameters' shapes count.
+        fisher = parameters if self.kind == "random" else _mean_diagonal_fisher(query, images)
         return choose(
             self.kind, fisher, last_layer, self.fraction, self.whole_last_layer, generator
         )
+
+
+def _mean_diagonal_fisher(query: Query, images: Tensor) -> dict[str, Tensor]:
+    means: dict[str, Tensor] = {}
+    for batch in images.split(query.batch_size):
+        seeds = fisher_factors(query.logits[batch].to(float64_device(query.device)))
+        for name, squares in diagonal_fisher(query.model, query.images(batch), seeds).items():
+            means[name] = means.get(name, 0) + squares / len(images)
+    return means

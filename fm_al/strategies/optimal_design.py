@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fm_al.device import available_memory
+from fm_al.device import available_memory, float64_device
 from fm_al.errors import RunError
 from fm_al.fisher.design import (
     Blocks,
@@ -122,8 +122,7 @@ class QueryBlocks:
         self.gradients = MaskedGradients(query.model, others) if others else None
         self.dense_width = sum(map(len, others.values())) if others else 0
         self.dtype = dtype
-        # Apple's GPUs have no float64.
-        self.device = torch.device("cpu") if query.device.type == "mps" else query.device
+        self.device = float64_device(query.device)
         self.storage = torch.device("cpu") if on_host else self.device
 
     @property
@@ -138,19 +137,17 @@ class QueryBlocks:
 
     def of(self, indices: Tensor) -> Blocks:
         """The blocks of these images, their gradients in float32."""
-        seeds = fisher_factors(self.query.logits[indices], self.weighting)
-        if self.gradients is None:
-            dense = seeds.new_empty(len(indices), self.rows, 0)
-        else:
-            dense = self.gradients(self.query.images(indices), seeds)
-        seeds, dense = seeds.to(self.device), dense.to(self.device)
+        factors = fisher_factors(self.query.logits[indices].to(self.device), self.weighting)
+        dense = factors.new_empty(len(indices), self.rows, 0, dtype=torch.float32)
+        if self.gradients is not None:
+            dense = self.gradients(self.query.images(indices), factors).to(self.device)
         if not self.last_layer:
             return Blocks.of_dense(dense)
         embeddings = self.query.embeddings[indices].to(self.device)
         if self.query.model.head.bias is not None:
             embeddings = torch.cat([embeddings, torch.ones_like(embeddings[:, :1])], dim=1)
         basis = contrasts(self.query.classes).to(self.device)
-        return Blocks.of_last_layer(seeds @ basis, embeddings, dense)
+        return Blocks.of_last_layer(factors @ basis, embeddings, dense)
 
     def fisher_sum(self, indices: Tensor) -> Tensor:
         """Sum of I(x) over these images, (k, k)."""
@@ -184,7 +181,8 @@ class QueryBlocks:
         if self.last_layer:
             needs["embeddings"] = candidates * 4 * self.query.model.head.in_features
         if self.gradients is not None:
-            needs["backward passes"] = self.gradients.memory_budget
+            image = self.query.images(self.query.unlabelled[:1])
+            needs["backward passes"] = self.gradients.memory(image, self.query.batch_size)
         by_device = {self.device: needs}
         by_device[self.storage] = by_device.get(self.storage, {}) | kept
         for device, items in by_device.items():

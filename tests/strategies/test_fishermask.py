@@ -1,0 +1,301 @@
+"""FisherMask, BAIT and the hybrid pick what autograd per image, explicit sums and inverses pick."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fm_al.errors import ConfigError, RunError
+from fm_al.fisher.mask import Mask
+from fm_al.strategies import optimal_design
+from fm_al.strategies.bait import BAIT
+from fm_al.strategies.base import Query
+from fm_al.strategies.entropy import Entropy
+from fm_al.strategies.fishermask import FisherMask
+from fm_al.strategies.fishermask_entropy import FisherMaskEntropy
+from tests import oracle
+from tests.strategies.synthetic import TinyBackbone, network_query
+
+BAIT_OPTIONS: dict[str, Any] = {
+    "regularization": 1.0,
+    "oversampling": 0.0,
+    "weighting": "fisher",
+    "pool_fisher": "pool",
+    "labelled_fisher": True,
+    "max_candidates": None,
+    "memory_limit_gib": None,
+}
+OPTIONS: dict[str, Any] = BAIT_OPTIONS | {
+    "mask": "standard",
+    "fraction": 0.6,
+    "mask_images": 1024,
+    "mask_sample": "random",
+    "whole_last_layer": True,
+    "record_mask": True,
+    "jacobians": "device",
+    "jacobian_precision": "float32",
+}
+LAST_LAYER = ("head.weight", "head.bias")
+
+
+def query(batch_size: int = 16, bias: bool = True) -> Query:
+    generator = torch.Generator().manual_seed(5)
+    images = torch.randint(256, (30, 1, 5, 5), dtype=torch.uint8, generator=generator)
+    images[20] = images[3]
+    query = network_query(images, labelled=[25, 2, 9], embedding_scale=2, logit_scale=4)
+    if not bias:
+        query.model.head.bias = None
+    query.batch_size = batch_size
+    return query
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
+
+
+def positions(mask: dict[str, list[int]] | None, parameters: dict[str, Tensor]) -> dict[str, Any]:
+    """Of a recorded mask; of the whole last layer without one."""
+    if mask is not None:
+        return mask
+    return {
+        name: list(range(weights.numel()))
+        for name, weights in parameters.items()
+        if name in LAST_LAYER
+    }
+
+
+def expected_picks(
+    query: Query,
+    n: int,
+    options: dict[str, Any],
+    mask: dict[str, list[int]] | None = None,
+    candidates: list[int] | None = None,
+    given: tuple[int, ...] = (),
+) -> list[int]:
+    everything = query.images(torch.arange(len(query.logits)))
+    jacobians = oracle.jacobian(query.model, everything)
+    masked = positions(mask, dict(query.model.named_parameters()))
+    columns = [
+        jacobians[name].reshape(*jacobians[name].shape[:2], -1)[:, :, indices]
+        for name, indices in masked.items()
+    ]
+    with torch.no_grad():
+        logits = query.model.double()(everything.double()).numpy()
+    query.model.float()
+    informations = [
+        oracle.information(jacobian, one, options["weighting"])
+        for jacobian, one in zip(np.concatenate(columns, axis=2), logits, strict=True)
+    ]
+    k, labelled, batch = len(informations[0]), query.labelled.tolist(), n + len(given)
+    pool_fisher = sum(informations) / len(informations)
+    if options["pool_fisher"] == "identity":
+        pool_fisher = np.eye(k)
+    total = len(labelled) + batch
+    prior = np.zeros((k, k))
+    if options["labelled_fisher"]:
+        prior = sum(informations[x] for x in labelled) / total
+    prior = prior + sum((informations[x] for x in given), np.zeros((k, k))) * batch / total
+    candidates = candidates or [x for x in query.unlabelled.tolist() if x not in given]
+    picks = oracle.optimal_design(
+        n,
+        [informations[x] for x in candidates],
+        pool_fisher,
+        prior,
+        batch / total,
+        options["regularization"],
+        options["oversampling"],
+    )
+    return [candidates[x] for x in picks]
+
+
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"regularization": 0.03},
+    {"oversampling": 1.0},
+    {"weighting": "uniform"},
+    {"pool_fisher": "identity"},
+    {"labelled_fisher": False},
+]
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
+def test_bait_picks_what_explicit_inverses_pick(variant: dict[str, Any], bias: bool) -> None:
+    options = BAIT_OPTIONS | variant
+    picks = BAIT(**options).select(query(bias=bias), 8, generator())
+    assert picks.tolist() == expected_picks(query(bias=bias), 8, options)
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        *VARIANTS,
+        {"mask": "dispersed"},
+        {"mask": "relative", "fraction": None},
+        {"mask": "random"},
+        {"fraction": 1.0},
+        {"fraction": None},
+        {"whole_last_layer": False, "fraction": 0.3},
+        {"whole_last_layer": False, "mask": "random", "oversampling": 0.5},
+        {"mask_images": 5},
+        {"jacobians": "host"},
+        {"jacobian_precision": "float16"},
+    ],
+    ids=str,
+)
+def test_fishermask_picks_what_explicit_inverses_pick(variant: dict[str, Any]) -> None:
+    options = OPTIONS | variant
+    asked = query()
+    picks = FisherMask(**options).select(asked, 8, generator())
+    mask = asked.recorded["mask"]["positions"]
+    assert {name: len(indices) for name, indices in mask.items()} == asked.recorded["mask_sizes"]
+    assert picks.tolist() == expected_picks(query(), 8, options, mask)
+
+
+@pytest.mark.parametrize("kind", ["standard", "dispersed", "relative"])
+@pytest.mark.parametrize("images", ["all", "first"])
+def test_the_mask_is_that_of_the_diagonal_fisher_information(kind: str, images: str) -> None:
+    asked = query()
+    fraction = None if kind == "relative" else 0.6
+    some = {} if images == "all" else {"mask_sample": "first", "mask_images": 7}
+    strategy = FisherMask(**OPTIONS | {"mask": kind, "fraction": fraction} | some)
+    mask = strategy.mask(asked, generator())
+    sample = asked.images(torch.arange(30 if images == "all" else 7))
+    jacobians = oracle.jacobian(asked.model, sample)
+    with torch.no_grad():
+        logits = asked.model.double()(sample.double()).numpy()
+    fisher = {
+        name: sum(
+            np.diag(oracle.information(jacobian.reshape(len(jacobian), -1), one))
+            for jacobian, one in zip(of_images, logits, strict=True)
+        ).tolist()
+        for name, of_images in jacobians.items()
+    }
+    chosen = oracle.mask(kind, fisher, list(LAST_LAYER), fraction and str(fraction), True)
+    assert {(n, i) for n, indices in mask.positions.items() for i in indices.tolist()} == chosen
+
+
+def test_a_mask_in_the_record_is_the_mask() -> None:
+    asked = query()
+    strategy = FisherMask(**OPTIONS)
+    strategy.select(asked, 3, generator())
+    recorded = Mask.from_json(asked.recorded["mask"])
+    assert recorded == strategy.mask(query(), generator())
+    assert asked.recorded["mask_sizes"] == recorded.sizes
+    unasked = query()
+    FisherMask(**OPTIONS | {"record_mask": False}).select(unasked, 3, generator())
+    assert set(unasked.recorded) == set(asked.recorded) - {"mask"}
+
+
+def test_the_objective_is_recorded_and_no_worse_than_that_of_random_batches() -> None:
+    asked = query()
+    picks = BAIT(**BAIT_OPTIONS).select(asked, 8, generator()).tolist()
+    everything = query().images(torch.arange(30))
+    with torch.no_grad():
+        embeddings = asked.model.embed(everything).double().numpy()
+        logits = asked.model(everything).double().numpy()
+    informations = []
+    for h, one in zip(embeddings, logits, strict=True):
+        jacobian = oracle.last_layer_jacobian(np.append(h, 1), len(one))
+        informations.append(oracle.information(jacobian, one))
+    prior = sum(informations[x] for x in asked.labelled.tolist()) / 11
+    others = informations, sum(informations) / 30, prior, 8 / 11, 1.0
+    objective = oracle.design_objective(picks, *others)
+    assert asked.recorded["objective"] == pytest.approx(objective, rel=1e-6)
+    chance = np.random.default_rng(0)
+    unlabelled = asked.unlabelled.numpy()
+    batches = [chance.choice(unlabelled, 8, replace=False).tolist() for _ in range(1000)]
+    assert objective <= min(oracle.design_objective(batch, *others) for batch in batches)
+
+
+@pytest.mark.parametrize("oversampling", [0.0, 1.0])
+def test_picks_do_not_depend_on_the_batch_size(oversampling: float) -> None:
+    options = OPTIONS | {"oversampling": oversampling}
+    picks = [
+        FisherMask(**options).select(query(batch_size), 12, generator()).tolist()
+        for batch_size in (1, 7, 16, 1000)
+    ]
+    assert all(other == picks[0] for other in picks)
+
+
+@pytest.mark.parametrize("kind", [BAIT, FisherMask])
+def test_fewer_candidates_and_the_whole_pools_information(kind: type) -> None:
+    options = (OPTIONS if kind is FisherMask else BAIT_OPTIONS) | {"max_candidates": 12}
+    asked = query()
+    strategy = kind(**options)
+    chance = generator()
+    if kind is FisherMask:
+        strategy.mask(query(), chance)
+    candidates = query().unlabelled[torch.randperm(27, generator=chance)[:12]].sort().values
+    picks = strategy.select(asked, 5, generator())
+    mask = asked.recorded["mask"]["positions"] if kind is FisherMask else None
+    assert asked.recorded["candidates"] == 12
+    assert picks.tolist() == expected_picks(query(), 5, options, mask, candidates.tolist())
+
+
+def test_max_candidates_below_the_picks_leaves_as_many_as_are_asked_for() -> None:
+    picks = BAIT(**BAIT_OPTIONS | {"max_candidates": 2}).select(query(), 6, generator())
+    assert len(picks.unique()) == 6
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_the_hybrid_completes_what_entropy_picks(n: int) -> None:
+    asked = query()
+    picks = FisherMaskEntropy(FisherMask(**OPTIONS)).select(asked, n, generator()).tolist()
+    uncertain = Entropy().select(query(), 27, generator())[: n // 2].tolist()
+    assert picks[: n // 2] == uncertain
+    mask = asked.recorded["mask"]["positions"]
+    assert picks[n // 2 :] == expected_picks(
+        query(), n - n // 2, OPTIONS, mask, given=tuple(uncertain)
+    )
+
+
+def memory_error(batch_size: int = 16, **options: Any) -> tuple[float, str]:
+    """GiB that a query needs, and what it says if the limit is below that."""
+    limited = OPTIONS | {"memory_limit_gib": 2**-20} | options
+    with pytest.raises(RunError) as error:
+        FisherMask(**limited).select(query(batch_size), 5, generator())
+    message = str(error.value)
+    return float(message.removeprefix("this query needs ").split()[0]), message
+
+
+def test_too_much_memory_is_an_error_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed, message = memory_error()
+    assert "\n" not in message
+    assert "cpu may use (strategy.memory_limit_gib) 9.54e-07 GiB" in message
+    assert "gradients of 27 candidates at" in message
+    FisherMask(**OPTIONS | {"memory_limit_gib": needed * 1.01}).select(query(), 5, generator())
+    monkeypatch.setattr(optimal_design, "available_memory", lambda device: 2**10)
+    assert "cpu has 9.54e-07 GiB" in memory_error(memory_limit_gib=None)[1]
+
+
+@pytest.mark.parametrize(
+    ("named", "lower"),
+    [
+        ("strategy.fraction", {"fraction": 0.4}),
+        ("strategy.max_candidates", {"max_candidates": 6}),
+        ("device.scoring_batch_size", {"batch_size": 2}),
+        ("strategy.jacobian_precision=float16", {"jacobian_precision": "float16"}),
+    ],
+)
+def test_what_the_memory_error_names_lowers_what_is_needed(
+    named: str, lower: dict[str, Any]
+) -> None:
+    needed, message = memory_error()
+    assert named in message
+    assert memory_error(**lower)[0] < needed
+
+
+def test_what_a_network_can_not_do_is_found_before_training() -> None:
+    network = TinyBackbone(classes=3).eval()
+    FisherMask(**OPTIONS).check(network)
+    with pytest.raises(ConfigError, match=r"strategy\.fraction=0\.1: should be at least 0\.2"):
+        FisherMaskEntropy(FisherMask(**OPTIONS | {"fraction": 0.1})).check(network)
+    network.norm = nn.Sequential(nn.PReLU(), network.norm).eval()
+    with pytest.raises(ConfigError, match=r"norm\.0 \(PReLU\)"):
+        FisherMask(**OPTIONS).check(network)
+    BAIT(**BAIT_OPTIONS).check(network)
