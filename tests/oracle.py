@@ -174,7 +174,7 @@ def optimal_design(
     def lowest_of_the_best(objectives: dict[int, float], now: float) -> int:
         changes = {x: objective - now for x, objective in objectives.items()}
         best = min(changes.values())
-        close = 1e-8 * abs(best) + 1e-13 * abs(now)
+        close = 1e-6 * abs(best) + 1e-13 * abs(now)
         return min(x for x, change in changes.items() if change <= best + close)
 
     picks: list[int] = []

@@ -173,7 +173,7 @@ def test_help_lists_groups_options_and_examples(tmp_path: Path) -> None:
         "strategy: ",
         "badge",
         "per_round: 20",
-        "fm-al -m strategy=random,badge",
+        "fm-al -m strategy=random,fishermask",
         "cifar10",
     ):
         assert text in shown

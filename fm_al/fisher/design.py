@@ -30,8 +30,11 @@ from torch import Tensor
 
 from fm_al.errors import RunError
 
-TIE = 1e-9  # scores closer than this, relatively, are equal; their rounding is about 1e-13
+# Scores closer than this, relatively, are equal: a network's float32 outputs for the same image
+# differ by 1e-7 with its place in the batch.
+TIE = 1e-6
 DRIFT = 1e-7  # of A and B, relatively, above which they are computed anew
+LOST = 1e-3  # of them when just computed, above which M is too ill conditioned
 SINGULAR = 1e-8  # what must be left of M, relatively, when an image is taken back
 TILE = 256  # columns at a time of a triangular product
 CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}  # of V_x in float64
@@ -151,11 +154,14 @@ class Blocks:
         factors = self.factors / scales[:, None, None]
         return Blocks(factors, self.embeddings, dense, self.scales * scales)
 
-    def chunks(self) -> Iterator[tuple[slice, _Chunk]]:
-        """All images, in parts small enough to be in float64, on the device of `factors`."""
-        device = self.factors.device
-        numbers = self.rows * self.dense.shape[2] + self.embeddings.shape[1] + 1
-        size = max(1, CHUNK_BYTES[device.type] // (8 * numbers))
+    def chunks(self, for_squares: bool = False) -> Iterator[tuple[slice, _Chunk]]:
+        """All images in parts, in float64 on the device of `factors`. for_squares: of half as many
+        rows as G_x has columns at least, so that going through a k x k matrix for each of them
+        takes no longer than the products with it."""
+        device, width = self.factors.device, self.dense.shape[2]
+        numbers = self.rows * width + self.embeddings.shape[1] + 1
+        least = width // (2 * self.rows) if for_squares else 0
+        size = max(1, least, CHUNK_BYTES[device.type] // (8 * numbers))
         for start in range(0, len(self), size):
             part = slice(start, start + size)
             dense = self.dense[part].to(device, non_blocking=True).double()
@@ -184,7 +190,9 @@ class _Chunk:
         E, m = self.factors.shape[2], matrix.shape[1]
         last = matrix[: E * D].view(E, D, m).transpose(0, 1).reshape(D, E * m)
         product = torch.bmm(self.factors, (self.embeddings @ last).view(n, E, m))
-        return product.add_(self.dense @ matrix[E * D :]).mul_(self.scales)
+        # By its transpose: a BLAS takes a few long rows faster than a few columns.
+        dense = (matrix[E * D :].T @ self.dense.flatten(0, 1).T).T
+        return product.add_(dense.view_as(product)).mul_(self.scales)
 
     def quadratic_forms(self, matrix: Tensor) -> Tensor:
         """V_x matrix V_x^T of each image, (n, R, R), of a symmetric matrix (k, k)."""
@@ -210,7 +218,8 @@ class _Chunk:
         return forms.mul_(self.scales.square())
 
     def add_information(self, total: Tensor) -> None:
-        """Adds sum of V_x^T V_x to the tiles of `total` (k, k) that `_mirror` copies from."""
+        """Adds sum of V_x^T V_x to `total` (k, k), whose symmetric blocks have upper triangles only
+        until `fisher_sum` completes them."""
         D, E = self.embeddings.shape[1], self.factors.shape[2]
         scaled = self.factors * self.scales.square()
         weights = torch.bmm(scaled.mT, self.factors)
@@ -230,23 +239,25 @@ def fisher_sum(parts: Iterable[Blocks], width: int, device: torch.device) -> Ten
     E = D = 0
     for blocks in parts:
         E, D = blocks.factors.shape[2], blocks.embeddings.shape[1]
-        for _, chunk in blocks.chunks():
+        for _, chunk in blocks.chunks(for_squares=True):
             chunk.add_information(total)
     for a in range(E):
         for b in range(a, E):
             block = total[a * D : (a + 1) * D, b * D : (b + 1) * D]
-            block.copy_(_symmetric(block))
+            _complete(block)
             total[b * D : (b + 1) * D, a * D : (a + 1) * D] = block
     total[E * D :, : E * D] = total[: E * D, E * D :].T
-    total[E * D :, E * D :] = _symmetric(total[E * D :, E * D :])
+    _complete(total[E * D :, E * D :])
     return total
 
 
-def memory_needed(candidates: int, rows: int, width: int) -> dict[str, int]:
+def memory_needed(candidates: int, rows: int, width: int, device: torch.device) -> dict[str, int]:
     """What `select` holds at its peak beside the candidates' blocks, in bytes by name."""
+    chunk = min(max(CHUNK_BYTES[device.type], 4 * width**2), 8 * candidates * rows * width)
     return {
         f"{candidates:,} candidates' two {rows} x {rows} matrices": 16 * candidates * rows**2,
-        f"five {width:,} x {width:,} matrices": 5 * 8 * width**2,
+        f"six {width:,} x {width:,} matrices": 6 * 8 * width**2,
+        "some candidates in float64": 4 * chunk,
     }
 
 
@@ -332,6 +343,7 @@ class _Design:
         self.candidates = candidates
         self.base = base
         self.inside = inside or []
+        self.tolerated = DRIFT
         self.recompute()
 
     def recompute(self) -> None:
@@ -350,7 +362,7 @@ class _Design:
         self.A = self.inverse.new_empty(images, rows, rows)
         self.B = torch.empty_like(self.A)
         weighted = self.inverse @ self.base.pool_fisher @ self.inverse
-        for part, chunk in self.candidates.chunks():
+        for part, chunk in self.candidates.chunks(for_squares=True):
             self.A[part] = chunk.quadratic_forms(self.inverse)
             self.B[part] = chunk.quadratic_forms(weighted)
         self.just_computed = True
@@ -389,12 +401,16 @@ class _Design:
         W = vectors @ self.inverse
         FW = W @ self.base.pool_fisher
         A, B = W @ vectors.T, W @ FW.T
-        if self._drifted(self.A[image], A) or self._drifted(self.B[image], B):
-            if self.just_computed:
-                raise RunError(self._no_solution("M loses too many digits when inverted"))
+        # M^{-1} went through the same changes as A and B, with roundings of its own.
+        drift = max(_difference(self.A[image], A), _difference(self.B[image], B))
+        if not drift <= self.tolerated and not self.just_computed:
             self.recompute()
             self._change(image, sign)
             return
+        if not drift <= LOST:
+            raise RunError(self._no_solution(f"M^-1 is known to {drift:.0e} only"))
+        if self.just_computed:
+            self.tolerated = max(self.tolerated, 10 * drift)  # computing anew does no better
         self.just_computed = False
         # (1 + sign A)^{-1} = L^{-T} L^{-1}; with L^{-1} W for W, M^{-1} changes by -sign W^T W.
         L, info = torch.linalg.cholesky_ex(torch.eye(len(A)).to(A) + sign * A)
@@ -410,11 +426,6 @@ class _Design:
             self.B[part].sub_(PQ + PQ.mT, alpha=sign)
         self.inverse.addmm_(W.T, W, alpha=-sign)
 
-    def _drifted(self, kept: Tensor, computed: Tensor) -> bool:
-        """A and B of the candidate that changes are computed anew from M^{-1}, for free: M^{-1} and
-        they went through the same changes with roundings of their own."""
-        return not bool((kept - computed).norm() <= DRIFT * computed.norm())
-
     def _finite(self, score: Tensor) -> float:
         if not math.isfinite(score):
             raise RunError(self._no_solution(f"the best candidate's score is {float(score)}"))
@@ -423,9 +434,15 @@ class _Design:
     def _no_solution(self, what: str) -> str:
         return (
             f"selection stops after {len(self.inside)} picks: {what} with "
-            f"regularization={self.base.regularization:g}; raise strategy.regularization, and see "
+            f"regularization={self.base.regularization:g}; raise it, and see "
             "that the network's gradients are finite"
         )
+
+
+def _difference(kept: Tensor, computed: Tensor) -> float:
+    """Relative to the latter; 0 between zeros."""
+    difference, size = float((kept - computed).norm()), float(computed.norm())
+    return difference / size if size else difference
 
 
 def traces(A: Tensor, B: Tensor, sign: int) -> Tensor:
@@ -457,14 +474,16 @@ def _traces_of_columns(A: Tensor, B: Tensor, sign: int) -> Tensor:
     return trace
 
 
-def _symmetric(upper: Tensor) -> Tensor:
-    """The symmetric matrix with this upper triangle; what is below is not read."""
-    return upper.triu() + upper.triu(1).T
+def _complete(upper: Tensor) -> None:
+    """Makes the matrix symmetric by what is above its diagonal."""
+    upper.triu_().add_(upper.triu(1).T)
 
 
 def _upper_half(symmetric: Tensor) -> Tensor:
     """Upper triangular U with U + U^T the matrix."""
-    return symmetric.triu() - (symmetric.diagonal() / 2).diag()
+    half = symmetric.triu()
+    half.diagonal().div_(2)
+    return half
 
 
 def _tiles(width: int) -> Iterator[tuple[int, int]]:

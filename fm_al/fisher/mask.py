@@ -98,7 +98,7 @@ def choose(
     if not positions:
         raise RunError(
             f"the {kind} mask is empty: no weight's Fisher information stands out in its layer; "
-            "try strategy.mask=standard or strategy.whole_last_layer=true"
+            "try mask=standard or whole_last_layer=true"
         )
     whole = all(len(chosen[name]) == fisher[name].numel() for name in last_layer)
     return Mask(positions, tuple(last_layer), whole)
@@ -160,13 +160,13 @@ def check(
     """Raises ConfigError for a fraction that can't be; if it is too small to hold the last layer,
     or any weight, with the smallest that works. parameters, last_layer: how many weights."""
     if kind == "relative" and fraction is not None:
-        raise ConfigError(f"strategy.fraction={fraction}: should be null for a relative mask")
+        raise ConfigError(f"the mask's fraction={fraction}: should be null for a relative mask")
     least = last_layer if whole_last_layer else 1
     if kind in ("standard", "random") and size(fraction, parameters, last_layer) < least:
         decimals = 10 ** len(str(parameters))  # enough to tell a weight from the next
         smallest = math.ceil(Fraction(least * decimals, parameters)) / decimals
         what = "the whole last layer" if whole_last_layer else "a single weight"
         raise ConfigError(
-            f"strategy.fraction={fraction}: should be at least {smallest}, to hold {what}, "
+            f"the mask's fraction={fraction}: should be at least {smallest}, to hold {what}, "
             f"{least:,} of {parameters:,}"
         )

@@ -95,8 +95,8 @@ class FisherMask(Strategy):
         images = QueryBlocks(
             query,
             self.design.weighting,
-            "lower strategy.fraction, strategy.max_candidates or device.scoring_batch_size, or set "
-            "strategy.jacobian_precision=float16",
+            "lower the strategy's fraction or max_candidates, or device.scoring_batch_size, or set "
+            "jacobian_precision=float16",
             last_layer=mask.whole_last_layer,
             others=mask.dense,
             on_host=self.jacobians == "host",

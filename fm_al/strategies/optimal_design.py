@@ -177,7 +177,7 @@ class QueryBlocks:
         numbers = candidates * self.rows * self.dense_width
         gradients = f"gradients of {candidates:,} candidates at {self.dense_width:,} weights"
         kept = {gradients: numbers * self.dtype.itemsize}
-        needs = memory_needed(candidates, self.rows, self.width)
+        needs = memory_needed(candidates, self.rows, self.width, self.device)
         if self.last_layer:
             needs["embeddings"] = candidates * 4 * self.query.model.head.in_features
         if self.gradients is not None:
@@ -190,7 +190,7 @@ class QueryBlocks:
             needed = sum(items.values())
             if needed > limit:
                 parts = ", ".join(f"{what} {size / GIB:.3g} GiB" for what, size in items.items())
-                there = "has" if limit_gib is None else "may use (strategy.memory_limit_gib)"
+                there = "has" if limit_gib is None else "may use (memory_limit_gib)"
                 raise RunError(
                     f"this query needs {needed / GIB:.3g} GiB, {device.type} {there} "
                     f"{limit / GIB:.3g} GiB: {parts}; {self.lowers_memory}"

@@ -1,7 +1,7 @@
 """What selection by Fisher information costs, beside the textbook's way and by size.
 
-Run as `python -m tests.benchmarks.design`; half an hour, nearly all of it the textbook's. Memory is
-read from /proc, so it needs Linux. Float64, two threads; gradients stored in float32.
+Run as `python -m tests.benchmarks.design`; a quarter of an hour, most of it the textbook's. Memory
+is read from /proc, so it needs Linux.
 """
 
 from __future__ import annotations
@@ -10,73 +10,74 @@ import json
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
-from fm_al.fisher.design import Blocks, contrasts, fisher_factors, memory_needed, select
+from fm_al.fisher.design import (
+    Blocks,
+    _Base,
+    _Design,
+    contrasts,
+    fisher_factors,
+    memory_needed,
+    select,
+)
 from fm_al.strategies.bait import BAIT
 from tests import oracle
 from tests.benchmarks.selection import kilobytes
 from tests.strategies.synthetic import given_query
 
 LABELLED = 15
+CPU = torch.device("cpu")
 GIB = 2**30
 
 
-def synthetic_pool(images: int, classes: int, dimensions: int, others: int) -> tuple:
-    """Embeddings as after a ReLU, logits of a random last layer, gradients at the other weights
-    with a few common directions: factors (N, C - 1, C), embeddings, gradients."""
+def synthetic_pool(images: int, classes: int, dimensions: int, others: int) -> tuple[Tensor, ...]:
+    """Logits (N, C) of a random last layer, embeddings (N, D) as after a ReLU, and a Jacobian
+    (N, C, others) at other weights that has a few directions in common."""
     generator = torch.Generator().manual_seed(0)
 
-    def normal(*size: int) -> torch.Tensor:
+    def normal(*size: int) -> Tensor:
         return torch.randn(*size, generator=generator)
 
     embeddings = normal(images, dimensions).relu_()
-    factors = fisher_factors(embeddings @ normal(dimensions, classes) * 3 / dimensions**0.5)
-    common = normal(8, others)
-    gradients = torch.empty(images, classes - 1, others)
-    for part in range(0, images, 1000):
-        some = factors[part : part + 1000]
-        jacobian = normal(len(some), classes, 8) @ common + 0.3 * normal(len(some), classes, others)
-        gradients[part : part + 1000] = torch.bmm(some, jacobian.double())
-    return factors, embeddings, gradients
+    logits = embeddings @ normal(dimensions, classes) * 3 / dimensions**0.5
+    jacobian = normal(images, classes, 8) @ normal(8, others)
+    return logits, embeddings, jacobian.add_(normal(images, classes, others), alpha=0.3)
 
 
-def seconds(images: int, classes: int, dimensions: int, others: int, n: int) -> dict[str, float]:
-    """Of the pool's Fisher information, and of selection by two numbers of picks: the start-up and
-    a pick."""
-    factors, embeddings, gradients = synthetic_pool(images, classes, dimensions, others)
-    blocks = Blocks.of_last_layer(factors @ contrasts(classes), embeddings, gradients)
-    start = time.perf_counter()
-    pool_fisher = blocks.fisher()
-    information = time.perf_counter() - start
-    start = time.perf_counter()
-    select(blocks, 1, pool_fisher)
-    first = time.perf_counter() - start
-    start = time.perf_counter()
-    select(blocks, n + 1, pool_fisher)
-    all_picks = time.perf_counter() - start
-    return {"information": information, "start": first, "pick": (all_picks - first) / n}
+def blocks_of(logits: Tensor, embeddings: Tensor, jacobian: Tensor) -> Blocks:
+    """All in float64."""
+    factors = fisher_factors(logits)
+    gradients = torch.bmm(factors, jacobian.double())
+    return Blocks.of_last_layer(factors @ contrasts(logits.shape[1]), embeddings, gradients)
+
+
+def textbook_factors(logits: Tensor, embeddings: Tensor, jacobian: Tensor) -> Tensor:
+    """V_x with C rows and all k columns, (N, C, k) float64."""
+    p = logits.double().softmax(dim=1)
+    rows = p.sqrt()[:, :, None] * (torch.eye(p.shape[1], dtype=p.dtype) - p[:, None])
+    last = (rows[:, :, :, None] * embeddings.double()[:, None, None]).flatten(2)
+    return torch.cat([last, torch.bmm(rows, jacobian.double())], dim=2)
 
 
 def against_the_textbook(table: Table, images: int, classes: int, others: int, n: int) -> None:
-    dimensions = 128
-    factors, embeddings, gradients = synthetic_pool(images, classes, dimensions, others)
+    pool = synthetic_pool(images, classes, 128, others)
     scale = n / (LABELLED + n)
 
+    blocks = blocks_of(*pool)
     start = time.perf_counter()
-    blocks = Blocks.of_last_layer(factors @ contrasts(classes), embeddings, gradients)
     prior = blocks[:LABELLED].fisher() * (1 - scale)
     selection = select(blocks, n, blocks.fisher(), prior, scale)
     ours = time.perf_counter() - start
 
+    V = textbook_factors(*pool)
     start = time.perf_counter()
-    last = (factors[:, :, :, None] * embeddings.double()[:, None, None]).flatten(2)
-    V = torch.cat([last, gradients.double()], dim=2)
-    rows = V.view(-1, V.shape[2])
-    labelled = V[:LABELLED].reshape(-1, V.shape[2])
+    rows, labelled = V.flatten(0, 1), V[:LABELLED].flatten(0, 1)
     prior = labelled.T @ labelled / LABELLED * (1 - scale)
     picks = oracle.textbook_design(n, V, rows.T @ rows / images, prior, scale, 1.0)
     textbook = time.perf_counter() - start
@@ -89,6 +90,31 @@ def against_the_textbook(table: Table, images: int, classes: int, others: int, n
         f"the textbook's, {same} of {n} picks the same",
         f"{textbook / ours:.0f}",
     )
+
+
+def seconds(images: int, classes: int, dimensions: int, others: int, n: int) -> dict[str, float]:
+    """Of the pool's Fisher information; of the start-up, and what of it k x k matrices take alone;
+    of a pick, the mean of n."""
+    blocks = blocks_of(*synthetic_pool(images, classes, dimensions, others))
+    stamps = [time.perf_counter()]
+    pool_fisher = blocks.fisher()
+    stamps.append(time.perf_counter())
+    forward = _Design(blocks, _Base(pool_fisher, None, 1.0))
+    stamps.append(time.perf_counter())
+    information = _Base(pool_fisher, None, 1.0).information()
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(information))
+    inverse @ pool_fisher @ inverse
+    stamps.append(time.perf_counter())
+    for _ in range(n):
+        forward.add(forward.best_to_add())
+    stamps.append(time.perf_counter())
+    fisher, start_up, matrices, picks = (after - before for before, after in pairwise(stamps))
+    return {
+        "F": fisher,
+        "start-up": start_up,
+        "of it k x k": matrices,
+        "pick": picks / n,
+    }
 
 
 def measure_bait(images: int, classes: int, dimensions: int, n: int) -> dict[str, float]:
@@ -110,7 +136,7 @@ def in_fresh_process(*sizes: int) -> dict[str, float]:
 
 def main() -> None:
     torch.set_num_threads(2)
-    table = Table(title="Greedy selection by Fisher information: two threads")
+    table = Table(title="Greedy selection by Fisher information: two threads, float64")
     for column in ("what", "ours", "the other way", "the other way is", "ratio"):
         table.add_column(column, justify="left" if column.startswith(("what", "the")) else "right")
 
@@ -129,17 +155,16 @@ def main() -> None:
         "V_x of all images, in float32",
         f"{dense / cost['peak']:.1f}",
     )
-    reckoned = sum(memory_needed(images - 100, classes - 1, k - dimensions).values())
+    reckoned = sum(memory_needed(images - 100, classes - 1, k - dimensions, CPU).values())
     table.add_row("  of it reckoned for the matrices beforehand, GiB", f"{reckoned / GIB:.2f}")
     against_the_textbook(table, 5735, 4, 889, 70)
     against_the_textbook(table, 5735, 10, 122, 70)
     Console().print(table)
 
     table = Table(title="By size: seconds, and beside the row above")
-    for column in ("N", "C", "D", "others", "k", "pool's information", "start-up", "a pick"):
+    for column in ("N", "C", "D", "others", "k", "F", "start-up", "of it k x k alone", "a pick"):
         table.add_column(column, justify="right")
-    base = (5000, 4, 128, 400)
-    by_pool = [(images, *base[1:]) for images in (2500, 5000, 10_000)]
+    by_pool = [(images, 4, 128, 400) for images in (2500, 5000, 10_000)]
     by_width = [(2000, 4, 128, others) for others in (320, 1024, 2432)]
     for group in (by_pool, by_width):
         before = None
@@ -155,19 +180,15 @@ def main() -> None:
         table.add_section()
     Console().print(table)
 
-    table = Table(title=f"By picks: N, C, D, others = {base}")
-    for column in ("picks", "seconds", "less the start-up, a pick"):
-        table.add_column(column, justify="right")
-    factors, embeddings, gradients = synthetic_pool(*base)
-    blocks = Blocks.of_last_layer(factors @ contrasts(base[1]), embeddings, gradients)
-    pool_fisher = blocks.fisher()
-    start_up = None
-    for n in (1, 50, 100, 200):
+    blocks = blocks_of(*synthetic_pool(*by_pool[1]))
+    forward = _Design(blocks, _Base(blocks.fisher(), None, 1.0))
+    table = Table("picks", "seconds", title=f"By picks: N, C, D, others = {by_pool[1]}")
+    for n in (100, 100, 100):
         start = time.perf_counter()
-        select(blocks, n, pool_fisher)
-        taken = time.perf_counter() - start
-        start_up = start_up or taken
-        table.add_row(f"{n}", f"{taken:.2f}", f"{(taken - start_up) / max(1, n - 1):.4f}")
+        for _ in range(n):
+            forward.add(forward.best_to_add())
+        last = len(forward.inside)
+        table.add_row(f"{last - n + 1} to {last}", f"{time.perf_counter() - start:.2f}")
     Console().print(table)
 
 

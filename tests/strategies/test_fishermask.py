@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fm_al.errors import ConfigError, RunError
@@ -42,11 +44,11 @@ OPTIONS: dict[str, Any] = BAIT_OPTIONS | {
 LAST_LAYER = ("head.weight", "head.bias")
 
 
-def query(batch_size: int = 16, bias: bool = True) -> Query:
-    generator = torch.Generator().manual_seed(5)
+def query(batch_size: int = 16, bias: bool = True, classes: int = 3, seed: int = 5) -> Query:
+    generator = torch.Generator().manual_seed(seed)
     images = torch.randint(256, (30, 1, 5, 5), dtype=torch.uint8, generator=generator)
     images[20] = images[3]
-    query = network_query(images, labelled=[25, 2, 9], embedding_scale=2, logit_scale=4)
+    query = network_query(images, [25, 2, 9], classes, embedding_scale=2, logit_scale=4)
     if not bias:
         query.model.head.bias = None
     query.batch_size = batch_size
@@ -154,6 +156,25 @@ def test_fishermask_picks_what_explicit_inverses_pick(variant: dict[str, Any]) -
     mask = asked.recorded["mask"]["positions"]
     assert {name: len(indices) for name, indices in mask.items()} == asked.recorded["mask_sizes"]
     assert picks.tolist() == expected_picks(query(), 8, options, mask)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    classes=st.integers(2, 6),
+    seed=st.integers(0, 2**32),
+    n=st.sampled_from([1, 4, 10]),
+    kind=st.sampled_from(["standard", "dispersed", "random"]),
+    fraction=st.floats(0.45, 1),
+    oversampling=st.sampled_from([0.0, 1.0]),
+)
+def test_fishermask_picks_what_explicit_inverses_pick_of_random_pools(
+    classes: int, seed: int, n: int, kind: str, fraction: float, oversampling: float
+) -> None:
+    options = OPTIONS | {"mask": kind, "fraction": fraction, "oversampling": oversampling}
+    asked = query(classes=classes, seed=seed)
+    picks = FisherMask(**options).select(asked, n, generator())
+    mask = asked.recorded["mask"]["positions"]
+    assert picks.tolist() == expected_picks(query(classes=classes, seed=seed), n, options, mask)
 
 
 @pytest.mark.parametrize("kind", ["standard", "dispersed", "relative"])
@@ -266,7 +287,7 @@ def memory_error(batch_size: int = 16, **options: Any) -> tuple[float, str]:
 def test_too_much_memory_is_an_error_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     needed, message = memory_error()
     assert "\n" not in message
-    assert "cpu may use (strategy.memory_limit_gib) 9.54e-07 GiB" in message
+    assert "cpu may use (memory_limit_gib) 9.54e-07 GiB" in message
     assert "gradients of 27 candidates at" in message
     FisherMask(**OPTIONS | {"memory_limit_gib": needed * 1.01}).select(query(), 5, generator())
     monkeypatch.setattr(optimal_design, "available_memory", lambda device: 2**10)
@@ -276,10 +297,10 @@ def test_too_much_memory_is_an_error_before_it_starts(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("named", "lower"),
     [
-        ("strategy.fraction", {"fraction": 0.4}),
-        ("strategy.max_candidates", {"max_candidates": 6}),
+        ("fraction", {"fraction": 0.4}),
+        ("max_candidates", {"max_candidates": 6}),
         ("device.scoring_batch_size", {"batch_size": 2}),
-        ("strategy.jacobian_precision=float16", {"jacobian_precision": "float16"}),
+        ("jacobian_precision=float16", {"jacobian_precision": "float16"}),
     ],
 )
 def test_what_the_memory_error_names_lowers_what_is_needed(
@@ -293,7 +314,7 @@ def test_what_the_memory_error_names_lowers_what_is_needed(
 def test_what_a_network_can_not_do_is_found_before_training() -> None:
     network = TinyBackbone(classes=3).eval()
     FisherMask(**OPTIONS).check(network)
-    with pytest.raises(ConfigError, match=r"strategy\.fraction=0\.1: should be at least 0\.2"):
+    with pytest.raises(ConfigError, match=r"fraction=0\.1: should be at least 0\.2"):
         FisherMaskEntropy(FisherMask(**OPTIONS | {"fraction": 0.1})).check(network)
     network.norm = nn.Sequential(nn.PReLU(), network.norm).eval()
     with pytest.raises(ConfigError, match=r"norm\.0 \(PReLU\)"):
