@@ -14,13 +14,12 @@ class RunProgress:
     """Shows one run. On a terminal the last line is live; a line stays for each finished round."""
 
     def __init__(self, console: Console, labelled: Sequence[int]) -> None:
-        """labelled: how many images are labelled in each round; their sum is the work to do, since
-        the time of a round grows with its labels."""
+        """labelled: how many images are labelled in each round."""
         self.console = console
         self.labelled = labelled
         self.round = 0
-        self._began = time.monotonic()
-        self._work_before = 0
+        self._records: list[dict[str, Any]] = []  # of the rounds of this process
+        self._finished_at = time.monotonic()
         self._live = Progress(
             TextColumn("round {task.fields[round]}/{task.fields[rounds]}"),
             TextColumn("{task.fields[labels]} labels"),
@@ -46,7 +45,6 @@ class RunProgress:
     def resume_at(self, round: int) -> None:
         """Rounds before this one are done already."""
         self.round = round
-        self._work_before = sum(self.labelled[:round])
         if round:
             self.console.print(f"going on after {round} finished round{'s' * (round > 1)}")
         self._show("")
@@ -59,6 +57,8 @@ class RunProgress:
 
     def finish_round(self, record: dict[str, Any]) -> None:
         self.round += 1
+        self._records.append(record)
+        self._finished_at = time.monotonic()
         cap = " (the cap)" if record["epoch_cap_hit"] else ""
         left = self._time_left()
         self.console.print(
@@ -84,12 +84,20 @@ class RunProgress:
             )
 
     def _time_left(self) -> str:
-        done = sum(self.labelled[: self.round])
-        work = done - self._work_before
-        left = sum(self.labelled) - done
-        if not work or not left:
+        """Training takes longer with more labels, the other stages the same in every round; the
+        last round has no query."""
+        left = self.labelled[self.round :]
+        if not self._records or not left:
             return ""
-        return f"about {duration((time.monotonic() - self._began) * left / work)} left"
+
+        def seconds(stage: str) -> float:
+            return sum(record["seconds"].get(stage, 0.0) for record in self._records)
+
+        training = seconds("train") * sum(left) / sum(r["labelled"] for r in self._records)
+        others = seconds("evaluate") * len(left) + seconds("query") * (len(left) - 1)
+        expected = training + others / len(self._records)
+        since = time.monotonic() - self._finished_at
+        return f"about {duration(max(0.0, expected - since))} left"
 
 
 def duration(seconds: float) -> str:

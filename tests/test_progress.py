@@ -17,27 +17,32 @@ def record(labelled: int, cap: bool = False) -> dict:
         "train_accuracy": 1.0,
         "epochs": 7,
         "epoch_cap_hit": cap,
-        "seconds": {"train": 1.0, "query": 0.5},
+        "seconds": {"train": labelled * 1.0, "evaluate": 2.0, "query": 10.0},
     }
 
 
 def test_a_file_gets_a_plain_line_for_each_finished_round(monkeypatch) -> None:
-    clock = iter(range(0, 1000, 30))
+    """What is left: training grows with the labels, the other stages don't, and the last round has
+    no query. Rounds of an earlier process tell nothing about this one's speed."""
+    clock = iter(range(0, 1000, 1))
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     console = Console(file=io.StringIO(), width=40)
-    with RunProgress(console, [10, 20, 30]) as progress:
+    with RunProgress(console, [10, 20, 30, 40]) as progress:
         progress.resume_at(1)
         progress.stage("train")
         progress.epoch(1, 0.5)
         progress.finish_round(record(20))
-        progress.finish_round(record(30, cap=True))
+        progress.finish_round(record(30))
+        progress.finish_round(record(40, cap=True))
     written = console.file.getvalue()
     assert written.splitlines() == [
         "going on after 1 finished round",
-        "round 2/3  20 labels  accuracy 0.500  balanced 0.250  trained to 1.000 in 7 epochs  1.5 s"
-        "  about 45 s left",
-        "round 3/3  30 labels  accuracy 0.500  balanced 0.250  trained to 1.000 in 7 epochs"
-        " (the cap)  1.5 s",
+        "round 2/4  20 labels  accuracy 0.500  balanced 0.250  trained to 1.000 in 7 epochs  32.0 s"
+        "  about 83 s left",  # 30 + 40, 2 x 2 and 10, less a second
+        "round 3/4  30 labels  accuracy 0.500  balanced 0.250  trained to 1.000 in 7 epochs  42.0 s"
+        "  about 41 s left",
+        "round 4/4  40 labels  accuracy 0.500  balanced 0.250  trained to 1.000 in 7 epochs"
+        " (the cap)  52.0 s",
     ]
 
 

@@ -61,7 +61,7 @@ def fisher_factors(logits: Tensor, weighting: Weighting = "fisher") -> Tensor:
     # The Cholesky factor of diag p - p p^T in closed form (Tanabe and Sagae 1992): row j is class j
     # against those after it. Sums of what is left, not 1 less what is gone, so nothing cancels.
     smallest = torch.finfo(p.dtype).tiny
-    left = p.flip(1).cumsum(1).flip(1)
+    left = p @ torch.ones(classes, classes).to(p).tril()
     after = left[:, 1:]
     shares = p[:, None, :] / after[:, :, None].clamp_min(smallest)
     rows = torch.eye(classes, dtype=p.dtype, device=p.device)[:-1] - shares.triu(1)
@@ -301,6 +301,8 @@ def select(
             raise ValueError(
                 f"{name} is {tuple(matrix.shape)}, the candidates have k={candidates.width}"
             )
+        if matrix is not None and matrix.dtype != torch.float64:
+            raise ValueError(f"{name} is {matrix.dtype}: should be torch.float64")
     candidates = candidates.scaled(math.sqrt(scale))
     base = _Base(pool_fisher, prior, regularization)
     forward = _Design(candidates, base)

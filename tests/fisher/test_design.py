@@ -451,5 +451,7 @@ def test_arguments_that_can_not_be() -> None:
         select(blocks, 1, fisher, regularization=0)
     with pytest.raises(ValueError, match=r"pool_fisher is \(2, 2\), the candidates have k=13"):
         select(blocks, 1, torch.eye(2, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"prior is torch\.float32: should be torch\.float64"):
+        select(blocks, 1, fisher, prior=torch.eye(blocks.width))
     with pytest.raises(ValueError, match="images or rows differ"):
         Blocks.of_last_layer(blocks.factors, blocks.embeddings, blocks.dense[:, :1])
