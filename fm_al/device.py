@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -92,8 +93,31 @@ class Device:
         # Every buffer would be filled before its first use, which finds errors and costs time.
         deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = not self.deterministic
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
+        for part, attribute, full in _float32_modes():
+            setattr(part, attribute, full)
+
+
+def _float32_modes() -> list[tuple[Any, str, Any]]:
+    """What lets float32 products lose digits (TF32, bf16): where, and its value for all digits."""
+    backends: Any = torch.backends
+    if hasattr(backends.cuda.matmul, "fp32_precision"):
+        parts = backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul
+        return [(part, "fp32_precision", "ieee") for part in (*parts, backends.mkldnn.conv)]
+    return [(part, "allow_tf32", False) for part in (backends.cuda.matmul, backends.cudnn)]
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Neither mixed precision nor TF32, whatever holds outside."""
+    modes = [(part, name, full, getattr(part, name)) for part, name, full in _float32_modes()]
+    try:
+        for part, name, full, _ in modes:
+            setattr(part, name, full)
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for part, name, _, before in modes:
+            setattr(part, name, before)
 
 
 def float64_device(device: torch.device) -> torch.device:

@@ -100,7 +100,8 @@ def load_data(experiment: Experiment, data_dir: Path, download: bool) -> ImageDa
         data = replace(data, train=data.train[order])
     with global_generator_of(generator_for(experiment.seed, "trial"), torch.device("cpu")):
         network = experiment.backbone_for(data)
-    experiment.strategy.check(network.eval())
+    blank = torch.zeros(1, *data.train.images.shape[1:])
+    experiment.strategy.check(network.eval(), blank)
     return data
 
 

@@ -178,7 +178,7 @@ def optimal_design(
         return min(x for x, change in changes.items() if change <= best + close)
 
     picks: list[int] = []
-    while len(picks) < min(n + round(oversampling * n), len(informations)):
+    while len(picks) < min(n + int(oversampling * n + 0.5), len(informations)):
         left = [x for x in range(len(informations)) if x not in picks]
         objectives = {x: design_objective([*picks, x], *others) for x in left}
         picks.append(lowest_of_the_best(objectives, design_objective(picks, *others)))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from fm_al.config import build
 from fm_al.device import Device, available_memory
 from fm_al.sweep import PlannedRun
+from tests.command_line import ROOT
 
 
 def device(**options) -> Device:
@@ -52,6 +55,26 @@ def test_setting_up_fixes_threads_and_determinism() -> None:
     device(deterministic=False).set_up()
     assert not torch.are_deterministic_algorithms_enabled()
     assert torch.backends.cudnn.benchmark
+
+
+@pytest.mark.parametrize("set_before", ["allow_tf32", "fp32_precision"])
+def test_full_precision_holds_inside_and_is_undone(set_before: str) -> None:
+    code = f"""
+import torch
+from fm_al.device import full_precision
+part = torch.backends.cuda.matmul
+if not hasattr(part, {set_before!r}):
+    raise SystemExit
+lossy, full = {{"allow_tf32": (True, False), "fp32_precision": ("tf32", "ieee")}}[{set_before!r}]
+setattr(part, {set_before!r}, lossy)
+with torch.autocast("cpu", torch.bfloat16):
+    with full_precision(torch.device("cpu")):
+        assert getattr(part, {set_before!r}) == full
+        assert not torch.is_autocast_enabled("cpu")
+    assert torch.is_autocast_enabled("cpu")
+assert getattr(part, {set_before!r}) == lossy
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_bf16_trains_and_queries_on_the_cpu(compose) -> None:

@@ -99,6 +99,29 @@ def test_what_can_not_be_is_one_line_and_exit_code_2(tmp_path, arguments, messag
     assert list(tmp_path.iterdir()) == [], "nothing is made for a configuration that can't be"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["strategy=fishermask", "strategy.fraction=0.5"],
+            "strategy.fraction=0.5: should be at least 1.0, to hold the whole last layer, 650 of 650",
+        ),
+        (
+            ["strategy=fishermask_entropy", "strategy.fishermask.fraction=0.5"],
+            "strategy.fishermask.fraction=0.5: should be at least 1.0",
+        ),
+    ],
+)
+def test_a_strategy_that_can_not_use_the_network_says_so_before_training(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    done = fm_al(tmp_path, *QUICK, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"fm-al: {message}")
+    assert done.stderr.count("\n") == 1
+    assert "round 1" not in done.stdout
+
+
 def test_a_training_that_diverges_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     diverging = [*QUICK, "trainer.optimizer.lr=1e37", "trainer.clamp_gradients=null"]
     done = fm_al(tmp_path, *diverging)

@@ -48,13 +48,12 @@ def test_the_selection_is_a_library(tmp_path: Path) -> None:
 
 def test_every_group_and_option_that_the_table_names_is_there() -> None:
     """Not the other way: an option of one's own is no reason for a test to fail."""
-    rows = re.findall(r"^\| `([a-z]+)` \| (.*) \|$", README, re.MULTILINE)
+    (table,) = re.findall(r"^\| group \| options \|\n((?:\|.*\n)+)", README, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z]+)` \| (.*) \|$", table, re.MULTILINE)
     assert {"dataset", "imbalance", "backbone", "strategy", "trainer", "device", "tracker"} <= {
         group for group, _ in rows
     }
     for group, row in rows:
-        if not (CONF / group).is_dir():
-            continue
         there = {file.stem for file in (CONF / group).glob("*.yaml")}
         assert set(re.findall(r"`([a-z0-9_]+)`", row)) <= there, group
 

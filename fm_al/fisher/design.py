@@ -12,10 +12,11 @@ V_x with a k x 2R matrix: the same picks, at O(N R^2 k) a pick instead of O(N R 
 layer, whose gradients are Kronecker products, k in that is D.
 
 Precision: V_x is stored in float32 or less, since rounding what is given only moves the optimum a
-little, the same for every step. All that is computed from it is in float64: M^{-1}, F, A, B and
-each product that goes into them. A and B are what is left of their first values after as many
-subtractions as there are picks, M is as ill conditioned as the largest eigenvalue of the picks'
-information over lambda, and the best candidates' scores differ by little.
+little, the same for every step. All that is computed from it is in float64: M^{-1}, A, B and the
+products that go into them, of which each alone would change the picks if rounded to float32 (there
+is a test), and F, which they are products of. A and B are what is left of their first values after
+as many subtractions as there are picks, M is as ill conditioned as the largest eigenvalue of the
+picks' information over lambda, and the best candidates' scores differ by little.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ TIE = 1e-6
 DRIFT = 1e-7  # of A and B, relatively, above which they are computed anew
 LOST = 1e-3  # of them when just computed, above which M is too ill conditioned
 SINGULAR = 1e-8  # what must be left of M, relatively, when an image is taken back
+NEGLIGIBLE = 1e-12  # of the objective, what scores may differ by for no reason
 TILE = 256  # columns at a time of a triangular product
-CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}  # of V_x in float64
-SCORED = 8192  # candidates at a time; on a CPU their A and B stay in its cache
+CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}  # of what is computed for some candidates at a time
+SQUARES_LEAST = 256  # candidates at a time in products with a k x k matrix
 
 Weighting = Literal["fisher", "uniform"]
 
@@ -148,6 +150,8 @@ class Blocks:
     def in_half(self) -> Blocks:
         """With G_x in float16, scaled by its largest entry, since gradients may be tiny: off by at
         most 2^-11 of each number, or 2^-25 of the image's largest."""
+        if self.dense.shape[2] == 0:
+            return self
         largest = self.dense.abs().amax(dim=(1, 2)).double()
         scales = torch.where(largest > 0, largest, 1.0)
         dense = (self.dense / scales[:, None, None]).half()
@@ -155,16 +159,14 @@ class Blocks:
         return Blocks(factors, self.embeddings, dense, self.scales * scales)
 
     def chunks(self, for_squares: bool = False) -> Iterator[tuple[slice, _Chunk]]:
-        """All images in parts, in float64 on the device of `factors`. for_squares: of half as many
-        rows as G_x has columns at least, so that going through a k x k matrix for each of them
-        takes no longer than the products with it."""
-        device, width = self.factors.device, self.dense.shape[2]
-        numbers = self.rows * width + self.embeddings.shape[1] + 1
-        least = width // (2 * self.rows) if for_squares else 0
-        size = max(1, least, CHUNK_BYTES[device.type] // (8 * numbers))
+        """All images in parts, in float64 on the device of `factors`; larger ones for products with
+        a whole k x k matrix."""
+        device = self.factors.device
+        sizes = self.rows, self.embeddings.shape[1], self.dense.shape[2]
+        size = _chunk_images(*sizes, device, for_squares)
         for start in range(0, len(self), size):
             part = slice(start, start + size)
-            dense = self.dense[part].to(device, non_blocking=True).double()
+            dense = self.dense[part].to(device).double()
             scales = self.scales[part, None, None]
             yield part, _Chunk(self.factors[part], self.embeddings[part].double(), dense, scales)
 
@@ -251,14 +253,32 @@ def fisher_sum(parts: Iterable[Blocks], width: int, device: torch.device) -> Ten
     return total
 
 
-def memory_needed(candidates: int, rows: int, width: int, device: torch.device) -> dict[str, int]:
-    """What `select` holds at its peak beside the candidates' blocks, in bytes by name."""
-    chunk = min(max(CHUNK_BYTES[device.type], 4 * width**2), 8 * candidates * rows * width)
+def memory_needed(
+    candidates: int, rows: int, dimensions: int, dense_width: int, device: torch.device
+) -> dict[str, int]:
+    """What `select` holds at its peak beside the candidates' blocks, in bytes by name, where E is R
+    or there are no embeddings (dimensions = 0)."""
+    width = rows * dimensions + dense_width
+    chunk = min(candidates, _chunk_images(rows, dimensions, dense_width, device, for_squares=True))
     return {
         f"{candidates:,} candidates' two {rows} x {rows} matrices": 16 * candidates * rows**2,
         f"six {width:,} x {width:,} matrices": 6 * 8 * width**2,
-        "some candidates in float64": 4 * chunk,
+        f"{chunk:,} candidates in float64": 4 * 8 * chunk * _numbers(rows, dimensions, dense_width),
     }
+
+
+def _numbers(rows: int, dimensions: int, dense_width: int) -> int:
+    """Of one image in a chunk, with what comes of it."""
+    return rows * dense_width + dimensions + 8 * rows**2
+
+
+def _chunk_images(
+    rows: int, dimensions: int, dense_width: int, device: torch.device, for_squares: bool
+) -> int:
+    """Images in a chunk: few enough for a cache, or so many that going through a k x k matrix for
+    each chunk takes no longer than the products with it."""
+    least = max(SQUARES_LEAST, dense_width // (2 * rows)) if for_squares else 1
+    return max(least, CHUNK_BYTES[device.type] // (8 * _numbers(rows, dimensions, dense_width)))
 
 
 @dataclass(frozen=True)
@@ -285,17 +305,18 @@ def select(
     device of the candidates' factors; F is the mean `fisher_sum` of the pool, or the identity.
     With n_L labelled images of mean information I_L and n = K, BAIT and FisherMask have a prior of
     n_L / (n_L + K) I_L and a scale of K / (n_L + K). regularization: lambda > 0. oversampling: b;
-    (1 + b) n are picked forward, all candidates if there are fewer, and taken back until n are
-    left. Among equal scores the lowest position goes first. Raises RunError where M is singular or
-    something is not finite.
+    n and b n, rounded, are picked forward, all candidates if there are fewer, and taken back until
+    n are left; where lambda is a millionth of the information or less, taking back runs out of
+    digits. Of scores that are equal to a millionth the lowest position's goes first. Raises
+    RunError where M is singular or something is not finite, ValueError for what can't be.
     """
     if not 1 <= n <= len(candidates):
         raise ValueError(f"n={n}: there are {len(candidates)} candidates")
-    if regularization <= 0 or oversampling < 0:
-        raise ValueError(
-            f"regularization={regularization}, oversampling={oversampling}: should be above 0, "
-            "and 0 or above"
-        )
+    for name, value in (("regularization", regularization), ("scale", scale)):
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name}={value}: should be above 0")
+    if not 0 <= oversampling < math.inf:
+        raise ValueError(f"oversampling={oversampling}: should be 0 or above")
     for name, matrix in (("pool_fisher", pool_fisher), ("prior", prior)):
         if matrix is not None and matrix.shape != (candidates.width, candidates.width):
             raise ValueError(
@@ -306,10 +327,10 @@ def select(
     candidates = candidates.scaled(math.sqrt(scale))
     base = _Base(pool_fisher, prior, regularization)
     forward = _Design(candidates, base)
-    for _ in range(min(n + round(oversampling * n), len(candidates))):
+    for _ in range(min(n + math.floor(oversampling * n + 0.5), len(candidates))):
         forward.add(forward.best_to_add())
     if len(forward.inside) == n:
-        return Selection(torch.tensor(forward.inside), forward.objective)
+        return Selection(torch.tensor(forward.inside), forward.computed_objective())
     picked = torch.tensor(sorted(forward.inside))
     order = forward.inside
     del forward
@@ -317,7 +338,8 @@ def select(
     while len(backward.inside) > n:
         backward.remove(backward.best_to_remove())
     kept = {int(picked[position]) for position in backward.inside}
-    return Selection(torch.tensor([x for x in order if x in kept]), backward.objective)
+    picks = torch.tensor([x for x in order if x in kept])
+    return Selection(picks, backward.computed_objective())
 
 
 @dataclass(frozen=True)
@@ -367,10 +389,15 @@ class _Design:
         for part, chunk in self.candidates.chunks(for_squares=True):
             self.A[part] = chunk.quadratic_forms(self.inverse)
             self.B[part] = chunk.quadratic_forms(weighted)
+            if not bool(self.A[part].isfinite().all() and self.B[part].isfinite().all()):
+                raise RunError(
+                    "selection can't start: the candidates' gradients, the pool's Fisher "
+                    "information or the prior are not finite"
+                )
+        self.objective = self.computed_objective()
         self.just_computed = True
 
-    @property
-    def objective(self) -> float:
+    def computed_objective(self) -> float:
         """tr(M^{-1} F)."""
         return float((self.inverse * self.base.pool_fisher).sum())
 
@@ -404,7 +431,11 @@ class _Design:
         FW = W @ self.base.pool_fisher
         A, B = W @ vectors.T, W @ FW.T
         # M^{-1} went through the same changes as A and B, with roundings of its own.
-        drift = max(_difference(self.A[image], A), _difference(self.B[image], B))
+        of_B = B.norm() + NEGLIGIBLE * abs(self.objective) + torch.finfo(B.dtype).tiny
+        drift = max(
+            float((self.A[image] - A).norm() / (1 + A.norm())),
+            float((self.B[image] - B).norm() / of_B),
+        )
         if not drift <= self.tolerated and not self.just_computed:
             self.recompute()
             self._change(image, sign)
@@ -419,6 +450,7 @@ class _Design:
         if info.item() or float(L.diagonal().min()) ** 2 < SINGULAR:
             raise RunError(self._no_solution("M becomes singular"))
         W, FW = (torch.linalg.solve_triangular(L, rows, upper=False) for rows in (W, FW))
+        self.objective -= sign * float((W * FW).sum())
         Z = FW @ self.inverse - (sign / 2) * (W @ FW.T) @ W
         both = torch.cat([W, Z]).T.contiguous()
         for part, chunk in self.candidates.chunks():
@@ -435,16 +467,9 @@ class _Design:
 
     def _no_solution(self, what: str) -> str:
         return (
-            f"selection stops after {len(self.inside)} picks: {what} with "
-            f"regularization={self.base.regularization:g}; raise it, and see "
-            "that the network's gradients are finite"
+            f"selection stops with {len(self.inside)} images: {what} with "
+            f"regularization={self.base.regularization:g}; raise that, or lower oversampling"
         )
-
-
-def _difference(kept: Tensor, computed: Tensor) -> float:
-    """Relative to the latter; 0 between zeros."""
-    difference, size = float((kept - computed).norm()), float(computed.norm())
-    return difference / size if size else difference
 
 
 def traces(A: Tensor, B: Tensor, sign: int) -> Tensor:
@@ -456,7 +481,8 @@ def traces(A: Tensor, B: Tensor, sign: int) -> Tensor:
     def columns(matrices: Tensor) -> Tensor:
         return matrices.permute(1, 2, 0).clone(memory_format=torch.contiguous_format)
 
-    parts = zip(A.split(SCORED), B.split(SCORED), strict=True)
+    size = max(1, CHUNK_BYTES[A.device.type] // (8 * A.shape[1] ** 2))
+    parts = zip(A.split(size), B.split(size), strict=True)
     return torch.cat([_traces_of_columns(columns(a), columns(b), sign) for a, b in parts])
 
 

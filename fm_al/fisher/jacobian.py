@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
 from torch.nn import functional
 
-from fm_al.device import float64_device
+from fm_al.device import float64_device, full_precision
 from fm_al.errors import RunError
 
 # Bytes; smaller batches are faster on a CPU, whose cache holds more of them.
@@ -81,7 +81,7 @@ def diagonal_fisher(
         )
         for name, parameter in model.named_parameters()
     }
-    with _full_precision(images.device):
+    with full_precision(images.device):
         parts = _parts(model, whole, images, memory_budget)
         for some in zip(images.tensor_split(parts), seeds.tensor_split(parts), strict=True):
             for _, squares in _backward(model, whole, *some):
@@ -95,7 +95,8 @@ class MaskedGradients:
 
     positions: flat indices into the parameters by name, int64, ascending; `size` is how many.
     Layers without any cost nothing, and the backward passes end at the earliest layer that has
-    some. memory_budget: as for `diagonal_fisher`. Raises RunError as `layers` does.
+    some. memory_budget: as for `diagonal_fisher`. Raises RunError as `layers` does, and ValueError
+    for positions that are not there or not ascending.
     """
 
     def __init__(
@@ -104,6 +105,15 @@ class MaskedGradients:
         positions: Mapping[str, Tensor],
         memory_budget: int | None = None,
     ) -> None:
+        parameters = dict(model.named_parameters())
+        for name, chosen in positions.items():
+            if name not in parameters:
+                raise ValueError(f"positions of {name}: no such parameter")
+            inside = (chosen >= 0) & (chosen < parameters[name].numel())
+            if not bool(inside.all()) or not bool((chosen.diff() > 0).all()):
+                raise ValueError(
+                    f"positions of {name}: should be ascending, below {parameters[name].numel():,}"
+                )
         self.model = model
         self.memory_budget = memory_budget
         bounds = pairwise(accumulate(map(len, positions.values()), initial=0))
@@ -122,7 +132,7 @@ class MaskedGradients:
     def memory(self, image: Tensor, images: int) -> int:
         """Bytes that a call on so many images like this one, (1, ...), needs beside the result."""
         budget = self.memory_budget or MEMORY_BUDGET[image.device.type]
-        with _full_precision(image.device):
+        with full_precision(image.device):
             one = _memory_of_an_image(self.model, self._layers, image)
         return max(one, min(budget, images * one))
 
@@ -134,7 +144,7 @@ class MaskedGradients:
         result = images.new_zeros(len(images), seeds.shape[1], self.size)
         if not self._layers:
             return result
-        with _full_precision(images.device):
+        with full_precision(images.device):
             parts = _parts(self.model, self._layers, images, self.memory_budget)
             split = (tensor.tensor_split(parts) for tensor in (images, seeds, result))
             for some_images, some_seeds, some in zip(*split, strict=True):
@@ -385,19 +395,6 @@ def _memory_of_an_image(model: nn.Module, traced: Mapping[str, _Layer], image: T
     sizes = {name: tensor.numel() for name, tensor in features.items()}
     products = max((2 * size + traced[name].work for name, size in sizes.items()), default=0)
     return 2 * sum(saved.values()) + (sum(sizes.values()) + products) * image.element_size()
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """Neither mixed precision nor TF32, which is torch's default for convolutions."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = False
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def _joined(module: str, parameter: str) -> str:

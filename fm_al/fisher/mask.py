@@ -160,13 +160,13 @@ def check(
     """Raises ConfigError for a fraction that can't be; if it is too small to hold the last layer,
     or any weight, with the smallest that works. parameters, last_layer: how many weights."""
     if kind == "relative" and fraction is not None:
-        raise ConfigError(f"the mask's fraction={fraction}: should be null for a relative mask")
+        raise ConfigError(f"fraction={fraction}: should be null for a relative mask")
     least = last_layer if whole_last_layer else 1
     if kind in ("standard", "random") and size(fraction, parameters, last_layer) < least:
         decimals = 10 ** len(str(parameters))  # enough to tell a weight from the next
         smallest = math.ceil(Fraction(least * decimals, parameters)) / decimals
         what = "the whole last layer" if whole_last_layer else "a single weight"
         raise ConfigError(
-            f"the mask's fraction={fraction}: should be at least {smallest}, to hold {what}, "
+            f"fraction={fraction}: should be at least {smallest}, to hold {what}, "
             f"{least:,} of {parameters:,}"
         )

@@ -46,8 +46,8 @@ class BAIT(Strategy):
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         lowers_memory = (
-            "lower its max_candidates; if the matrices are too large, use a backbone with "
+            "lower strategy.max_candidates; if the matrices are too large, use a backbone with "
             "smaller embeddings or strategy=fishermask strategy.whole_last_layer=false"
         )
-        images = QueryBlocks(query, self.design.weighting, lowers_memory)
+        images = QueryBlocks(query, self.design.weighting, "strategy", lowers_memory)
         return self.design.select(query, n, generator, images)

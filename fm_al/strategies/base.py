@@ -24,9 +24,9 @@ class Strategy(ABC):
     and never fills up with random picks: what it can't do is an error.
     """
 
-    def check(self, network: Backbone) -> None:  # noqa: B027 - most can work with any
-        """Raises ConfigError where the strategy can't work with such a network. Called once, before
-        anything is trained."""
+    def check(self, network: Backbone, image: Tensor) -> None:  # noqa: B027 - most take any
+        """Raises ConfigError where the strategy can't work with such a network, in eval mode, on
+        images like this one, (1, channels, height, width). Called before anything is trained."""
 
     @abstractmethod
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:

@@ -13,7 +13,7 @@ from fm_al.backbones.base import Backbone
 from fm_al.device import float64_device
 from fm_al.errors import ConfigError, RunError
 from fm_al.fisher.design import Weighting, fisher_factors
-from fm_al.fisher.jacobian import diagonal_fisher, layers
+from fm_al.fisher.jacobian import diagonal_fisher
 from fm_al.fisher.mask import Mask, MaskKind, check, choose
 from fm_al.strategies.base import Query, Strategy
 from fm_al.strategies.optimal_design import (
@@ -23,7 +23,10 @@ from fm_al.strategies.optimal_design import (
     PoolFisher,
     Positive,
     QueryBlocks,
+    require_memory,
 )
+
+MASK_BYTES = 56  # a weight: float64 sums, means and what is ranked, ranks, gradients in float32
 
 
 class FisherMask(Strategy):
@@ -37,6 +40,8 @@ class FisherMask(Strategy):
     jacobians: where the candidates' gradients are kept, on the `device` or in main memory (`host`);
     jacobian_precision: and how. The other options are those of `OptimalDesign`.
     """
+
+    key = "strategy"  # where the options stand in the configuration, for messages
 
     def __init__(
         self,
@@ -74,14 +79,17 @@ class FisherMask(Strategy):
             memory_limit_gib,
         )
 
-    def check(self, network: Backbone) -> None:
-        try:
-            layers(network)
-        except RunError as error:
-            raise ConfigError(f"FisherMask can't use this backbone: {error}") from None
+    def check(self, network: Backbone, image: Tensor) -> None:
         weights = sum(parameter.numel() for parameter in network.parameters())
         last_layer = sum(parameter.numel() for parameter in network.head.parameters())
-        check(self.kind, self.fraction, weights, last_layer, self.whole_last_layer)
+        try:
+            check(self.kind, self.fraction, weights, last_layer, self.whole_last_layer)
+        except ConfigError as error:
+            raise ConfigError(f"{self.key}.{error}") from None
+        try:
+            diagonal_fisher(network, image, torch.eye(network.head.out_features)[None, :1])
+        except RunError as error:
+            raise ConfigError(f"FisherMask can't use this backbone: {error}") from None
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         return self.complete(query, query.labelled[:0], n, generator)
@@ -95,8 +103,8 @@ class FisherMask(Strategy):
         images = QueryBlocks(
             query,
             self.design.weighting,
-            "lower the strategy's fraction or max_candidates, or device.scoring_batch_size, or set "
-            "jacobian_precision=float16",
+            self.key,
+            self._lowers_memory,
             last_layer=mask.whole_last_layer,
             others=mask.dense,
             on_host=self.jacobians == "host",
@@ -104,9 +112,25 @@ class FisherMask(Strategy):
         )
         return self.design.select(query, n, generator, images, given)
 
+    @property
+    def _lowers_memory(self) -> str:
+        key = self.key
+        return (
+            f"lower {key}.fraction, {key}.max_candidates or device.scoring_batch_size, or set "
+            f"{key}.jacobian_precision=float16 or, with a GPU, {key}.jacobians=host"
+        )
+
     def mask(self, query: Query, generator: torch.Generator) -> Mask:
         """By the diagonal Fisher information, the mean over images of the pool."""
         parameters = dict(query.model.named_parameters())
+        numbers = sum(weights.numel() for weights in parameters.values())
+        require_memory(
+            query.device,
+            {f"diagonal Fisher information of {numbers:,} weights": MASK_BYTES * numbers},
+            self.design.memory_limit_gib,
+            self.key,
+            "use a smaller backbone",
+        )
         head = {id(weights) for weights in query.model.head.parameters()}
         last_layer = [name for name, weights in parameters.items() if id(weights) in head]
         images = torch.arange(len(query.logits))

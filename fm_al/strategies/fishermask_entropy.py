@@ -20,9 +20,10 @@ class FisherMaskEntropy(Strategy):
 
     def __init__(self, fishermask: FisherMask) -> None:
         self.fishermask = fishermask
+        self.fishermask.key = "strategy.fishermask"
 
-    def check(self, network: Backbone) -> None:
-        self.fishermask.check(network)
+    def check(self, network: Backbone, image: Tensor) -> None:
+        self.fishermask.check(network, image)
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         uncertain = query.unlabelled[:0]

@@ -11,8 +11,9 @@ from pydantic import Field
 from torch import Tensor
 
 from fm_al.device import available_memory, float64_device
-from fm_al.errors import RunError
+from fm_al.errors import ConfigError, RunError
 from fm_al.fisher.design import (
+    CHUNK_BYTES,
     Blocks,
     Weighting,
     contrasts,
@@ -30,7 +31,6 @@ Count = Annotated[int, Field(ge=1)]
 PoolFisher = Literal["pool", "identity"]
 
 GIB = 2**30
-LAST_LAYER_BATCH = 4096  # images whose factors are computed at a time
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,20 @@ class OptimalDesign:
     ) -> Tensor:
         """n unlabelled images that are best beside `given`, others of this query's batch.
 
-        Raises RunError, before it starts, where it would need more memory than there is.
+        Raises ConfigError for fewer candidates than n, and RunError, before it starts, where it
+        would need more memory than there is.
         """
         given = query.labelled[:0] if given is None else given
         labelled, batch = query.labelled, n + len(given)
         free = _without(query.unlabelled, given)
         candidates = free
         if self.max_candidates is not None and len(free) > self.max_candidates:
-            drawn = torch.randperm(len(free), generator=generator)[: max(n, self.max_candidates)]
+            if self.max_candidates < n:
+                raise ConfigError(
+                    f"{images.key}.max_candidates={self.max_candidates}: should be at least {n}, "
+                    "the images to pick in a query; above that there is a choice"
+                )
+            drawn = torch.randperm(len(free), generator=generator)[: self.max_candidates]
             candidates = free[drawn.sort().values.to(free.device)]
         images.check_memory(len(candidates), self.memory_limit_gib)
 
@@ -83,8 +89,10 @@ class OptimalDesign:
             pool += chosen
             prior += chosen.mul_(batch / total)
         blocks = images.kept(candidates)
+        left_out = 0.0
         if self.pool_fisher == "identity":
             pool = torch.eye(len(pool), dtype=pool.dtype, device=pool.device)
+            left_out = images.left_out / self.regularization
         else:
             pool += fisher_sum([blocks], len(pool), pool.device)
             pool += images.fisher_sum(_without(free, candidates))
@@ -93,7 +101,7 @@ class OptimalDesign:
             blocks, n, pool, prior, batch / total, self.regularization, self.oversampling
         )
         query.record("candidates", len(candidates))
-        query.record("objective", selection.objective)
+        query.record("objective", selection.objective + left_out)
         return candidates[selection.picks.to(candidates.device)]
 
 
@@ -101,14 +109,16 @@ class QueryBlocks:
     """Images of a query as blocks.
 
     last_layer: whether all of its weights count. others: positions of other weights that do, by
-    parameter. lowers_memory: what to do where a query needs too much.
-    on_host, dtype: where and how `kept` keeps the gradients at the others.
+    parameter. on_host, dtype: where and how `kept` keeps the gradients at the others. key: where
+    the strategy's options stand, and lowers_memory: what to do where a query needs too much, for
+    messages.
     """
 
     def __init__(
         self,
         query: Query,
         weighting: Weighting,
+        key: str,
         lowers_memory: str,
         last_layer: bool = True,
         others: Mapping[str, Tensor] | None = None,
@@ -117,6 +127,7 @@ class QueryBlocks:
     ) -> None:
         self.query = query
         self.weighting = weighting
+        self.key = key
         self.lowers_memory = lowers_memory
         self.last_layer = last_layer
         self.gradients = MaskedGradients(query.model, others) if others else None
@@ -130,10 +141,15 @@ class QueryBlocks:
         return self.query.classes - 1
 
     @property
-    def width(self) -> int:
+    def left_out(self) -> int:
+        """Coordinates of the last layer that no gradient has a part in, see `contrasts`."""
         head = self.query.model.head
-        inputs = head.in_features + (head.bias is not None)
-        return self.dense_width + self.rows * inputs * self.last_layer
+        return (head.in_features + (head.bias is not None)) * self.last_layer
+
+    @property
+    def width(self) -> int:
+        """k, of what `contrasts` leaves of it."""
+        return self.dense_width + self.rows * self.left_out
 
     def of(self, indices: Tensor) -> Blocks:
         """The blocks of these images, their gradients in float32."""
@@ -155,13 +171,11 @@ class QueryBlocks:
 
     def kept(self, indices: Tensor) -> Blocks:
         """The blocks of all of these images, to be read again for every pick."""
-        on_host = self.storage != self.device
         dense = torch.empty(
             len(indices), self.rows, self.dense_width, dtype=self.dtype, device=self.storage
         )
-        dense = dense.pin_memory() if on_host else dense
         others = []
-        for into, batch in zip(*map(self._batches, (dense, indices)), strict=True):
+        for into, batch in zip(self._batches(dense), self._batches(indices), strict=True):
             blocks = self.of(batch)
             blocks = blocks.in_half() if self.dtype == torch.float16 else blocks
             into.copy_(blocks.dense)
@@ -169,32 +183,54 @@ class QueryBlocks:
         factors, embeddings, scales = map(torch.cat, zip(*others, strict=True))
         return Blocks(factors, embeddings, dense, scales)
 
-    def _batches(self, images: Tensor) -> Sequence[Tensor]:
-        return images.split(LAST_LAYER_BATCH if self.gradients is None else self.query.batch_size)
+    def _batches(self, of_images: Tensor) -> Sequence[Tensor]:
+        return of_images.split(self.batch_size)
+
+    @property
+    def batch_size(self) -> int:
+        if self.gradients is not None:
+            return self.query.batch_size
+        return max(1, CHUNK_BYTES[self.device.type] // (8 * self._factor_numbers))
+
+    @property
+    def _factor_numbers(self) -> int:
+        """Numbers an image while `fisher_factors` are computed."""
+        return 5 * self.query.classes**2
 
     def check_memory(self, candidates: int, limit_gib: float | None) -> None:
         """Raises RunError, with the numbers, if a query over so many candidates needs too much."""
-        numbers = candidates * self.rows * self.dense_width
+        inputs = self.query.model.head.in_features * self.last_layer
+        kept = 2 * candidates * (8 * self.rows**2 + 4 * inputs)  # twice while they are joined
+        batch = 8 * min(self.batch_size, candidates) * self._factor_numbers
+        needs = memory_needed(candidates, self.rows, self.left_out, self.dense_width, self.device)
+        needs |= {"factors and embeddings": kept + batch}
         gradients = f"gradients of {candidates:,} candidates at {self.dense_width:,} weights"
-        kept = {gradients: numbers * self.dtype.itemsize}
-        needs = memory_needed(candidates, self.rows, self.width, self.device)
-        if self.last_layer:
-            needs["embeddings"] = candidates * 4 * self.query.model.head.in_features
+        stored = candidates * self.rows * self.dense_width * self.dtype.itemsize
+        by_device = {self.device: needs}
+        by_device[self.storage] = by_device.get(self.storage, {}) | {gradients: stored}
         if self.gradients is not None:
             image = self.query.images(self.query.unlabelled[:1])
-            needs["backward passes"] = self.gradients.memory(image, self.query.batch_size)
-        by_device = {self.device: needs}
-        by_device[self.storage] = by_device.get(self.storage, {}) | kept
+            passes = self.gradients.memory(image, min(self.batch_size, candidates))
+            of_network = by_device.get(self.query.device, {})
+            by_device[self.query.device] = of_network | {"backward passes": passes}
         for device, items in by_device.items():
-            limit = available_memory(device) if limit_gib is None else int(limit_gib * GIB)
-            needed = sum(items.values())
-            if needed > limit:
-                parts = ", ".join(f"{what} {size / GIB:.3g} GiB" for what, size in items.items())
-                there = "has" if limit_gib is None else "may use (memory_limit_gib)"
-                raise RunError(
-                    f"this query needs {needed / GIB:.3g} GiB, {device.type} {there} "
-                    f"{limit / GIB:.3g} GiB: {parts}; {self.lowers_memory}"
-                )
+            require_memory(device, items, limit_gib, self.key, self.lowers_memory)
+
+
+def require_memory(
+    device: torch.device, needs: Mapping[str, int], limit_gib: float | None, key: str, remedy: str
+) -> None:
+    """Raises RunError with the numbers if the needs, bytes by name, exceed the limit, or without
+    one what the device has."""
+    limit = available_memory(device) if limit_gib is None else int(limit_gib * GIB)
+    needed = sum(needs.values())
+    if needed > limit:
+        there = "has" if limit_gib is None else f"may use ({key}.memory_limit_gib)"
+        parts = ", ".join(f"{what} {size / GIB:.3g} GiB" for what, size in needs.items())
+        raise RunError(
+            f"this query needs {needed / GIB:.3g} GiB, {device.type} {there} "
+            f"{limit / GIB:.3g} GiB: {parts}; {remedy}"
+        )
 
 
 def _without(indices: Tensor, excluded: Tensor) -> Tensor:

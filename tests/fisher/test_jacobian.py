@@ -479,6 +479,16 @@ def test_the_network_is_left_as_it_was(fails: bool) -> None:
     assert tf32 == (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
 
 
+@pytest.mark.parametrize(
+    ("name", "positions"),
+    [("0.weights", [0]), ("1.weight", [-1]), ("1.weight", [10**6]), ("1.weight", [2, 1])],
+)
+def test_positions_that_are_not_there_are_an_error(name: str, positions: list[int]) -> None:
+    model, _, _ = small_network()
+    with pytest.raises(ValueError, match=rf"positions of {name}: "):
+        MaskedGradients(model, {name: torch.tensor(positions)})
+
+
 def test_a_hook_that_changes_a_layer_s_output_is_part_of_the_network() -> None:
     model, images, seeds = small_network()
     model[0][0].register_forward_hook(lambda _module, _inputs, output: 2 * output)

@@ -43,6 +43,10 @@ POOLS: dict[str, Callable[[], Query]] = {
     "saturated_probabilities": lambda: network_query(
         random_images(), labelled=[3, 4], logit_scale=1e6
     ),
+    # Probabilities next to 0 and 1 that are not: products of them are near the smallest numbers.
+    "nearly_saturated_probabilities": lambda: network_query(
+        random_images(), labelled=[3, 4], logit_scale=2000
+    ),
     "huge_embeddings": lambda: network_query(random_images(), labelled=[3, 4], embedding_scale=1e4),
     "huge_embeddings_saturated": lambda: network_query(
         random_images(), labelled=[3, 4], embedding_scale=1e4, logit_scale=1e6

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ from fm_al.strategies.entropy import Entropy
 from fm_al.strategies.fishermask import FisherMask
 from fm_al.strategies.fishermask_entropy import FisherMaskEntropy
 from tests import oracle
+from tests.command_line import ROOT
 from tests.strategies.synthetic import TinyBackbone, network_query
 
 BAIT_OPTIONS: dict[str, Any] = {
@@ -146,6 +150,8 @@ def test_bait_picks_what_explicit_inverses_pick(variant: dict[str, Any], bias: b
         {"mask_images": 5},
         {"jacobians": "host"},
         {"jacobian_precision": "float16"},
+        {"jacobians": "host", "jacobian_precision": "float16"},
+        {"jacobian_precision": "float16", "fraction": 0.25},
     ],
     ids=str,
 )
@@ -212,17 +218,35 @@ def test_a_mask_in_the_record_is_the_mask() -> None:
     assert set(unasked.recorded) == set(asked.recorded) - {"mask"}
 
 
-def test_the_objective_is_recorded_and_no_worse_than_that_of_random_batches() -> None:
-    asked = query()
-    picks = BAIT(**BAIT_OPTIONS).select(asked, 8, generator()).tolist()
-    everything = query().images(torch.arange(30))
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
+def test_the_objective_with_the_identity_is_that_of_all_weights(bias: bool) -> None:
+    asked = query(bias=bias)
+    options = BAIT_OPTIONS | {"pool_fisher": "identity", "regularization": 0.5}
+    picks = BAIT(**options).select(asked, 8, generator()).tolist()
+    informations = last_layer_informations(asked, bias)
+    prior = sum(informations[x] for x in asked.labelled.tolist()) / 11
+    identity = np.eye(len(prior))
+    objective = oracle.design_objective(picks, informations, identity, prior, 8 / 11, 0.5)
+    assert asked.recorded["objective"] == pytest.approx(objective, rel=1e-6)
+
+
+def last_layer_informations(asked: Query, bias: bool) -> list[np.ndarray]:
+    everything = asked.images(torch.arange(30))
     with torch.no_grad():
         embeddings = asked.model.embed(everything).double().numpy()
         logits = asked.model(everything).double().numpy()
-    informations = []
-    for h, one in zip(embeddings, logits, strict=True):
-        jacobian = oracle.last_layer_jacobian(np.append(h, 1), len(one))
-        informations.append(oracle.information(jacobian, one))
+    if bias:
+        embeddings = np.concatenate([embeddings, np.ones((30, 1))], axis=1)
+    return [
+        oracle.information(oracle.last_layer_jacobian(h, len(one)), one)
+        for h, one in zip(embeddings, logits, strict=True)
+    ]
+
+
+def test_the_objective_is_recorded_and_no_worse_than_that_of_random_batches() -> None:
+    asked = query()
+    picks = BAIT(**BAIT_OPTIONS).select(asked, 8, generator()).tolist()
+    informations = last_layer_informations(asked, bias=True)
     prior = sum(informations[x] for x in asked.labelled.tolist()) / 11
     others = informations, sum(informations) / 30, prior, 8 / 11, 1.0
     objective = oracle.design_objective(picks, *others)
@@ -258,9 +282,12 @@ def test_fewer_candidates_and_the_whole_pools_information(kind: type) -> None:
     assert picks.tolist() == expected_picks(query(), 5, options, mask, candidates.tolist())
 
 
-def test_max_candidates_below_the_picks_leaves_as_many_as_are_asked_for() -> None:
-    picks = BAIT(**BAIT_OPTIONS | {"max_candidates": 2}).select(query(), 6, generator())
-    assert len(picks.unique()) == 6
+def test_fewer_candidates_than_picks_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"^strategy\.max_candidates=5: should be at least 6"):
+        BAIT(**BAIT_OPTIONS | {"max_candidates": 5}).select(query(), 6, generator())
+    hybrid = FisherMaskEntropy(FisherMask(**OPTIONS | {"max_candidates": 2}))
+    with pytest.raises(ConfigError, match=r"^strategy\.fishermask\.max_candidates=2: .* least 3"):
+        hybrid.select(query(), 6, generator())
 
 
 @pytest.mark.parametrize("n", [1, 2, 7])
@@ -277,7 +304,7 @@ def test_the_hybrid_completes_what_entropy_picks(n: int) -> None:
 
 def memory_error(batch_size: int = 16, **options: Any) -> tuple[float, str]:
     """GiB that a query needs, and what it says if the limit is below that."""
-    limited = OPTIONS | {"memory_limit_gib": 2**-20} | options
+    limited = OPTIONS | {"memory_limit_gib": 2**-16} | options
     with pytest.raises(RunError) as error:
         FisherMask(**limited).select(query(batch_size), 5, generator())
     message = str(error.value)
@@ -287,11 +314,50 @@ def memory_error(batch_size: int = 16, **options: Any) -> tuple[float, str]:
 def test_too_much_memory_is_an_error_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     needed, message = memory_error()
     assert "\n" not in message
-    assert "cpu may use (memory_limit_gib) 9.54e-07 GiB" in message
+    assert "cpu may use (strategy.memory_limit_gib) 1.53e-05 GiB" in message
     assert "gradients of 27 candidates at" in message
     FisherMask(**OPTIONS | {"memory_limit_gib": needed * 1.01}).select(query(), 5, generator())
-    monkeypatch.setattr(optimal_design, "available_memory", lambda device: 2**10)
-    assert "cpu has 9.54e-07 GiB" in memory_error(memory_limit_gib=None)[1]
+    assert "diagonal Fisher information of 93 weights" in memory_error(memory_limit_gib=2**-20)[1]
+    monkeypatch.setattr(optimal_design, "available_memory", lambda device: 2**14)
+    assert "cpu has 1.53e-05 GiB" in memory_error(memory_limit_gib=None)[1]
+
+
+PEAK = """
+import torch
+from tests.benchmarks.selection import kilobytes
+from tests.strategies.synthetic import given_query
+from fm_al.strategies.bait import BAIT
+
+torch.set_num_threads(1)
+images, dimensions, classes = {sizes}
+generator = torch.Generator().manual_seed(0)
+embeddings = torch.randn(images, dimensions, generator=generator)
+logits = embeddings @ torch.randn(dimensions, classes, generator=generator)
+query = given_query(embeddings, logits, labelled=range(10))
+query.model.head = torch.nn.Linear(dimensions, classes, bias=False)
+square = torch.ones(300, 300, dtype=torch.float64)
+torch.linalg.cholesky(square @ square + square.diag().diag())  # libraries' own memory
+before = kilobytes("VmRSS")
+BAIT(1.0, 1.0, "fisher", "pool", True, None, {limit}).select(query, 3, generator)
+print(kilobytes("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks of memory are read from /proc")
+@pytest.mark.parametrize("sizes", [(4000, 4, 40), (2000, 150, 10)], ids=["classes", "dimensions"])
+def test_what_is_reckoned_is_enough(sizes: tuple[int, int, int]) -> None:
+    """Many classes make the candidates' small matrices large, many dimensions the k x k ones."""
+
+    def run(limit: float | None) -> subprocess.CompletedProcess[str]:
+        script = PEAK.format(sizes=sizes, limit=limit)
+        command = [sys.executable, "-c", script]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    refused = re.search(r"this query needs ([0-9.e-]+) GiB", run(1e-6).stderr)
+    assert refused is not None
+    reckoned = float(refused[1]) * 2**20
+    peak = int(run(None).stdout)
+    assert 0.4 * reckoned < peak < 1.05 * reckoned + 30_000  # kB; 30 MB of libraries' own
 
 
 @pytest.mark.parametrize(
@@ -312,11 +378,19 @@ def test_what_the_memory_error_names_lowers_what_is_needed(
 
 
 def test_what_a_network_can_not_do_is_found_before_training() -> None:
-    network = TinyBackbone(classes=3).eval()
-    FisherMask(**OPTIONS).check(network)
-    with pytest.raises(ConfigError, match=r"fraction=0\.1: should be at least 0\.2"):
-        FisherMaskEntropy(FisherMask(**OPTIONS | {"fraction": 0.1})).check(network)
+    network, image = TinyBackbone(classes=3).eval(), torch.zeros(1, 1, 5, 5)
+    FisherMask(**OPTIONS).check(network, image)
+    small = FisherMask(**OPTIONS | {"fraction": 0.1})
+    with pytest.raises(ConfigError, match=r"^strategy\.fraction=0\.1: should be at least 0\.2"):
+        small.check(network, image)
+    with pytest.raises(ConfigError, match=r"^strategy\.fishermask\.fraction=0\.1: should be at"):
+        FisherMaskEntropy(small).check(network, image)
     network.norm = nn.Sequential(nn.PReLU(), network.norm).eval()
     with pytest.raises(ConfigError, match=r"norm\.0 \(PReLU\)"):
-        FisherMask(**OPTIONS).check(network)
-    BAIT(**BAIT_OPTIONS).check(network)
+        FisherMask(**OPTIONS).check(network, image)
+    network.norm = nn.BatchNorm2d(6).eval()
+    once = network.embed
+    network.embed = lambda images: once(images) + once(images)
+    with pytest.raises(ConfigError, match=r"convolution \(Conv2d\) is called more than once"):
+        FisherMask(**OPTIONS).check(network, image)
+    BAIT(**BAIT_OPTIONS).check(network, image)
