@@ -98,12 +98,16 @@ class Device:
 
 
 def _float32_modes() -> list[tuple[Any, str, Any]]:
-    """What lets float32 products lose digits (TF32, bf16): where, and its value for all digits."""
-    backends: Any = torch.backends
-    if hasattr(backends.cuda.matmul, "fp32_precision"):
-        parts = backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul
-        return [(part, "fp32_precision", "ieee") for part in (*parts, backends.mkldnn.conv)]
-    return [(part, "allow_tf32", False) for part in (backends.cuda.matmul, backends.cudnn)]
+    """What lets float32 products lose digits (TF32): where, and its value for all digits."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    modes = [(part, "allow_tf32", False) for part in (matmul, cudnn)]
+    try:
+        for part, name, _ in modes:
+            getattr(part, name)
+    except RuntimeError:  # set by torch's newer interface, which does not mix with the older
+        parts: tuple[Any, ...] = matmul, cudnn.conv  # type: ignore[attr-defined]
+        return [(part, "fp32_precision", "ieee") for part in parts]
+    return modes
 
 
 @contextmanager

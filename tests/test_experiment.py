@@ -178,6 +178,7 @@ def killed_options(folder: Path) -> list[str]:
         "trainer.reset=none",
         "device=cpu",
         "device.threads=1",
+        "strategy=random",
         "strategy._target_=tests.test_experiment.Recording",
         "experiment_name=killed",
         f"output_dir={folder}",
@@ -287,7 +288,11 @@ class Wrong(Strategy):
     ],
 )
 def test_picks_that_break_the_contract_are_refused_and_not_recorded(compose, way, wrong) -> None:
-    broken = ["+strategy.way=" + way, "strategy._target_=tests.test_experiment.Wrong"]
+    broken = [
+        "strategy=random",
+        "+strategy.way=" + way,
+        "strategy._target_=tests.test_experiment.Wrong",
+    ]
     with pytest.raises(RunError, match=f"Wrong.select returned .*{wrong}"):
         ran(compose, *broken)
     (folder,) = Path(compose().output_dir).glob("default/*/*/*/*/seed0")

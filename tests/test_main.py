@@ -104,7 +104,7 @@ def test_what_can_not_be_is_one_line_and_exit_code_2(tmp_path, arguments, messag
     [
         (
             ["strategy=fishermask", "strategy.fraction=0.5"],
-            "strategy.fraction=0.5: should be at least 1.0, to hold the whole last layer, 650 of 650",
+            "strategy.fraction=0.5: should be at least 1.0, to hold the whole last layer, 650 of ",
         ),
         (
             ["strategy=fishermask_entropy", "strategy.fishermask.fraction=0.5"],
