@@ -18,6 +18,7 @@ from torch.nn import functional
 from fm_al.backbones.resnet import ResNet
 from fm_al.fisher.design import fisher_factors
 from fm_al.fisher.jacobian import MaskedGradients, diagonal_fisher
+from fm_al.randomness import global_generator_of
 
 BATCH = 128
 MASK_IMAGES = 1024
@@ -28,14 +29,16 @@ MASKED = {4: 889, 10: 122}  # weights beside the last layer, by classes
 
 def trained(classes: int) -> tuple[ResNet, Tensor]:
     """The paper's network after a few updates on synthetic images, and a batch of such images."""
-    torch.manual_seed(0)
-    model = ResNet(3, classes, (32, 32), "basic", 16, [2, 2, 2, 2], head_bias=False)
+    generator = torch.Generator().manual_seed(0)
+    with global_generator_of(generator, torch.device("cpu")):
+        model = ResNet(3, classes, (32, 32), "basic", 16, [2, 2, 2, 2], head_bias=False)
     model.to(memory_format=torch.channels_last).train()
-    means = torch.randn(classes, 3, 4, 4)
+    means = torch.randn(classes, 3, 4, 4, generator=generator)
 
     def draw(images: int) -> tuple[Tensor, Tensor]:
-        targets = torch.randint(classes, (images,))
-        drawn = functional.interpolate(means[targets], 32) + torch.randn(images, 3, 32, 32)
+        targets = torch.randint(classes, (images,), generator=generator)
+        noise = torch.randn(images, 3, 32, 32, generator=generator)
+        drawn = functional.interpolate(means[targets], 32) + noise
         return drawn.contiguous(memory_format=torch.channels_last), targets
 
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
