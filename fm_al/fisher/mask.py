@@ -84,7 +84,7 @@ def choose(
     ]
     parameters = sum(map(len, layers))
     last = sum(fisher[name].numel() for name in last_layer)
-    check(kind, fraction, parameters, last, whole_last_layer)
+    check_fraction(kind, fraction, parameters, last, whole_last_layer)
     if kind == "relative":
         flags = relative(layers)
     elif kind == "dispersed":
@@ -150,7 +150,7 @@ def size(fraction: float | None, parameters: int, last_layer: int) -> int:
     return math.floor(share(fraction, parameters, last_layer) * parameters)
 
 
-def check(
+def check_fraction(
     kind: MaskKind,
     fraction: float | None,
     parameters: int,

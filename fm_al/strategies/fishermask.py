@@ -14,7 +14,7 @@ from fm_al.device import float64_device
 from fm_al.errors import ConfigError, RunError
 from fm_al.fisher.design import Weighting, fisher_factors
 from fm_al.fisher.jacobian import diagonal_fisher
-from fm_al.fisher.mask import Mask, MaskKind, check, choose
+from fm_al.fisher.mask import Mask, MaskKind, check_fraction, choose
 from fm_al.strategies.base import Query, Strategy
 from fm_al.strategies.optimal_design import (
     Count,
@@ -83,7 +83,7 @@ class FisherMask(Strategy):
         weights = sum(parameter.numel() for parameter in network.parameters())
         last_layer = sum(parameter.numel() for parameter in network.head.parameters())
         try:
-            check(self.kind, self.fraction, weights, last_layer, self.whole_last_layer)
+            check_fraction(self.kind, self.fraction, weights, last_layer, self.whole_last_layer)
         except ConfigError as error:
             raise ConfigError(f"{self.key}.{error}") from None
         try:

@@ -17,6 +17,7 @@ from fm_al.errors import RunError
 from fm_al.fisher import jacobian
 from fm_al.fisher.design import fisher_factors
 from fm_al.fisher.jacobian import MaskedGradients, diagonal_fisher, layers
+from fm_al.randomness import global_generator_of
 from tests import oracle
 
 ENTRIES_AND_PRODUCTS = pytest.mark.parametrize("advantage", [0, 10**9], ids=["entries", "products"])
@@ -279,8 +280,7 @@ def test_a_smaller_budget_means_smaller_batches() -> None:
 
 
 def test_gradients_are_float32_and_exact_on_the_paper_s_network_in_channels_last() -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with global_generator_of(torch.Generator().manual_seed(0), torch.device("cpu")):
         model = ResNet(3, 4, (32, 32), "basic", 4, [1, 1, 1, 1], head_bias=False).eval()
     model.to(memory_format=torch.channels_last)
     images = random_images(2, 3, 32, 32).float().contiguous(memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fm_al.backbones.resnet import ResNet
 from fm_al.errors import ConfigError, RunError
-from fm_al.fisher.mask import Mask, check, choose, size
+from fm_al.fisher.mask import Mask, check_fraction, choose, size
 from tests import oracle
 
 LAST = ("head.weight", "head.bias")
@@ -196,22 +196,22 @@ def test_the_smallest_fraction_named_works_and_is_the_smallest(parameters, data,
     fraction = data.draw(st.floats(0, least / parameters, exclude_min=True, exclude_max=True))
     assume(Fraction(str(fraction)) * parameters < least)
     with pytest.raises(ConfigError, match=r"^fraction=") as error:
-        check("standard", fraction, parameters, last, whole)
+        check_fraction("standard", fraction, parameters, last, whole)
     named = re.search("at least ([^,]+), ", str(error.value))
     assert named is not None
-    check("standard", float(named[1]), parameters, last, whole)
+    check_fraction("standard", float(named[1]), parameters, last, whole)
     assert size(float(named[1]), parameters, last) == least
     assert float(named[1]) <= 1
 
 
 def test_a_fraction_too_small_names_the_smallest_that_works() -> None:
     with pytest.raises(ConfigError) as error:
-        check("standard", 0.0001, 700_688, 512, True)
+        check_fraction("standard", 0.0001, 700_688, 512, True)
     assert str(error.value) == (
         "fraction=0.0001: should be at least 0.000731, to hold the whole last layer, 512 of 700,688"
     )
     with pytest.raises(ConfigError, match=r"=1e-07: should be at least 2e-06, .*a single weight"):
-        check("random", 1e-7, 700_688, 512, False)
+        check_fraction("random", 1e-7, 700_688, 512, False)
 
 
 def test_a_relative_mask_takes_no_fraction() -> None:
