@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,17 +12,16 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 from rich.console import Console
 
 from fm_al.config import build, check_node, no_such_option
 from fm_al.errors import ConfigError
-from fm_al.progress import RunProgress, duration
-from fm_al.records import Record, command_line, open_run
-from fm_al.sweep import FORESEEN, PlannedRun, one_line, register
-from fm_al.tracking import TrackedRun, Tracker
+from fm_al.run import FORESEEN, closing_line, exit_code, one_line
+from fm_al.status import show
+from fm_al.sweep import planned_run, register
+from fm_al.sync import sync
 
 CONF = str(Path(__file__).parent / "conf")
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -29,69 +29,28 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 _full_error_wanted = os.environ.get(FULL_ERROR) == "1"
 
 
-def run_one(composed: DictConfig) -> Record:
-    """Runs what is missing of one experiment and returns its result."""
+def run_one(composed: DictConfig) -> None:
+    """Runs what is missing of one experiment."""
     hydra_config = HydraConfig.get()
-    planned = PlannedRun.of(composed, hydra_config.runtime.choices, hydra_config.overrides.task)
+    for override in hydra_config.overrides.hydra:
+        if re.match(r"\+*hydra[./](launcher|sweeper)", override):
+            raise ConfigError(f"{override}: is for a sweep; add -m")
+    planned = planned_run(composed, hydra_config.runtime.choices, hydra_config.overrides.task)
     console = Console(markup=False, highlight=False)
     result = planned.result()
     if result is not None:
         console.print("this run is finished already")
     else:
-        result = _run_missing(planned, console)
-    console.print(
-        f"accuracy {result['accuracy']:.3f}"
-        f"  balanced {result['balanced_accuracy']:.3f}"
-        f"  area under curve {result['area_under_curve']:.3f}"
-        f"  {result['labelled']} labels"
-        f"  {duration(sum(result['seconds'].values()))}\n"
-        f"records: {planned.directory}",
-        soft_wrap=True,
-    )
-    return result
+        result = planned.run(console)
+    console.print(f"{closing_line(result)}\nrecords: {planned.directory}", soft_wrap=True)
 
 
-def _run_missing(planned: PlannedRun, console: Console) -> Record:
-    from fm_al.experiment import load_data, run  # torch: see PlannedRun.of
-
-    config, experiment = planned.config, planned.experiment
-    tracker: Tracker = build(config["tracker"])
-    experiment.device.set_up()
-    data = load_data(experiment, Path(config["data_dir"]), config["download"])
-    decides = planned.decides
-    if data.content is not None:
-        decides["dataset_content"] = data.content
-    yaml = OmegaConf.to_yaml(OmegaConf.create(config))
-    with (
-        open_run(planned.directory, yaml, decides, command_line()) as records,
-        RunProgress(console, experiment.budget.labelled()) as progress,
-    ):
-        tracker.start(
-            TrackedRun(
-                records.directory,
-                name=str(planned.directory.relative_to(config["output_dir"])),
-                group=config["experiment_name"],
-                config=config,
-                class_names=list(data.class_names),
-                rounds=records.rounds,
-            )
-        )
-        result = None
-        try:
-            result = run(experiment, data, records, tracker, progress)
-        finally:
-            progress.stage("finishing")
-            tracker.finish(result)
-        return result
-
-
-def _task(composed: DictConfig) -> Record:
+def _task(composed: DictConfig) -> None:
     try:
-        return run_one(composed)
+        run_one(composed)
     except FORESEEN as error:
-        # The sweeper collects what failed in a sweep; a single run ends here, since Hydra adds
-        # lines of its own to an exception that passes through it.
-        if HydraConfig.get().mode == RunMode.MULTIRUN or _full_error_wanted:
+        # Here, since Hydra adds lines of its own to an exception that passes through it.
+        if _full_error_wanted:
             raise
         sys.exit(_reported(error))
 
@@ -99,7 +58,7 @@ def _task(composed: DictConfig) -> Record:
 def _reported(error: BaseException) -> int:
     """Prints an error as one line; the exit code."""
     print(f"fm-al: {one_line(error)}", file=sys.stderr)
-    return 2 if isinstance(error, ConfigError) else 1
+    return exit_code(error)
 
 
 def _command(function: Callable[[], None]) -> Callable[[], None]:
@@ -128,6 +87,8 @@ def _command(function: Callable[[], None]) -> Callable[[], None]:
 def _explained(error: Exception) -> str:
     """Hydra's account of a composition that failed, as one line with what there is instead."""
     cause = error.__cause__
+    if isinstance(cause, ValidationError):
+        return f"{cause.full_key}: {str(cause.msg).splitlines()[0]}"
     if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
         parent, _, name = str(cause.full_key).rpartition(".")
         names = [str(name) for name in cause.parent_node]
@@ -167,6 +128,18 @@ def download() -> None:
         case _:
             print("usage: fm-al-data NAME [data_dir=FOLDER] [dataset.OPTION=VALUE ...]")
             sys.exit(2)
+
+
+@_command
+def upload() -> None:
+    """`fm-al-sync DIR`."""
+    sys.exit(sync(sys.argv[1:]))
+
+
+@_command
+def status() -> None:
+    """`fm-al-status DIR`."""
+    show(sys.argv[1:])
 
 
 if __name__ == "__main__":

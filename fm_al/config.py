@@ -70,10 +70,10 @@ def check(config: dict[str, Any]) -> None:
     sections = ("budget", *GROUPS)
     top_level = [*_options(Settings), *sections]
     _check_names("", list(config), allowed=top_level, required=top_level)
-    _check_arguments("", {k: v for k, v in config.items() if k not in sections}, Settings)
+    check_arguments("", {k: v for k, v in config.items() if k not in sections}, Settings)
     if not isinstance(config["budget"], dict):
         raise ConfigError(f"budget={_shown(config['budget'])}: should be a mapping")
-    _check_arguments("budget", config["budget"], Budget)
+    check_arguments("budget", config["budget"], Budget)
     Budget(**config["budget"])
     for group in GROUPS:
         check_node(group, config[group], GIVEN_BY_DATA.get(group, ()))
@@ -100,10 +100,10 @@ def check_node(key: str, node: Any, given: tuple[str, ...] = ()) -> None:
     options = _options(target)
     if node.get("_partial_"):
         given = tuple(name for name, (_, needed) in options.items() if needed)
-    _check_arguments(key, arguments, target, given)
+    check_arguments(key, arguments, target, given)
 
 
-def _check_arguments(
+def check_arguments(
     key: str, arguments: dict[str, Any], target: Any, given: tuple[str, ...] = ()
 ) -> None:
     options = {name: option for name, option in _options(target).items() if name not in given}

@@ -75,14 +75,26 @@ class Device:
 
     def decides(self) -> dict[str, Any]:
         """What of the device a run's figures depend on."""
-        return {
+        return self.decides_on_any_machine() | {
             "kind": self.torch_device.type,
             "precision": self.resolved_precision,
+            "scoring_batch_size": self.scoring_batch,
+        }
+
+    def decides_on_any_machine(self) -> dict[str, Any]:
+        """As much of `decides` as is the same wherever the run takes place."""
+        known: dict[str, Any] = {
             "channels_last": self.channels_last,
             "threads": self.threads,
-            "scoring_batch_size": self.scoring_batch,
             "deterministic": self.deterministic,
         }
+        if self.kind != "auto":
+            known["kind"] = self.kind
+        if self.precision != "auto":
+            known["precision"] = self.precision
+        if self.scoring_batch_size is not None:
+            known["scoring_batch_size"] = self.scoring_batch_size
+        return known
 
     def set_up(self) -> None:
         """Sets what torch keeps for the whole process: threads, determinism, no TF32."""

@@ -11,3 +11,7 @@ DIVERGED = "try a lower trainer.optimizer.lr, trainer.clamp_gradients=0.1 or dev
 
 class RunError(RuntimeError):
     """A well configured run can't go on: says where, why and what to try. Exit code 1."""
+
+
+class HeldError(RunError):
+    """Another live process writes the run; it goes on there."""

@@ -5,15 +5,16 @@
     rounds.jsonl      a line for each finished round, appended and flushed to disk
     result.json       the final figures; its presence says that the run is complete
     weights-<k>.pt    the network after round k, only while the next round starts from it
+    job.json          which sweep asked for the run and, where it is a job of its own, which
+    error.json        why the last start failed; the next one removes it
     lock              held by the process that writes the run
 
-Every other file is written to a temporary name, flushed and renamed, so that at any moment a
-reader, or the next start after a kill, finds each either whole or not at all.
+Every file but rounds.jsonl and lock is written to a temporary name, flushed and renamed, so that at
+any moment a reader, or the next start after a kill, finds each either whole or not at all.
 """
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import hashlib
 import importlib.metadata
@@ -21,17 +22,20 @@ import json
 import logging
 import os
 import platform
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from fm_al.errors import RunError
+import yaml
+
+from fm_al.errors import ConfigError, RunError
 from fm_al.files import write_whole
+from fm_al.lock import Lock, Process, locked
 
 logger = logging.getLogger(__name__)
 
@@ -57,25 +61,28 @@ def _write_json(path: Path, value: Record) -> None:
     write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
-def _read_json(path: Path) -> Record | None:
+def _read_json(path: Path, *keys: str) -> Record | None:
+    """None where there is no such file. Raises RunError for one that is damaged or lacks a key."""
     try:
-        return json.loads(path.read_text())
+        record = json.loads(path.read_text())
     except FileNotFoundError:
         return None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RunError(
             f"{path} is damaged ({error}); remove the run's directory to redo it"
         ) from None
+    if not isinstance(record, dict) or (lacks := [key for key in keys if key not in record]):
+        why = f"lacks {', '.join(lacks)}" if isinstance(record, dict) else "is no record"
+        raise RunError(f"{path} {why}; remove the run's directory to redo it")
+    return record
 
 
 def finished_result(directory: Path, decides: Record) -> Record | None:
     """The result of a complete run, None if it is not complete; reads no data set.
 
-    Raises RunError if the directory holds another run."""
-    result = _read_json(directory / "result.json")
-    if result is not None:
-        _refuse_another_run(directory, decides)
-    return result
+    Raises RunError if the directory holds another run, complete or not."""
+    _refuse_another_run(directory, decides)
+    return _read_json(directory / "result.json")
 
 
 def _refuse_another_run(directory: Path, decides: Record) -> Record | None:
@@ -86,8 +93,12 @@ def _refuse_another_run(directory: Path, decides: Record) -> Record | None:
     if provenance is None or not isinstance(provenance.get("decides"), dict):
         raise RunError(f"{path} does not say what run this is; remove the run's directory")
     there = provenance["decides"]
+    # What is not known before the data are read, and on another machine than the run's.
     if "dataset_content" not in decides:
         there = {k: v for k, v in there.items() if k != "dataset_content"}
+    if "device" in there and "device" in decides:
+        known = decides["device"]
+        there = there | {"device": {k: v for k, v in there["device"].items() if k in known}}
     differ = list(_differences("", there, decides))
     if differ:
         raise RunError(
@@ -109,22 +120,35 @@ def _differences(key: str, there: Any, now: Any) -> Iterator[str]:
 class RunRecords:
     """The records of one run, open for writing; made by `open_run`."""
 
-    def __init__(self, directory: Path, rounds: list[Record], result: Record | None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        lock: Lock,
+        start: Record,
+        rounds: list[Record],
+        result: Record | None,
+    ) -> None:
+        """start: this start's entry in provenance.json."""
         self.directory = directory
+        self._lock = lock
+        self.start = start
         self.rounds = rounds
         self.result = result
 
     def add_round(self, record: Record) -> None:
         """Appends a finished round; on return it is on disk. Raises RunError if it can't be."""
+        self._lock.check()
         text = json.dumps(record, separators=(",", ":"), allow_nan=False)
         line = f"{text}\n".encode()
         path = self.directory / "rounds.jsonl"
         try:
-            with path.open("ab") as file:
+            # Not buffered: to close the file would write what was left when the disk was full.
+            with path.open("ab", buffering=0) as file:
                 end = file.tell()
                 try:
-                    file.write(line)
-                    file.flush()
+                    left = memoryview(line)
+                    while left:
+                        left = left[file.write(left) :]
                     os.fsync(file.fileno())
                 except OSError:
                     os.truncate(path, end)
@@ -138,6 +162,7 @@ class RunRecords:
 
     def finish(self, result: Record) -> None:
         """Writes the completion mark."""
+        self._lock.check()
         try:
             _write_json(self.directory / "result.json", result)
         except OSError as error:
@@ -164,22 +189,33 @@ class RunRecords:
 
 @contextmanager
 def open_run(
-    directory: Path, config_yaml: str, decides: Record, command: list[str]
+    directory: Path,
+    config: Record,
+    decides: Record,
+    class_names: list[str],
+    command: list[str],
+    sweep: str | None = None,
 ) -> Iterator[RunRecords]:
-    """Holds the run's directory, made where there is none, for this process alone.
+    """Holds the run's directory, made where there is none, for this process alone. sweep: the id
+    of the one that asked for this start.
 
     Raises RunError if another live process holds it, if it holds a run that `decides` otherwise,
     or if its records are damaged; a torn last line of rounds.jsonl is dropped, with a warning.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    with _locked(directory):
+    software = _software()  # here, since git would for an instant hold the lock beside this process
+    with locked(directory / "lock") as lock:
+        lock.check()
+        forget_failure(directory)
+        for begun in directory.glob(".weights-*"):  # by a process that was killed
+            begun.unlink()
         provenance = _refuse_another_run(directory, decides)
-        software = _software()
         if provenance is None:
-            write_whole(directory / "config.yaml", config_yaml.encode())
+            write_whole(directory / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
             provenance = {
                 "fingerprint": fingerprint(decides),
                 "decides": decides,
+                "class_names": class_names,
                 "software": software,
                 "starts": [],
             }
@@ -197,10 +233,100 @@ def open_run(
             )
         rounds = _read_rounds(directory / "rounds.jsonl")
         result = _read_json(directory / "result.json")
+        start = {"time": _now(), **_this_process(), "sweep": sweep, "command": command}
         if result is None:
-            provenance["starts"].append(_start(command))
+            provenance["starts"].append(start)
             _write_json(directory / "provenance.json", provenance)
-        yield RunRecords(directory, rounds, result)
+        yield RunRecords(directory, lock, start, rounds, result)
+
+
+def ask_for(directory: Path, sweep_folder: Path, job: str | None, log: Path | None) -> None:
+    """Notes in a run's directory, made where there is none, who was asked to run it. job: its id.
+    log: what it prints."""
+    directory.mkdir(parents=True, exist_ok=True)
+
+    def from_here(path: Path) -> str:
+        return os.path.relpath(path.resolve(), directory.resolve())
+
+    asked = {
+        "time": _now(),
+        "folder": from_here(sweep_folder),
+        "job": job,
+        "log": from_here(log) if log else None,
+    }
+    _write_json(directory / "job.json", asked)
+
+
+def record_failure(directory: Path, error: Exception, message: str) -> None:
+    """Notes why a run failed, where it has a directory; says so in the log if it can't."""
+    if not directory.exists():
+        return
+    kind = "ConfigError" if isinstance(error, ConfigError) else type(error).__name__
+    failure = {"time": _now(), "kind": kind, "message": message, **_this_process()}
+    try:
+        _write_json(directory / "error.json", failure)
+    except OSError as full:
+        logger.warning("%s: why the run failed can't be written there (%s)", directory, full)
+
+
+def forget_failure(directory: Path) -> None:
+    (directory / "error.json").unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """What a run's directory holds, read without disturbing who writes it."""
+
+    directory: Path
+    provenance: Record | None
+    rounds: list[Record]
+    result: Record | None
+    error: Record | None
+    job: Record | None
+
+    @property
+    def config(self) -> Record:
+        """The resolved configuration. Raises RunError where it can't be read."""
+        path = self.directory / "config.yaml"
+        try:
+            config = yaml.safe_load(path.read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise RunError(f"{path} can't be read: {' '.join(str(error).split())}") from None
+        if not isinstance(config, dict):
+            raise RunError(f"{path} is no configuration")
+        return config
+
+
+def stored_run(directory: Path) -> StoredRun:
+    """Reads a run's directory. Raises RunError, which names the file, if it is damaged; a last line
+    of rounds.jsonl that is being written is left out."""
+    # First, so that a run that is finished meanwhile does not seem to have rounds too few.
+    result = _read_json(directory / "result.json")
+    path = directory / "rounds.jsonl"
+    whole, _, _ = (path.read_bytes() if path.exists() else b"").rpartition(b"\n")
+    return StoredRun(
+        directory,
+        provenance=_read_json(directory / "provenance.json", "decides", "starts"),
+        rounds=_parsed_rounds(path, whole),
+        result=result,
+        error=_read_json(directory / "error.json", "kind", "message"),
+        job=_read_json(directory / "job.json", "folder", "job", "log"),
+    )
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """The directories of runs in a folder and below, sorted. Warns of what can't be read."""
+
+    def unreadable(error: OSError) -> None:
+        if Path(error.filename).name != "jobs":  # which is for its owner's eyes only
+            logger.warning("%s can't be read (%s)", error.filename, error.strerror)
+
+    found = []
+    for path, folders, files in os.walk(folder, onerror=unreadable):
+        if "provenance.json" in files or "job.json" in files:
+            found.append(Path(path))
+            folders.clear()
+    return sorted(found)
 
 
 def _read_rounds(path: Path) -> list[Record]:
@@ -210,8 +336,12 @@ def _read_rounds(path: Path) -> list[Record]:
         line_number = whole.count(b"\n") + 2 if newline else 1
         logger.warning("%s: line %d is torn; dropped, the round is redone", path, line_number)
         os.truncate(path, len(whole) + len(newline))
+    return _parsed_rounds(path, whole)
+
+
+def _parsed_rounds(path: Path, lines: bytes) -> list[Record]:
     rounds = []
-    for number, line in enumerate(whole.splitlines() if newline else []):
+    for number, line in enumerate(lines.split(b"\n") if lines else []):
         try:
             rounds.append(_round(number, json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
@@ -238,31 +368,18 @@ def _damaged(path: Path, number: int, why: str) -> RunError:
     )
 
 
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """An advisory lock on a file: it goes with the process, however that ends."""
-    with (directory / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise RunError(
-                f"{directory} is being written by {file.read() or 'another process'}"
-            ) from None
-        file.truncate(0)
-        job = os.environ.get("SLURM_JOB_ID")
-        file.write(
-            f"process {os.getpid()} on {socket.gethostname()}" + (f" (job {job})" if job else "")
-        )
-        file.flush()
-        yield
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _start(command: list[str]) -> Record:
+def _this_process() -> Record:
+    process = Process.this()
     return {
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "host": socket.gethostname(),
-        "command": command,
+        "host": process.host,
+        "process": process.pid,
+        "job": process.job,
+        "node": process.node,
+        "partition": process.partition,
     }
 
 

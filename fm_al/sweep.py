@@ -1,36 +1,37 @@
-"""What `-m` adds: which combinations there are, which are finished, and how they went."""
+"""What `-m` adds: which runs there are, and how they are to be started."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-import statistics
+import secrets
+import shlex
+import subprocess
 import sys
-import traceback
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from rich import box
+from pydantic import Field
 from rich.console import Console
-from rich.table import Table
 
-from fm_al.errors import ConfigError, RunError
-from fm_al.records import NOT_DECIDING, Record, finished_result, what_decides
-
-if TYPE_CHECKING:
-    from fm_al.experiment import Experiment
+from fm_al.config import check_arguments
+from fm_al.dispatch import Here, Launching, Sweep
+from fm_al.errors import ConfigError
+from fm_al.jobs import Local, Slurm
+from fm_al.records import NOT_DECIDING, Record
+from fm_al.run import PlannedRun, one_line
 
 NAMED_BY_PATH = (
     "experiment",
@@ -42,7 +43,18 @@ NAMED_BY_PATH = (
     "seed",
 )
 LONGEST_NAME = 120
-FORESEEN = (ConfigError, RunError, OSError)  # errors whose line says enough without a traceback
+# submitit's options that are not SLURM's alone.
+OF_EVERY_EXECUTOR = (
+    "cpus_per_task",
+    "gpus_per_node",
+    "mem_gb",
+    "name",
+    "nodes",
+    "stderr_to_stdout",
+    "tasks_per_node",
+    "timeout_min",
+)
+OWN_FOLDER = "./.submitit/%j"  # hydra-submitit-launcher's default
 
 
 def run_directory(config: Record, choices: Mapping[str, Any], overrides: Sequence[str]) -> Path:
@@ -79,57 +91,56 @@ def _file_name(text: str) -> str:
     return f"{name[:LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-@dataclass(frozen=True)
-class PlannedRun:
-    """A run that a configuration and its overrides describe: checked, built, nothing loaded."""
+def planned_run(
+    composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]
+) -> PlannedRun:
+    """composed: with or without Hydra's own node. choices, overrides: as for `run_directory`.
+    Raises ConfigError."""
+    job = _without_hydra(composed) if "hydra" in composed else composed
+    try:
+        config: Any = OmegaConf.to_container(job, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        key = error.full_key
+        raise ConfigError(f"{key}: has no default; give it as {key}=...") from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(one_line(error)) from None
+    run = PlannedRun.of(config, Path())
+    return replace(run, directory=run_directory(config, choices, overrides))
 
-    config: Record
-    experiment: Experiment
-    directory: Path
 
-    @classmethod
-    def of(
-        cls, composed: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]
-    ) -> PlannedRun:
-        """composed: with or without Hydra's own node. Raises ConfigError."""
-        job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-        # Here, since torch takes seconds to import, and help and completion do without.
-        from fm_al.experiment import Experiment
-
-        try:
-            config: Any = OmegaConf.to_container(job, resolve=True, throw_on_missing=True)
-        except MissingMandatoryValue as error:
-            key = error.full_key
-            raise ConfigError(f"{key}: has no default; give it as {key}=...") from None
-        except OmegaConfBaseException as error:
-            raise ConfigError(one_line(error)) from None
-        experiment = Experiment.of(config)
-        return cls(config, experiment, run_directory(config, choices, overrides))
-
-    @property
-    def decides(self) -> Record:
-        """What the figures depend on, as far as it is known without the data."""
-        return what_decides(self.config, self.experiment.device.decides())
-
-    def result(self) -> Record | None:
-        """The recorded result if the run is complete; raises RunError if its directory holds
-        another run, or one on other contents of the data set."""
-        result = finished_result(self.directory, self.decides)
-        if result is None:
-            return None
-        content = self.experiment.dataset.stored_content(Path(self.config["data_dir"]))
-        if content is None:
-            return result
-        return finished_result(self.directory, self.decides | {"dataset_content": content})
+def _without_hydra(composed: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
 
 
 class ExperimentSweeper(Sweeper):
-    """Checks every combination before the first one runs, skips what is finished, and goes on with
+    """Checks every combination before the first one runs, does what is missing, and goes on with
     the others when a run fails."""
 
-    def __init__(self, params: dict[str, Any] | None) -> None:
-        """params: overrides to sweep, of an experiment preset say; what is typed wins."""
+    def __init__(
+        self,
+        params: dict[str, Any] | None,
+        dry_run: bool,
+        retry_failed: bool,
+        wait: bool,
+        id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] | None,
+    ) -> None:
+        """params: overrides to sweep, of an experiment preset say; what is typed wins. dry_run:
+        only say what would be started. retry_failed: go on with runs that failed before. wait:
+        until all runs have ended; else return when they are submitted or, where it is this
+        machine that runs them, left to a process of their own. id: names the sweep's folder; null
+        is a new one."""
+        self.options = {
+            "params": dict(params) if params else None,
+            "dry_run": dry_run,
+            "retry_failed": retry_failed,
+            "wait": wait,
+            "id": id,
+        }
         self.params = [f"{key}={value}" for key, value in (params or {}).items()]
+        self.dry_run = dry_run
+        self.retry_failed = retry_failed
+        self.wait = wait
+        self.id = id or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -137,70 +148,121 @@ class ExperimentSweeper(Sweeper):
         """Called by Hydra."""
         self.config = config
         self.config_loader = hydra_context.config_loader
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
 
-    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        """Runs what is missing. Raises RunError at the end if a run failed, ConfigError if all that
-        failed did for a configuration that can't be."""
-        assert self.launcher is not None
-        console = Console(markup=False, highlight=False)
+    def sweep(self, arguments: list[str]) -> None:
+        """Does what is missing. Raises RunError at the end if a run failed, ConfigError if all did,
+        for configurations that can't be."""
+        check_arguments("hydra.sweeper", self.options, ExperimentSweeper)
+        console = Console(markup=False, highlight=False, soft_wrap=True)
         planned = self._planned(arguments)
-        results = {run.directory: run.result() for _, run in planned}
-        missing = [(overrides, run) for overrides, run in planned if not results[run.directory]]
-        if finished := len(planned) - len(missing):
-            console.print(f"{finished} of {len(planned)} runs are finished")
-        returns: list[Sequence[JobReturn]] = []
-        failures: dict[Path, Exception] = {}
-        for number, (overrides, run) in enumerate(missing):
-            console.print(
-                f"run {number + 1} of {len(missing)}: {run.directory}",
-                style="bold",
-                soft_wrap=True,
-            )
-            jobs = self.launcher.launch([overrides], initial_job_idx=number)
-            returns.append(jobs)
-            if jobs[0].status == JobStatus.COMPLETED:
-                results[run.directory] = jobs[0].return_value
-            else:
-                error = failures[run.directory] = jobs[0]._return_value
-                if not isinstance(error, FORESEEN):
-                    traceback.print_exception(error)
-                console.print(f"failed: {one_line(error)}", soft_wrap=True)
-        console.print(summary({directory: r for directory, r in results.items() if r}))
-        folder = os.path.commonpath([run.directory for _, run in planned])
-        console.print(f"records: {folder}", soft_wrap=True)
-        if failures:
-            listed = "; ".join(f"{run}: {one_line(error)}" for run, error in failures.items())
-            foreseeable = all(isinstance(error, ConfigError) for error in failures.values())
-            kind = ConfigError if foreseeable else RunError
-            raise kind(f"{len(failures)} of {len(planned)} runs failed: {listed}")
-        return returns
+        launching = self._launching(planned, console)
+        sweep = Sweep(planned, launching, console)
+        missing = sweep.sort_out(self.retry_failed)
+        if self.dry_run:
+            sweep.tell(missing.values())
+            return
+        settings = planned[0].config
+        place = Path(settings["output_dir"], settings["experiment_name"])
+        folder = place / "sweeps" / self.id
+        if missing and not self.wait and not launching.on_other_machines:
+            folder.mkdir(parents=True, exist_ok=True)
+            sweep.ask_for_all((run for run in planned if run.directory in missing), folder)
+            process = self._leave_to_itself(folder)
+            console.print(f"left to process {process}, which prints to {folder / 'log.txt'}")
+        else:
+            try:
+                sweep.start(missing, folder, self.wait)
+            except KeyboardInterrupt:
+                if launching.on_other_machines:
+                    console.print("the jobs go on without this process; scancel ends them")
+                raise
+        if self.wait:
+            sweep.close()
+        else:
+            console.print(f"fm-al-status {shlex.quote(str(place))} shows how it goes")
 
-    def _planned(self, arguments: list[str]) -> list[tuple[list[str], PlannedRun]]:
-        """Each combination's overrides, and its run. A combination is composed once, whatever the
-        number of its seeds: composing is what takes time in a large sweep."""
+    def _planned(self, arguments: list[str]) -> list[PlannedRun]:
+        """The run of each combination. A combination is composed once, whatever the number of its
+        seeds: composing is what takes time in a large sweep."""
         assert self.config is not None
         parser = OverridesParser.create(config_loader=self.config_loader)
         overrides = parser.parse_overrides([*self.params, *arguments])
         (combinations,) = BasicSweeper.split_arguments(overrides, None)
-        composed: dict[tuple[str, ...], DictConfig] = {}
+        composed: dict[tuple[str, ...], tuple[DictConfig, DictConfig]] = {}
         planned = []
         for combination in combinations:
             but_seed = tuple(text for text in combination if not re.fullmatch(r"seed=\d+", text))
             if but_seed not in composed:
-                composed[but_seed] = self.config_loader.load_sweep_config(
-                    self.config, list(but_seed)
-                )
-            config = composed[but_seed].copy()
+                whole = self.config_loader.load_sweep_config(self.config, list(but_seed))
+                choices = whole.hydra.runtime.choices
+                composed[but_seed] = _without_hydra(whole), choices
+            config, choices = composed[but_seed]
+            config = config.copy()
             for text in set(combination) - set(but_seed):
                 config.seed = int(text.removeprefix("seed="))
-            run = PlannedRun.of(config, config.hydra.runtime.choices, combination)
-            planned.append((combination, run))
-        if len({run.directory for _, run in planned}) < len(planned):
+            planned.append(planned_run(config, choices, combination))
+        if len({run.directory.is_absolute() for run in planned}) > 1:
+            raise ConfigError("output_dir: should be absolute for all runs of a sweep, or for none")
+        if len({run.directory for run in planned}) < len(planned):
             raise ConfigError("some runs of this sweep are the same; name each value once")
         return planned
+
+    def _launching(self, planned: list[PlannedRun], console: Console) -> Launching:
+        """What starts the runs, from the options of hydra/launcher."""
+        assert self.config is not None
+        launcher = self.config.hydra.launcher
+        given: Any = OmegaConf.to_container(launcher, resolve=True)
+        devices = [run.experiment.device for run in planned]
+        # By name: Hydra's search for plugins may make a class anew.
+        match name := given.pop("_target_").rpartition(".")[2]:
+            case "BasicLauncher":
+                for device in devices:
+                    device.decides()  # raises ConfigError for one that is not here
+                return Here(console)
+            case "LocalLauncher":
+                check_arguments("hydra.launcher", given, Local, ("threads", "on_gpu", "console"))
+                return Local(
+                    **given,
+                    threads=max(device.threads for device in devices),
+                    on_gpu=any(device.torch_device.type == "cuda" for device in devices),
+                    console=console,
+                )
+            case "SlurmLauncher":
+                return _slurm(given, console)
+        raise ConfigError(
+            f"hydra/launcher ({name}): should be basic (one run after the other), local, slurm or "
+            "slurm_gpu"
+        )
+
+    def _leave_to_itself(self, folder: Path) -> int:
+        """Starts this sweep again in a process of its own, which outlives the session; its id."""
+        arguments = [*sys.argv[1:], "hydra.sweeper.wait=true", f"hydra.sweeper.id={folder.name}"]
+        environment = {k: v for k, v in os.environ.items() if k != "HYDRA_FULL_ERROR"}
+        with (folder / "log.txt").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "fm_al", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            ).pid
+
+
+def _slurm(options: dict[str, Any], console: Console) -> Slurm:
+    """From the options of hydra-submitit-launcher: submitit knows those that only SLURM has by a
+    prefix."""
+    if (own := options.pop("submitit_folder")) != OWN_FOLDER:
+        raise ConfigError(
+            f"hydra.launcher.submitit_folder={own}: jobs are kept in the sweep's own folder, "
+            "<output_dir>/<experiment_name>/sweeps; leave this out"
+        )
+    max_num_timeout = options.pop("max_num_timeout")
+    parameters = {
+        name if name in OF_EVERY_EXECUTOR else f"slurm_{name}": value
+        for name, value in options.items()
+    }
+    return Slurm(parameters, max_num_timeout, console)
 
 
 def register() -> None:
@@ -212,61 +274,3 @@ def register() -> None:
     sys.modules[module] = sys.modules[__name__]
     ExperimentSweeper.__module__ = module
     plugins.register(ExperimentSweeper)
-
-
-def one_line(error: BaseException) -> str:
-    """An error for people: its kind only where it is none that fm_al words itself."""
-    text = " ".join(str(error).split())
-    if isinstance(error, OSError):
-        return f"{text}; finished rounds are kept: mend that and start again to go on"
-    return text if isinstance(error, FORESEEN) else f"{type(error).__name__}: {text}"
-
-
-def summary(results: dict[Path, Record]) -> Table:
-    """A row for the runs that differ in nothing but the seed: mean and standard deviation over the
-    seeds of the final accuracy, balanced accuracy and area under the accuracy curve."""
-    table = Table(
-        title="mean ± standard deviation over seeds; area: under the accuracy curve",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for column in ("run", "seeds", "labels", "accuracy", "balanced", "area"):
-        is_name = column == "run"
-        table.add_column(
-            column,
-            justify="left" if is_name else "right",
-            no_wrap=not is_name,
-            overflow="fold",
-        )
-    by_setting: dict[Path, list[Record]] = {}
-    for directory, result in results.items():
-        by_setting.setdefault(directory.parent, []).append(result)
-    for name, runs in zip(_told_apart(list(by_setting)), by_setting.values(), strict=True):
-        table.add_row(
-            name,
-            str(len(runs)),
-            str(runs[0]["labelled"]),
-            *(
-                _mean_and_deviation([run[figure] for run in runs])
-                for figure in ("accuracy", "balanced_accuracy", "area_under_curve")
-            ),
-        )
-    return table
-
-
-def _told_apart(settings: list[Path]) -> list[str]:
-    """Each path by the folders in which it differs from others; one path by its strategy."""
-    levels = list(zip(*(setting.parts for setting in settings), strict=False))
-    if any(len(setting.parts) != len(levels) for setting in settings):
-        shared = os.path.commonpath([setting.parent for setting in settings])
-        return [str(setting.relative_to(shared)) for setting in settings]
-    strategy = [level for level in levels if "=" not in level[0]][-1:]
-    differ = [level for level in levels if len(set(level)) > 1] or strategy
-    return ["/".join(parts) for parts in zip(*differ, strict=True)]
-
-
-def _mean_and_deviation(values: list[float]) -> str:
-    mean = f"{statistics.fmean(values):.3f}"
-    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean

@@ -17,7 +17,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -36,13 +36,15 @@ WRITING = 5.0  # seconds in which wandb should have written what it was given
 # Lists with an entry for each class.
 PER_CLASS = ("per_class_accuracy", "labelled_classes", "queried_classes")
 NOT_FIGURES = ("queried", "confusion_matrix", "class_names")
+LAUNCH = ("sweep", "job", "node", "partition", "host")  # what W&B is told of a start
 
 
 @dataclass(frozen=True)
 class TrackedRun:
     """A run as it stands at its start. directory: where its records lie; exists. name: what it is
     called. group: what it is grouped under where the tracker's options name no group. config: as
-    resolved. rounds: the records of those finished before, from the first."""
+    resolved. rounds: the records of those finished before, from the first. launch: the last start,
+    as provenance.json has it."""
 
     directory: Path
     name: str
@@ -50,6 +52,7 @@ class TrackedRun:
     config: Record
     class_names: list[str]
     rounds: list[Record]
+    launch: Record
 
 
 class Tracker(abc.ABC):
@@ -113,7 +116,8 @@ class WandbTracker(Tracker):
         self._view: _View | None = None
 
     def start(self, run: TrackedRun) -> None:
-        self._view = _View(self, run, list(run.rounds))
+        # The run's own list grows as it goes on.
+        self._view = _View(self, replace(run, rounds=list(run.rounds)))
         self._view.begin()
 
     def round(self, record: Record) -> None:
@@ -132,13 +136,11 @@ class WandbTracker(Tracker):
 
 @dataclass
 class _View:
-    """The W&B run of one run's directory, and the thread that keeps it up to date."""
+    """The W&B run of a run that goes on, and the thread that keeps it up to date."""
 
     options: WandbTracker
     tracked: TrackedRun
-    rounds: list[Record]
     events: queue.SimpleQueue[tuple[str, Any]] = field(default_factory=queue.SimpleQueue)
-    logged: list[int] = field(default_factory=list)
     warned: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self) -> None:
@@ -155,27 +157,31 @@ class _View:
 
     def _follow(self) -> None:
         try:
-            run = self._open()
-            for record in self.rounds:
-                self._log_round(run, record)
+            run = WandbRun(self.options, self.tracked, self.tracked.directory)
+            for record in self.tracked.rounds:
+                run.log_round(record)
             while (event := self.events.get())[0] == "round":
-                self.rounds.append(event[1])
-                self._log_round(run, event[1])
-            self._close(run, event[1])
+                run.log_round(event[1])
+            result = event[1]
+            if result is not None:
+                run.log_result(result)
+            run.finish(exit_code=1 if result is None else 0)
+            run.drop_superseded()
         except Exception as error:  # whatever goes wrong in here, the run goes on
             self.give_up(f"{type(error).__name__}: {error}")
 
-    def _open(self) -> wandb.Run:
+
+class WandbRun:
+    """The W&B run of a run's directory, open for the rounds from the first on."""
+
+    def __init__(self, options: WandbTracker, tracked: TrackedRun, folder: Path) -> None:
+        """folder: where wandb puts files of its own."""
         import wandb
 
-        offline = self.options.mode == "offline"
-        # wandb's own log would put a traceback on the terminal for each line a full disk refuses.
-        logging.getLogger("wandb").setLevel(logging.CRITICAL)
-        settings = wandb.Settings(
-            # Nothing on the terminal, and no question for a key either.
-            console="off",
-            quiet=True,
-            silent=True,
+        self.tracked = tracked
+        self._logged: list[int] = []
+        offline = options.mode == "offline"
+        settings = quiet_settings(
             # The records say who ran what, where and with which versions.
             disable_code=True,
             disable_git=True,
@@ -188,33 +194,33 @@ class _View:
             x_save_requirements=False,
             symlink=False,
             use_dot_wandb=False,
-            init_timeout=self.options.init_timeout,
-            finish_timeout=self.options.finish_timeout,
+            init_timeout=options.init_timeout,
+            finish_timeout=options.finish_timeout,
             finish_timeout_raises=True,
         )
         wandb.setup(settings=settings)  # what init is given comes too late for a silent login
-        run = wandb.init(
-            project=self.options.project,
-            entity=self.options.entity,
-            dir=self.tracked.directory,
-            id=run_id(self.tracked.directory),
-            name=self.tracked.name[-LONGEST_NAME:],
-            notes=self.options.notes,
-            tags=self.options.tags,
-            config=self.tracked.config,
-            group=(self.options.group or self.tracked.group)[-LONGEST_NAME:],
-            mode=self.options.mode,
+        self.run = wandb.init(
+            project=options.project,
+            entity=options.entity,
+            dir=folder,
+            id=run_id(tracked.directory),
+            name=tracked.name[-LONGEST_NAME:],
+            notes=options.notes,
+            tags=options.tags,
+            config=tracked.config | {"launch": {key: tracked.launch.get(key) for key in LAUNCH}},
+            group=(options.group or tracked.group)[-LONGEST_NAME:],
+            mode=options.mode,
             reinit="create_new",
             resume=None if offline else "allow",
             settings=settings,
         )
         # A process started from here would take this one's service for its own.
         os.environ.pop("WANDB_SERVICE", None)
-        run.define_metric("labelled")
-        run.define_metric("*", step_metric="labelled")
-        return run
+        self.run.define_metric("labelled")
+        self.run.define_metric("*", step_metric="labelled")
 
-    def _log_round(self, run: wandb.Run, record: Record) -> None:
+    def log_round(self, record: Record) -> None:
+        """Every round is to be given, also those that the server has."""
         import wandb
 
         row = dict(figures(record, self.tracked.class_names))
@@ -226,12 +232,14 @@ class _View:
                 value="images",
                 title="Queried images",
             )
-        self._log(run, record["round"], row)
+        self._last_round = record
+        self._log(record["round"], row)
 
-    def _log_result(self, run: wandb.Run, result: Record) -> None:
+    def log_result(self, result: Record) -> None:
+        """The final figures into the summary, the confusion matrix into a row of its own."""
         import wandb
 
-        run.summary.update(dict(figures(result, self.tracked.class_names)))
+        self.run.summary.update(dict(figures(result, self.tracked.class_names)))
         cells = [
             [actual, predicted, count]
             for actual, counts in zip(
@@ -248,42 +256,54 @@ class _View:
             fields={column: column for column in columns},
             string_fields={"title": "Confusion matrix of the test set"},
         )
-        last = self.rounds[-1]
-        row = {"labelled": last["labelled"], "confusion_matrix": chart}
-        self._log(run, last["round"] + 1, row)
+        row = {"labelled": self._last_round["labelled"], "confusion_matrix": chart}
+        self._log(self._last_round["round"] + 1, row)
 
-    def _log(self, run: wandb.Run, step: int, row: Record) -> None:
+    def _log(self, step: int, row: Record) -> None:
         import wandb
 
-        if step < run.starting_step:  # the server has it, from before the run was interrupted
-            return
         for name, value in row.items():
             if isinstance(value, wandb.plot.CustomChart):
                 value.set_key(name)
                 # A table that is bound is a file of the run; any other becomes an artifact as well,
                 # with a copy in the home directory that offline runs leave behind.
-                value.table.bind_to_run(run, value.spec.table_key, step)
-        run.log(row, step=step, commit=True)
-        self.logged.append(step)
+                value.table.bind_to_run(self.run, value.spec.table_key, step)
+        # The server has the row from before the run was interrupted, though not surely its tables.
+        if step < self.run.starting_step:
+            return
+        self.run.log(row, step=step, commit=True)
+        self._logged.append(step)
 
-    def _close(self, run: wandb.Run, result: Record | None) -> None:
-        if result is not None:
-            self._log_result(run, result)
-        run.finish(exit_code=1 if result is None else 0)
-        folder = Path(run.dir).parent
-        self._wait_for(folder / f"run-{run.id}.wandb")
-        for other in (self.tracked.directory / "wandb").glob(f"offline-run-*-{run.id}*"):
-            if other != folder:
-                shutil.rmtree(other)
-
-    def _wait_for(self, log: Path) -> None:
-        """Return once all that was logged stands in `log`: finish neither waits for that nor
-        says when it failed."""
+    def finish(self, exit_code: int) -> None:
+        """Returns once all that was logged stands in wandb's log and was sent, as far as wandb
+        tells; raises OSError or TimeoutError if it was not."""
+        self.run.finish(exit_code=exit_code)
+        log = self._folder / f"run-{self.run.id}.wandb"
+        # finish neither waits for the log nor says when writing it failed.
         deadline = time.monotonic() + WRITING
-        while [row["_step"] for row in history(log)] != self.logged:
+        while [row["_step"] for row in history(log)] != self._logged:
             if time.monotonic() > deadline:
                 raise OSError(f"{log} lacks rounds that were logged (is the disk full?)")
             time.sleep(0.05)
+
+    def drop_superseded(self) -> None:
+        """Removes the folders of offline runs that this one, which is finished, replaces."""
+        for other in self._folder.parent.glob(f"offline-run-*-{self.run.id}*"):
+            if other != self._folder:
+                shutil.rmtree(other)
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.run.dir).parent
+
+
+def quiet_settings(**settings: Any) -> wandb.Settings:
+    """Settings by which wandb neither prints nor asks for a key."""
+    import wandb
+
+    # wandb's own log would put a traceback on the terminal for each line a full disk refuses.
+    logging.getLogger("wandb").setLevel(logging.CRITICAL)
+    return wandb.Settings(console="off", quiet=True, silent=True, **settings)
 
 
 def figures(record: Record, class_names: list[str]) -> Iterator[tuple[str, Any]]:

@@ -10,7 +10,7 @@ import torch
 
 from fm_al.config import build
 from fm_al.device import Device, available_memory
-from fm_al.sweep import PlannedRun
+from fm_al.sweep import planned_run
 from tests.command_line import ROOT
 
 
@@ -28,7 +28,7 @@ def device(**options) -> Device:
 
 def test_what_decides_is_resolved(compose) -> None:
     config = compose("device=auto", "device.threads=3", "device.kind=cpu")
-    planned = PlannedRun.of(config, config.hydra.runtime.choices, [])
+    planned = planned_run(config, config.hydra.runtime.choices, [])
     assert planned.decides["device"] == {
         "kind": "cpu",
         "precision": "fp32",

@@ -3,10 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-import signal
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +19,8 @@ from fm_al.progress import RunProgress
 from fm_al.records import open_run
 from fm_al.strategies.base import Query, Strategy
 from fm_al.strategies.random import Random
-from fm_al.sweep import PlannedRun
-from tests.command_line import ROOT, fm_al
+from fm_al.sweep import planned_run
+from tests.command_line import fm_al
 from tests.data.real_data import folder_with
 
 QUICK = (
@@ -36,38 +33,15 @@ QUICK = (
     "budget.total=40",
 )
 
-# Runs what the arguments say, and kills itself at the k-th call of one function.
-KILLED_RUN = """
-import importlib, os, signal, sys
-from fm_al.__main__ import main
-place, k, when, *sys.argv[1:] = sys.argv[1:]
-module, _, name = place.partition(":")
-*classes, name = name.split(".")
-owner = importlib.import_module(module)
-for part in classes:
-    owner = getattr(owner, part)
-original, calls = getattr(owner, name), []
-def killing(*arguments, **named):
-    calls.append(1)
-    if len(calls) == int(k) and when == "before":
-        os.kill(os.getpid(), signal.SIGKILL)
-    returned = original(*arguments, **named)
-    if len(calls) == int(k):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return returned
-setattr(owner, name, killing)
-main()
-"""
-
 
 def ran(compose, *overrides: str) -> Path:
     """Runs what is missing of an experiment; its directory."""
     composed = compose(*QUICK, *overrides)
-    planned = PlannedRun.of(composed, composed.hydra.runtime.choices, [*QUICK, *overrides])
+    planned = planned_run(composed, composed.hydra.runtime.choices, [*QUICK, *overrides])
     experiment = planned.experiment
     data = load_data(experiment, Path("unused"), download=False)
     with (
-        open_run(planned.directory, "", planned.decides, []) as records,
+        open_run(planned.directory, {}, planned.decides, [], []) as records,
         RunProgress(Console(quiet=True), experiment.budget.labelled()) as progress,
     ):
         run(experiment, data, records, build(planned.config["tracker"]), progress)
@@ -145,69 +119,6 @@ def test_going_on_equals_never_having_stopped(compose, reset: str, rounds_left: 
     parts = ran(compose, *overrides, "experiment_name=parts")
     assert without_times(parts) == without_times(whole)
     assert not list(parts.glob("*.pt"))
-
-
-KILLS = [
-    ("fm_al.experiment:load_data", 1, "after"),
-    ("fm_al.training:Trainer.fit", 1, "before"),
-    ("fm_al.training:Trainer.fit", 3, "after"),
-    ("fm_al.experiment:evaluate", 2, "before"),
-    ("fm_al.strategies.base:Query.record", 2, "after"),
-    ("fm_al.experiment:save_network", 2, "before"),
-    ("fm_al.experiment:save_network", 2, "after"),
-    ("fm_al.records:RunRecords.add_round", 2, "before"),
-    ("fm_al.records:RunRecords.add_round", 4, "after"),
-    ("fm_al.records:RunRecords.finish", 1, "before"),
-    ("fm_al.records:RunRecords.finish", 1, "after"),
-    ("fm_al.records:os.fsync", 6, "before"),
-    ("fm_al.tracking:NoTracker.finish", 1, "before"),
-]
-
-
-class Recording(Random):
-    """Records something, as strategies do that have more to say."""
-
-    def select(self, query, n, generator):
-        query.record("unlabelled", len(query.unlabelled))
-        return super().select(query, n, generator)
-
-
-def killed_options(folder: Path) -> list[str]:
-    return [
-        *QUICK,
-        "trainer.reset=none",
-        "device=cpu",
-        "device.threads=1",
-        "strategy=random",
-        "strategy._target_=tests.test_experiment.Recording",
-        "experiment_name=killed",
-        f"output_dir={folder}",
-    ]
-
-
-def run_directory_in(folder: Path) -> Path:
-    (directory,) = folder.glob("killed/*/*/*/*/seed0")
-    return directory
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    assert fm_al(folder, *killed_options(folder)).returncode == 0
-    return run_directory_in(folder)
-
-
-@pytest.mark.parametrize(("place", "call", "when"), KILLS)
-def test_a_run_killed_in_any_stage_goes_on_to_the_same_end(
-    place: str, call: int, when: str, undisturbed: Path, tmp_path: Path
-) -> None:
-    killed = [sys.executable, "-c", KILLED_RUN, place, str(call), when, *killed_options(tmp_path)]
-    assert subprocess.run(killed, cwd=ROOT).returncode == -signal.SIGKILL
-    assert fm_al(tmp_path, *killed_options(tmp_path)).returncode == 0
-    directory = run_directory_in(tmp_path)
-    assert without_times(directory) == without_times(undisturbed)
-    left = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
-    assert left == {path.name for path in undisturbed.iterdir()}
 
 
 def test_a_finished_run_is_not_run_again(compose, monkeypatch) -> None:
@@ -326,7 +237,7 @@ def test_a_run_of_any_imbalance_is_found_again(compose, imbalance: str) -> None:
     directory = ran(compose, *overrides)
     assert ran(compose, *overrides) == directory
     composed = compose(*QUICK, *overrides)
-    planned = PlannedRun.of(composed, composed.hydra.runtime.choices, [*QUICK, *overrides])
+    planned = planned_run(composed, composed.hydra.runtime.choices, [*QUICK, *overrides])
     assert planned.result() is not None
 
 
@@ -345,7 +256,7 @@ def test_an_untrained_network_can_query_first(compose) -> None:
 def test_a_pool_sorted_by_class_holds_the_same_images(compose) -> None:
     def data(*overrides: str):
         composed = compose("imbalance=step", "imbalance.minority_classes=[3]", *overrides)
-        planned = PlannedRun.of(composed, composed.hydra.runtime.choices, [])
+        planned = planned_run(composed, composed.hydra.runtime.choices, [])
         return load_data(planned.experiment, Path("unused"), download=False)
 
     stored, by_class = data(), data("dataset.order=class")
@@ -389,11 +300,11 @@ def class_accuracies_at_155_labels(compose, *overrides: str) -> list[float]:
         "budget.total=155",
         *overrides,
     )
-    planned = PlannedRun.of(composed, composed.hydra.runtime.choices, [])
+    planned = planned_run(composed, composed.hydra.runtime.choices, [])
     experiment = planned.experiment
     data = load_data(experiment, Path(planned.config["data_dir"]), download=False)
     with (
-        open_run(planned.directory, "", planned.decides, []) as records,
+        open_run(planned.directory, {}, planned.decides, [], []) as records,
         RunProgress(Console(quiet=True), [155]) as progress,
     ):
         result = run(experiment, data, records, build(planned.config["tracker"]), progress)

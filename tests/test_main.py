@@ -85,6 +85,11 @@ def test_a_run_that_fails_does_not_stop_a_sweep(tmp_path: Path) -> None:
         (["seed"], "seed"),
         (["-m", "strategy=random", "budget.per_round=5,0"], "budget.per_round=0: should be"),
         (["-m", "seed=0,0"], "name each value once"),
+        (["hydra/launcher=slurm"], "hydra/launcher=slurm: is for a sweep; add -m"),
+        (["hydra.sweeper.dry_run=true"], "hydra.sweeper.dry_run=true: is for a sweep; add -m"),
+        (["-m", "hydra.sweeper.dry_run=3"], "hydra.sweeper.dry_run=3: should be a valid boolean"),
+        (["-m", "hydra.sweeper.id=../x"], "hydra.sweeper.id=../x: "),
+        (["-m", "hydra/launcher=local", "hydra.launcher.runs_at_once=0"], "runs_at_once=0: should"),
         (["+new=1"], "new: no such option; the top level has: "),
     ],
 )

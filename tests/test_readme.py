@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -63,3 +64,34 @@ def test_the_table_of_the_demo_names_strategies() -> None:
     rows = re.findall(r"^ *([a-z_]+) +2 +\d+ +0\.\d+ ± ", shown, re.MULTILINE)
     assert len(rows) > 5
     assert set(rows) <= {file.stem for file in (CONF / "strategy").glob("*.yaml")}
+
+
+def test_the_examples_of_the_clusters_options_can_be_typed(compose) -> None:
+    (table,) = re.findall(
+        r"^\| option \| example \| default \|\n((?:\|.*\n)+)", README, re.MULTILINE
+    )
+    examples = re.findall(r"^\| `.*?` \| `(.*?)` \|", table, re.MULTILINE)
+    assert len(examples) > 8
+    for example in examples:
+        composed = compose("hydra/launcher=slurm", *shlex.split(example)).hydra.launcher
+        key, _, value = shlex.split(example)[0].partition("=")
+        name = key.removeprefix("+").removeprefix("hydra.launcher.")
+        if name == "setup":
+            assert composed.setup == ["module load cuda/12", "source /opt/fm_al/bin/activate"]
+        elif name == "additional_parameters":
+            assert composed.additional_parameters == {"mail-type": "END"}
+        else:
+            assert str(composed[name]) == value
+
+
+def test_a_launcher_of_ones_own_is_a_file(tmp_path: Path) -> None:
+    folder = tmp_path / "my_conf" / "hydra" / "launcher"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text(block("yaml", "my_project"))
+    shown = fm_al_process(
+        tmp_path,
+        *("--config-dir", "my_conf", "hydra/launcher=mine", "--cfg", "hydra"),
+        *("--package", "hydra.launcher"),
+    )
+    assert "account: my_project" in shown.stdout
+    assert "gpus_per_node: 1" in shown.stdout

@@ -17,7 +17,7 @@ DECIDES: dict[str, Any] = {"seed": 0, "strategy": {"k": 1}, "device": {"kind": "
 
 
 def opened(directory: Path, decides: dict[str, Any] = DECIDES) -> Any:
-    return open_run(directory, "seed: 0\n", decides, ["fm-al"])
+    return open_run(directory, {"seed": 0}, decides, ["cat", "dog"], ["fm-al"])
 
 
 def line(round: int) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def test_a_run_that_another_process_writes_is_refused_by_its_name(tmp_path: Path
             "import sys\n"
             "from pathlib import Path\n"
             "from fm_al.records import open_run\n"
-            "with open_run(Path(sys.argv[1]), '', {}, []):\n"
+            "with open_run(Path(sys.argv[1]), {}, {}, [], []):\n"
             "    print('held', flush=True)\n"
             "    sys.stdin.read()\n",
             str(tmp_path),

@@ -3,13 +3,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import socket
 import subprocess
 import sys
 import textwrap
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +16,11 @@ from hydra.utils import instantiate
 
 from fm_al.records import Record
 from fm_al.tracking import TrackedRun, Tracker, WandbTracker, figures, history, run_id
+from tests.wandb_server import Server
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ["cat", "dog", "red fox"]
+LAUNCH = {"sweep": "s1", "job": "12_3", "node": "n7", "partition": "gpu", "host": "h"}
 KEY = "0123456789abcdef" * 2 + "fedcba98"
 RESULT = {
     "accuracy": 0.4,
@@ -57,11 +56,13 @@ def track(
     rounds: range,
     recorded: int = 0,
     result: Record | None = RESULT,
+    job: str = "12_3",
 ) -> None:
     """What the experiment's loop tells a tracker, `recorded` rounds having been done before."""
     before = [record(round) for round in range(recorded)]
     name = "digits/random/seed0"
-    tracker.start(TrackedRun(directory, name, "default", {"seed": 3}, CLASSES, before))
+    launch = LAUNCH | {"job": job, "command": ["fm-al"]}
+    tracker.start(TrackedRun(directory, name, "default", {"seed": 3}, CLASSES, before, launch))
     for round in rounds:
         tracker.round(record(round))
     tracker.finish(result)
@@ -154,7 +155,7 @@ def test_killed_and_resumed_offline_run_is_one_folder_with_every_round_once(
 ) -> None:
     killed = """
         one = tracker()
-        one.start(TrackedRun(directory, "n", "g", {}, CLASSES, []))
+        one.start(TrackedRun(directory, "n", "g", {}, CLASSES, [], LAUNCH))
         one.round(record(0))
         while not folders(directory):
             time.sleep(0.05)
@@ -264,71 +265,31 @@ def test_none_does_nothing_and_imports_no_wandb(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-class Server(ThreadingHTTPServer):
-    """As much of a W&B server as one run needs; keeps the lines of history it is sent."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Requests)
-        self.history: dict[int, Record] = {}
-        self.answers = threading.Event()
-        self.answers.set()
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-    def query(self, name: str, run: str) -> Record:
-        project = {"id": "p", "name": "p", "entity": {"id": "e", "name": "e"}}
-        tail = json.dumps([json.dumps(self.history[max(self.history)])] if self.history else [])
-        bucket = {
-            **{"id": "b", "name": run, "displayName": "d", "description": "", "notes": ""},
-            **{"summaryMetrics": "{}", "config": "{}", "eventsTail": "[]", "historyTail": tail},
-            **{"logLineCount": 0, "eventsLineCount": 0, "historyLineCount": len(self.history)},
-            **{"tags": [], "wandbConfig": '{"t": 1}', "sweepName": None, "project": project},
-        }
-        if name == "RunResumeStatus":
-            return {"data": {"model": {**project, "bucket": bucket if self.history else None}}}
-        if name == "UpsertBucket":
-            return {"data": {"upsertBucket": {"bucket": bucket, "inserted": not self.history}}}
-        return {"errors": [{"message": "not here"}]}
-
-
-class Requests(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        answer: Record = {}
-        if self.path.endswith("/file_stream"):
-            self.server.answers.wait()
-            lines = body.get("files", {}).get("wandb-history.jsonl", {"offset": 0, "content": []})
-            for number, line in enumerate(lines["content"], start=lines["offset"]):
-                self.server.history[number] = json.loads(line)
-        else:
-            name = re.search(r"(?:query|mutation)\s+(\w+)", body["query"])
-            answer = self.server.query(name[1] if name else "", body["variables"].get("name", ""))
-        content = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 def test_resumed_online_run_sends_only_what_the_server_lacks(tmp_path: Path) -> None:
     server = Server()
     first = "track(tracker('online'), directory, range(3), result=None)"
     # A round that had been recorded but not sent, and a new one.
-    second = "track(tracker('online'), directory, range(4, 5), recorded=4)"
+    second = "track(tracker('online'), directory, range(4, 5), recorded=4, job='13')"
     for code in (first, second):
         finished = in_another_process(code, tmp_path, WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY)
         assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
-    assert {number: line["_step"] for number, line in server.history.items()} == {
-        number: number for number in range(6)
-    }
-    assert [server.history[number]["accuracy"] for number in range(5)] == [0, 0.1, 0.2, 0.3, 0.4]
+    run = server.only_run
+    assert run.steps == list(range(6))
+    assert [run.history[place]["accuracy"] for place in range(5)] == [0, 0.1, 0.2, 0.3, 0.4]
+    assert run.options == {"seed": 3, "launch": LAUNCH | {"job": "13"}}
+    assert run.state == "finished"
+    server.shutdown()
+
+
+def test_tables_that_did_not_go_with_their_row_are_sent_by_the_next_start(tmp_path: Path) -> None:
+    server = Server()
+    code = "track(tracker('online'), directory, range(3), result=None)"
+    for again in (False, True):
+        in_another_process(code, tmp_path, WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY)
+        run = server.only_run
+        assert {run.history[place]["query_table"]["path"] for place in range(3)} <= run.files
+        if not again:
+            run.files.clear()
     server.shutdown()
 
 

@@ -29,7 +29,7 @@ from fm_al.config import build
 from fm_al.experiment import load_data, run
 from fm_al.progress import RunProgress
 from fm_al.records import RunRecords, open_run
-from fm_al.sweep import PlannedRun
+from fm_al.sweep import planned_run
 from fm_al.tracking import NoTracker, TrackedRun, WandbTracker
 
 PAIRS = 8
@@ -80,7 +80,7 @@ def demo_run(folder: str, seed: int, everything: bool) -> tuple[float, float]:
             ["experiment=demo", "strategy=entropy", f"seed={seed}", f"output_dir={folder}"],
             return_hydra_config=True,
         )
-    planned = PlannedRun.of(composed, composed.hydra.runtime.choices, [])
+    planned = planned_run(composed, composed.hydra.runtime.choices, [])
     experiment = planned.experiment
     experiment.device.set_up()
     tracker = build(planned.config["tracker"]) if everything else NoTracker()
@@ -91,7 +91,7 @@ def demo_run(folder: str, seed: int, everything: bool) -> tuple[float, float]:
     with time_inside(spent):
         opening = time.perf_counter()
         with (
-            open_run(planned.directory, "", planned.decides, [])
+            open_run(planned.directory, {}, planned.decides, [], [])
             if everything
             else nothing_written() as records,
             RunProgress(console, experiment.budget.labelled()) as progress,

@@ -84,9 +84,14 @@ class Problem:
 
 
 def assert_same_picks(
-    problem: Problem, n: int, labelled: int, regularization: float, oversampling: float
+    problem: Problem,
+    n: int,
+    labelled: int,
+    regularization: float,
+    oversampling: float,
+    same_picks: bool = True,
 ) -> None:
-    """Among all images after the labelled ones, with F of all of them."""
+    """Among all images after the labelled ones, with F of all of them; or picks as good."""
     blocks, informations = problem.blocks, problem.informations()
     k = len(informations[0])
     scale = n / (labelled + n)
@@ -99,7 +104,8 @@ def assert_same_picks(
     selection = select(
         blocks[labelled:], n, blocks.fisher(), fast_prior, scale, regularization, oversampling
     )
-    assert selection.picks.tolist() == expected
+    if same_picks:
+        assert selection.picks.tolist() == expected
     objective = oracle.design_objective(expected, informations[labelled:], *arguments)
     assert selection.objective == pytest.approx(objective, rel=1e-8)
 
@@ -129,7 +135,10 @@ def test_picks_are_those_of_explicit_inverses(
         twice = torch.arange(images + labelled) // 2
         problem = problem.of(twice)
     n = data.draw(st.integers(1, images), label="n")
-    assert_same_picks(problem, n, labelled, regularization, oversampling)
+    # Explicit inverses, in float64, don't tell candidates apart that add next to nothing.
+    largest = max(np.trace(information) for information in problem.informations()[labelled:])
+    same_picks = largest == 0 or largest > 1e-9 * regularization
+    assert_same_picks(problem, n, labelled, regularization, oversampling, same_picks)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 8, 20])

@@ -1,0 +1,289 @@
+"""Does what is missing of many runs, here or as jobs, and says how it went."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from fm_al.errors import ConfigError, HeldError, RunError
+from fm_al.files import write_whole
+from fm_al.lock import locked
+from fm_al.records import (
+    Record,
+    ask_for,
+    command_line,
+    forget_failure,
+    record_failure,
+    stored_run,
+)
+from fm_al.run import FORESEEN, PlannedRun, closing_line, one_line
+from fm_al.status import SILENT, UNDER_WAY, RunStatus, statuses_of, told_apart, total
+
+MOST_NAMED = 5  # of the runs that are left alone
+
+
+class Launching(Protocol):
+    """How the runs of a sweep are started: `Here`, `fm_al.jobs.Local` or `fm_al.jobs.Slurm`.
+
+    on_other_machines: whether runs go on without this process, on machines that may have other
+    devices. blocks: whether `start` returns only when what it started has ended. poll: seconds
+    between two looks at the runs. silence: seconds after which a run that nobody runs any more has
+    failed."""
+
+    on_other_machines: bool
+    blocks: bool
+    poll: float
+    silence: float
+
+    def start(self, waiting: deque[PlannedRun], folder: Path) -> None:
+        """Takes and starts as many of the runs as there is room for. folder: the sweep's."""
+
+    def ended(self, directory: Path) -> str | None:
+        """What is known of a run whose process has ended; None where there is none known."""
+
+
+class Here:
+    """Runs one after the other in this process."""
+
+    on_other_machines = False
+    blocks = True
+    poll = 1.0
+    silence = 2.0
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._ended: dict[Path, str] = {}
+
+    def start(self, waiting: deque[PlannedRun], folder: Path) -> None:
+        if not waiting:
+            return
+        run = waiting.popleft()
+        self.console.print(
+            f"run {len(self._ended) + 1} of {len(self._ended) + 1 + len(waiting)}: {run.directory}",
+            style="bold",
+        )
+        try:
+            if run.result() is None:
+                run.run(self.console, folder.name)
+            self._ended[run.directory] = SILENT
+        except HeldError as error:
+            self.console.print(f"left to whoever runs it: {one_line(error)}")
+            self._ended[run.directory] = SILENT
+        except Exception as error:
+            if not isinstance(error, FORESEEN):
+                traceback.print_exception(error)
+            self._ended[run.directory] = one_line(error)
+
+    def ended(self, directory: Path) -> str | None:
+        return self._ended.get(directory)
+
+
+@dataclass
+class Sweep:
+    """Runs, and how they go. results: of those that are finished. failures: how those stand that
+    ended otherwise."""
+
+    planned: Sequence[PlannedRun]
+    launching: Launching
+    console: Console
+    results: dict[Path, Record] = field(default_factory=dict)
+    failures: dict[Path, RunStatus] = field(default_factory=dict)
+
+    def sort_out(self, retry_failed: bool) -> dict[Path, RunStatus]:
+        """Notes what is finished and what can't be, leaves alone what is run or asked for elsewhere
+        and, unless it is to be tried again, what failed; how the others stand, which are to be
+        done."""
+        contents: dict[str, str | None] = {}
+        for run in self.planned:
+            try:
+                result = run.result(contents)
+            except RunError as error:  # damaged, or another run
+                self._note_failure(RunStatus(run.directory, "failed", detail=str(error)))
+                continue
+            if result is not None:
+                self.results[run.directory] = result
+        if self.results:
+            self.console.print(f"{len(self.results)} of {len(self.planned)} runs are finished")
+        left, missing = [], {}
+        for status in statuses_of(self._unended()):
+            if status.state in UNDER_WAY:
+                left.append(status)
+            elif status.state == "failed" and not retry_failed:
+                self._note_failure(status)
+            else:
+                missing[status.directory] = status
+        if left:
+            self.console.print(f"left alone: {total(left)}")
+        for status in left[:MOST_NAMED]:
+            self.console.print(f"  {status.directory}: {status.detail}")
+        return missing
+
+    def _unended(self) -> list[Path]:
+        ended = {*self.results, *self.failures}
+        return [run.directory for run in self.planned if run.directory not in ended]
+
+    def tell(self, missing: Iterable[RunStatus]) -> None:
+        """Lists what would be started, and why."""
+        listed = list(missing)
+        self.console.print(f"would start {len(listed)} of {len(self.planned)} runs")
+        for status in listed:
+            begun = f" after {status.rounds} of {status.of_rounds} rounds" * (status.rounds > 0)
+            detail = f": {status.detail}" if status.detail else ""
+            self.console.print(f"  {status.directory}  {status.state}{begun}{detail}")
+
+    def start(self, missing: Iterable[Path], folder: Path, wait: bool) -> None:
+        """Starts runs, and waits for all that have not ended. folder: the sweep's own."""
+        chosen = set(missing)
+        waiting = deque(run for run in self.planned if run.directory in chosen)
+        with contextlib.ExitStack() as stack:
+            if waiting:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(folder / "lock"))
+                asked = {"command": command_line(), "runs": [str(run.directory) for run in waiting]}
+                write_whole(folder / "sweep.json", (json.dumps(asked, indent=2) + "\n").encode())
+                if not self.launching.on_other_machines:
+                    self.ask_for_all(waiting, folder)
+                self.launching.start(waiting, folder)
+            if wait:
+                self._follow(waiting, folder)
+
+    @staticmethod
+    def ask_for_all(runs: Iterable[PlannedRun], folder: Path) -> None:
+        """Notes that runs wait for their turn in the sweep of this folder."""
+        for run in runs:
+            ask_for(run.directory, folder, None, None)
+            forget_failure(run.directory)
+
+    def _follow(self, waiting: deque[PlannedRun], folder: Path) -> None:
+        """Until all runs have ended: starts those that wait as there is room for them, and says how
+        each ends."""
+        silent_since: dict[Path, float] = {}
+        said: set[str] = set()
+        with contextlib.ExitStack() as stack:
+            line = None
+            if not self.launching.blocks:
+                line = stack.enter_context(self.console.status("", spinner="line"))
+            while unended := self._unended():
+                turn_to_come = {run.directory for run in waiting}
+                statuses = []
+                try:
+                    statuses = statuses_of([run for run in unended if run not in turn_to_come])
+                except RunError as error:  # SLURM's controller is away for a while
+                    self._say_once(f"{one_line(error)}; asking again", said)
+                for status in statuses:
+                    if "Held" in status.detail or "Never" in status.detail:
+                        self._say_once(f"{status.directory}: {status.detail}", said)
+                    is_silent = False
+                    if status.state in ("stale", "new"):
+                        since = silent_since.setdefault(status.directory, time.monotonic())
+                        is_silent = time.monotonic() - since >= self.launching.silence
+                    else:
+                        silent_since.pop(status.directory, None)
+                    self._note(status, is_silent)
+                if line is not None:
+                    line.update(f"{len(self.results)} finished; not yet: {total(statuses)}")
+                if not (self.launching.blocks and waiting):
+                    time.sleep(self.launching.poll)
+                self.launching.start(waiting, folder)
+
+    def _say_once(self, text: str, said: set[str]) -> None:
+        if text not in said:
+            said.add(text)
+            self.console.print(text)
+
+    def _note(self, status: RunStatus, is_silent: bool) -> None:
+        """Notes the end of a run, if it has come, and says so."""
+        directory, last_words = status.directory, self.launching.ended(status.directory)
+        if status.state == "finished":
+            result = stored_run(directory).result
+            assert result is not None
+            self.results[directory] = result
+            self.console.print(
+                f"finished {len(self.results)} of {len(self.planned)}: {directory}\n"
+                f"  {closing_line(result)}"
+            )
+        elif status.state in ("waiting", "stale", "new") and last_words:
+            record_failure(directory, RunError(), last_words)
+            self._note_failure(replace(status, state="failed", detail=last_words))
+        elif status.state in ("failed", "damaged") or is_silent:
+            self._note_failure(replace(status, detail=status.detail or SILENT))
+
+    def _note_failure(self, status: RunStatus) -> None:
+        self.failures[status.directory] = status
+        log = f" (log: {status.log})" if status.log else ""
+        self.console.print(f"failed: {status.detail}: {status.directory}{log}")
+
+    def close(self) -> None:
+        """Prints what came of it. Raises RunError if a run failed, ConfigError if all did, for
+        configurations that can't be."""
+        if self.results:
+            self.console.print(summary(self.results))
+        folder = os.path.commonpath([run.directory for run in self.planned])
+        self.console.print(f"records: {folder}")
+        if self.failures:
+            failed_alike: dict[str, list[Path]] = {}
+            for directory, status in self.failures.items():
+                failed_alike.setdefault(status.detail, []).append(directory)
+            listed = "; ".join(
+                f"{first}{_and_more(len(others))}: {why}"
+                for why, (first, *others) in failed_alike.items()
+            )
+            all_config = all(status.is_config_error for status in self.failures.values())
+            kind = ConfigError if all_config and not self.results else RunError
+            raise kind(f"{len(self.failures)} of {len(self.planned)} runs failed: {listed}")
+
+
+def _and_more(others: int) -> str:
+    return f" and {others} other{'s' * (others > 1)}" if others else ""
+
+
+def summary(results: dict[Path, Record]) -> Table:
+    """A row for the runs that differ in nothing but the seed: mean and standard deviation over the
+    seeds of the final accuracy, balanced accuracy and area under the accuracy curve."""
+    table = Table(
+        title="mean ± standard deviation over seeds; area: under the accuracy curve",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for column in ("run", "seeds", "labels", "accuracy", "balanced", "area"):
+        is_name = column == "run"
+        table.add_column(
+            column,
+            justify="left" if is_name else "right",
+            no_wrap=not is_name,
+            overflow="fold",
+        )
+    by_setting: dict[Path, list[Record]] = {}
+    for directory, result in results.items():
+        by_setting.setdefault(directory.parent, []).append(result)
+    for name, runs in zip(told_apart(list(by_setting)), by_setting.values(), strict=True):
+        table.add_row(
+            name,
+            str(len(runs)),
+            str(runs[0]["labelled"]),
+            *(
+                _mean_and_deviation([run[figure] for run in runs])
+                for figure in ("accuracy", "balanced_accuracy", "area_under_curve")
+            ),
+        )
+    return table
+
+
+def _mean_and_deviation(values: list[float]) -> str:
+    mean = f"{statistics.fmean(values):.3f}"
+    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean

@@ -1,0 +1,302 @@
+"""A run as a job of its own: SLURM's, by submitit, or a process of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Annotated, Any
+
+import joblib
+import submitit
+from pydantic import Field
+from rich.console import Console
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.helpers import DelayedSubmission
+
+from fm_al.errors import ConfigError, HeldError, RunError
+from fm_al.lock import Process
+from fm_al.records import Record, ask_for, forget_failure
+from fm_al.run import FORESEEN, PlannedRun, closing_line, exit_code, failure_recorded, one_line
+from fm_al.slurm import largest_array
+from fm_al.status import SILENT
+
+HELD_AGAIN = 30.0  # seconds
+# From 22.05 to 23.02 srun does not take this over from the job by itself.
+CPUS_OF_A_STEP = '[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"'
+PRELOADED = ["fm_al.experiment", "torch._dynamo"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is pickled for a run: plain data, so that the job composes nothing and needs no Hydra.
+
+    working_directory: where paths start from. sweep_folder: of the sweep that asks for the run.
+    gpu: the job was promised one."""
+
+    config: Record
+    directory: str
+    working_directory: str
+    sweep_folder: str
+    gpu: bool
+
+    def __call__(self) -> None:
+        os.chdir(self.working_directory)
+        directory, process = Path(self.directory), Process.this()
+        console = Console(markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{directory}: {process}")
+        try:
+            # The submitting process does this too, unless it has ended before.
+            if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+                log = submitit.JobEnvironment().paths.stdout
+                ask_for(directory, Path(self.sweep_folder), process.job, log)
+            forget_failure(directory)
+            with failure_recorded(directory):
+                run = PlannedRun.of(self.config, directory)
+                if self.gpu and run.experiment.device.torch_device.type == "cpu":
+                    self._say_that_the_gpu_is_not_there()
+            console.print(closing_line(self._result(run, console)))
+        except FORESEEN as error:
+            print(f"fm-al: {one_line(error)}", file=sys.stderr, flush=True)
+            sys.exit(exit_code(error))
+
+    def _result(self, run: PlannedRun, console: Console) -> Record:
+        while True:
+            try:
+                sweep = Path(self.sweep_folder).name
+                return run.result() or run.run(console, sweep)
+            except HeldError as error:
+                # A node that SLURM gave up may still live. Its job is this one, which nobody would
+                # start again.
+                if "SLURM_RESTART_COUNT" not in os.environ:
+                    raise
+                console.print(f"{one_line(error)}; trying again")
+                time.sleep(HELD_AGAIN)
+
+    def _say_that_the_gpu_is_not_there(self) -> None:
+        if self.config["device"]["kind"] != "cpu":
+            raise RunError(
+                "this job asked for a GPU, and torch finds none on its node; with a build of torch "
+                "for the node's driver it will, device=cpu does without"
+            )
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Called by submitit ahead of the time limit and of preemption: the records hold all that
+        is needed, the job is queued again as it was."""
+        return DelayedSubmission(self)
+
+
+class Slurm:
+    """Submits runs as SLURM array jobs."""
+
+    on_other_machines = True
+    blocks = False
+    poll = 5.0
+    silence = 60.0  # what a network file system may be late
+
+    def __init__(self, parameters: Record, max_num_timeout: int, console: Console) -> None:
+        """parameters: submitit's, as `AutoExecutor.update_parameters` takes them. Raises
+        ConfigError for what a job script can't hold, and where there is no SLURM."""
+        if shutil.which("sbatch") is None:
+            raise ConfigError(
+                "hydra/launcher=slurm: there is no SLURM here (no sbatch on the path); use "
+                "hydra/launcher=local, or launchers/local_cluster start"
+            )
+        _check_parameters(parameters)
+        # Each run goes on where it ended, so it may be queued again after a failure of its node.
+        additional = {"requeue": True} | (parameters.get("slurm_additional_parameters") or {})
+        self.parameters = parameters | {
+            "slurm_additional_parameters": additional,
+            "slurm_setup": [*(parameters.get("slurm_setup") or []), CPUS_OF_A_STEP],
+        }
+        self.max_num_timeout = max_num_timeout
+        self.console = console
+        self.gpu = any(parameters.get(key) for key in ("gpus_per_node", "slurm_gpus_per_task"))
+        self.gpu = self.gpu or "gpu" in str(parameters.get("slurm_gres"))
+        self._submitted: list[str] = []
+
+    def start(self, waiting: deque[PlannedRun], folder: Path) -> None:
+        if not waiting:
+            return
+        submissions, most = _own_folder(folder), largest_array()
+        while waiting:
+            self._submit(list(islice(waiting, most)), submissions, folder)
+            for _ in range(min(most, len(waiting))):
+                waiting.popleft()
+
+    def _submit(self, runs: list[PlannedRun], submissions: Path, folder: Path) -> None:
+        """Submits runs as one array; arrays of one sweep go one after the other, so that
+        array_parallelism holds for them together."""
+        try:
+            executor = submitit.AutoExecutor(
+                submissions, cluster="slurm", slurm_max_num_timeout=self.max_num_timeout
+            )
+            executor.update_parameters(**self.parameters)
+            if self._submitted:
+                executor.update_parameters(slurm_dependency=f"afterany:{self._submitted[-1]}")
+            # Else what sbatch refuses would stand on the terminal twice.
+            with _signals_held_back(), contextlib.redirect_stderr(io.StringIO()):
+                jobs = executor.submit_array([job_of(run, folder, self.gpu) for run in runs])
+                for run, job in zip(runs, jobs, strict=True):
+                    ask_for(run.directory, folder, job.job_id, job.paths.stdout)
+        except (FailedJobError, FailedSubmissionError) as error:
+            said = re.findall(r"^sbatch: error: (.*)", str(error), re.MULTILINE) or [str(error)]
+            before = f"; job {', '.join(self._submitted)} goes on" if self._submitted else ""
+            raise RunError(
+                f"sbatch refuses: {'; '.join(said)} (options: hydra.launcher){before}"
+            ) from None
+        array = jobs[0].job_id.split("_")[0]
+        self._submitted.append(array)
+        self.console.print(f"submitted {len(runs)} run{'s' * (len(runs) > 1)} as job {array}")
+
+    def ended(self, directory: Path) -> str | None:
+        return None  # SLURM's queue tells
+
+
+class Local:
+    """Starts runs as processes of this machine, some at a time."""
+
+    on_other_machines = False
+    blocks = False
+    poll = 0.5
+    silence = 1.0
+
+    def __init__(
+        self,
+        runs_at_once: Annotated[int, Field(ge=1)] | None,
+        runs_per_gpu: Annotated[int, Field(ge=1)],
+        threads: int,
+        on_gpu: bool,
+        console: Console,
+    ) -> None:
+        """runs_at_once: null is what there are cores or, where runs use them, GPUs for. threads: of
+        the CPU that a run uses. on_gpu: whether runs use one."""
+        gpus = _gpus() if on_gpu else []
+        room = len(gpus) * runs_per_gpu if on_gpu else joblib.cpu_count() // threads
+        self.at_once = runs_at_once or max(1, room)
+        self.gpus = gpus
+        console.print(f"{self.at_once} at once, {threads} thread{'s' * (threads > 1)} each")
+        self._slots = set(range(self.at_once))
+        self._started = 0
+        self._running: dict[Path, tuple[int, BaseProcess]] = {}
+        self._ended: set[Path] = set()
+        # Processes are forked from one that has imported all and done nothing: that takes a small
+        # part of the seconds that torch's import takes, and of the memory.
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(PRELOADED)
+
+    def start(self, waiting: deque[PlannedRun], folder: Path) -> None:
+        for directory, (slot, process) in list(self._running.items()):
+            if not process.is_alive():
+                del self._running[directory]
+                self._ended.add(directory)
+                self._slots.add(slot)
+        while waiting and self._slots:
+            run, slot = waiting.popleft(), min(self._slots)
+            self._slots.remove(slot)
+            self._started += 1
+            log = _own_folder(folder) / f"{self._started}.log"
+            gpu = self.gpus[slot % len(self.gpus)] if self.gpus else None
+            job = job_of(run, folder, gpu=False)
+            process = self._context.Process(target=_run_in_process, args=(job, log, gpu))
+            process.start()
+            ask_for(run.directory, folder, None, log)
+            self._running[run.directory] = slot, process
+
+    def ended(self, directory: Path) -> str | None:
+        return SILENT if directory in self._ended else None
+
+
+def job_of(run: PlannedRun, sweep_folder: Path, gpu: bool) -> Job:
+    return Job(run.config, str(run.directory), str(Path.cwd()), str(sweep_folder), gpu)
+
+
+def _run_in_process(job: Job, log: Path, gpu: int | None) -> None:
+    """What a process of `Local` does; what it prints goes to the log."""
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    try:
+        job()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _gpus() -> list[int]:
+    """The numbers of the GPUs that this process may use."""
+    import torch
+
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is None:
+        return list(range(torch.cuda.device_count()))
+    if not re.fullmatch(r"\d+(,\d+)*", shown):
+        raise ConfigError(
+            f"CUDA_VISIBLE_DEVICES={shown}: should be numbers, to be shared among several runs"
+        )
+    return [int(number) for number in shown.split(",")]
+
+
+def _own_folder(folder: Path) -> Path:
+    """Where pickles, job scripts and logs are: for the owner's eyes only. Raises
+    ConfigError for a path that SLURM or submitit would take for another one."""
+    if strange := re.search(r"[%\\\x00-\x1f\x7f]", str(folder.absolute())):
+        raise ConfigError(
+            f"{str(folder.absolute())!r}: {strange[0]!r} in it means something else to SLURM; "
+            "start from another folder, or use another output_dir"
+        )
+    own = folder / "jobs"
+    own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return own
+
+
+def _check_parameters(parameters: Record) -> None:
+    def texts(value: Any) -> Iterable[str]:
+        if isinstance(value, dict):
+            return [text for pair in value.items() for item in pair for text in texts(item)]
+        return [value] if isinstance(value, str) else []
+
+    for name, value in parameters.items():
+        key = f"hydra.launcher.{name.removeprefix('slurm_')}"
+        for text in texts(value):
+            if re.search(r"[\x00-\x1f\x7f]", text):
+                raise ConfigError(f"{key}={text!r}: a job script's line can't hold that")
+        if name in ("nodes", "tasks_per_node") and value != 1:
+            raise ConfigError(f"{key}={value}: a run is one process, so it should be 1")
+    limit, ahead = parameters["timeout_min"], parameters["slurm_signal_delay_s"]
+    if ahead >= 60 * limit:
+        raise ConfigError(
+            f"hydra.launcher.signal_delay_s={ahead}: the signal ahead of the time limit would come "
+            f"before the job has begun; should be well below timeout_min={limit} minutes"
+        )
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """The end of a session waits until what was submitted is noted."""
+    signals = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+    came: list[int] = []
+    before = {each: signal.signal(each, lambda number, _: came.append(number)) for each in signals}
+    # For sbatch, which inherits it. This process has other threads, which would take the signals.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        if came:
+            signal.raise_signal(came[0])

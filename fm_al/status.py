@@ -1,0 +1,229 @@
+"""What has become of runs: `fm-al-status DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from fm_al.config import Budget
+from fm_al.errors import ConfigError, RunError
+from fm_al.lock import holder
+from fm_al.records import StoredRun, runs_below, stored_run
+from fm_al.slurm import in_queue
+
+State = Literal["damaged", "failed", "stale", "running", "waiting", "new", "finished"]
+WIDE = 200  # characters a line, in a file
+UNDER_WAY = ("running", "waiting")
+STATES: tuple[State, ...] = get_args(State)
+SILENT = "ended without a word: killed, cancelled or out of memory?"
+STYLES = {"running": "cyan", "failed": "red", "stale": "yellow", "damaged": "red"}
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How a run stands.
+
+    finished; running; waiting: for SLURM or for its turn in a sweep; failed: with an error; stale:
+    it began or was asked for, and nobody runs it any more; damaged: its records can't be read; new:
+    nothing is there yet.
+
+    rounds, of_rounds: finished ones, and all. detail: who runs it, what it waits for, or why it
+    ended. log: what its job printed."""
+
+    directory: Path
+    state: State
+    rounds: int = 0
+    of_rounds: int | None = None
+    labelled: int | None = None
+    accuracy: float | None = None
+    detail: str = ""
+    log: Path | None = None
+    is_config_error: bool = False
+
+
+Queue = Callable[[Iterable[str]], Mapping[str, str]]
+
+
+def statuses_of(directories: Sequence[Path], queue: Queue = in_queue) -> list[RunStatus]:
+    """How runs stand, in the order given. queue: what SLURM says of jobs. Raises RunError where it
+    can't be asked."""
+    stored: dict[Path, StoredRun | Exception] = {}
+    for directory in directories:
+        try:
+            stored[directory] = stored_run(directory)
+        except (RunError, OSError) as error:
+            stored[directory] = error
+    jobs = {
+        run.job["job"]
+        for run in stored.values()
+        if isinstance(run, StoredRun) and run.result is None and run.job and run.job["job"]
+    }
+    said = queue(jobs)
+    return [
+        _status(run, said)
+        if isinstance(run, StoredRun)
+        else RunStatus(directory, "damaged", detail=str(run))
+        for directory, run in stored.items()
+    ]
+
+
+def _status(run: StoredRun, said: Mapping[str, str]) -> RunStatus:
+    log = None
+    if run.job is not None and run.job["log"] is not None:
+        log = (run.directory / run.job["log"]).resolve()  # through links, as it was noted
+    of_rounds = None
+    if run.provenance is not None:
+        try:
+            of_rounds = len(Budget(**run.provenance["decides"]["budget"]).labelled())
+        except (KeyError, TypeError, ValueError):
+            path = run.directory / "provenance.json"
+            return RunStatus(run.directory, "damaged", detail=f"{path} names no budget")
+    last = run.rounds[-1] if run.rounds else {}
+
+    def status(state: State, detail: str = "") -> RunStatus:
+        return RunStatus(
+            run.directory,
+            state,
+            len(run.rounds),
+            of_rounds,
+            last.get("labelled"),
+            last.get("accuracy"),
+            detail,
+            log,
+            run.error is not None and run.error["kind"] == "ConfigError",
+        )
+
+    if run.result is not None:
+        return status("finished")
+    if process := holder(run.directory / "lock"):
+        return status("running", str(process))
+    if run.job is not None:
+        if run.job["job"] in said:
+            return status("waiting", f"job {run.job['job']}: {said[run.job['job']]}")
+        sweep = run.directory / run.job["folder"] / "lock"
+        if not run.job["job"] and not run.error and (process := holder(sweep)):
+            return status("waiting", f"for its turn in the sweep of {process}")
+    if run.error is not None:
+        return status("failed", run.error["message"])
+    if run.provenance is None and (run.job is None or run.job["job"] is None):
+        return status("new", "its sweep ended before its turn" if run.job else "")
+    return status("stale", SILENT)
+
+
+def statuses_below(folder: Path) -> list[RunStatus]:
+    """How the runs in a folder and below stand, those first that need a look. Where SLURM can't be
+    asked, runs that may be in its queue are."""
+
+    def said_or_unknown(jobs: Iterable[str]) -> Mapping[str, str]:
+        asked_for = list(jobs)
+        try:
+            return in_queue(asked_for)
+        except RunError as error:
+            return dict.fromkeys(asked_for, str(error))
+
+    statuses = statuses_of(runs_below(folder), said_or_unknown)
+    return sorted(statuses, key=lambda status: STATES.index(status.state))
+
+
+def table(statuses: Sequence[RunStatus]) -> Table:
+    """A row for each run."""
+    rows = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    rows.add_column("run", overflow="fold")
+    for column in ("state", "round", "labels", "accuracy"):
+        rows.add_column(column, no_wrap=True, justify="left" if column == "state" else "right")
+    rows.add_column("", overflow="fold")
+    names = told_apart([status.directory for status in statuses])
+    for name, status in zip(names, statuses, strict=True):
+        rows.add_row(
+            name,
+            Text(status.state, STYLES.get(status.state, "")),
+            f"{status.rounds}/{status.of_rounds}" if status.of_rounds else "",
+            "" if status.labelled is None else str(status.labelled),
+            "" if status.accuracy is None else f"{status.accuracy:.3f}",
+            status.detail if status.state in (*UNDER_WAY, "new") else "",
+        )
+    return rows
+
+
+def troubles(statuses: Sequence[RunStatus]) -> str:
+    """What is wrong with the runs with which something is."""
+    return "".join(
+        f"{status.state}: {status.directory}\n  {status.detail}\n"
+        + (f"  log: {status.log}\n" if status.log else "")
+        for status in statuses
+        if status.state in ("damaged", "failed", "stale")
+    )
+
+
+def told_apart(paths: Sequence[Path]) -> list[str]:
+    """Each path by the folders in which it differs from others; one path by its last folder that is
+    no list of overrides."""
+    levels = list(zip(*(path.parts for path in paths), strict=False))
+    if any(len(path.parts) != len(levels) for path in paths):
+        shared = os.path.commonpath([path.parent for path in paths])
+        return [str(path.relative_to(shared)) for path in paths]
+    last = [level for level in levels if "=" not in level[0]][-1:]
+    differ = [level for level in levels if len(set(level)) > 1] or last
+    return ["/".join(parts) for parts in zip(*differ, strict=True)]
+
+
+def total(statuses: Sequence[RunStatus]) -> str:
+    """How many runs stand how."""
+    counts = Counter(status.state for status in statuses)
+    parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
+    return f"{len(statuses)} run{'s' * (len(statuses) != 1)}: {', '.join(parts)}"
+
+
+def show(arguments: Sequence[str]) -> None:
+    """`fm-al-status DIR`."""
+    parser = argparse.ArgumentParser(
+        prog="fm-al-status", description="What has become of the runs below a folder."
+    )
+    parser.add_argument(
+        "folder", type=Path, metavar="DIR", help="outputs, an experiment's folder, or any below"
+    )
+    parser.add_argument(
+        "--every", type=float, metavar="SECONDS", help="refresh the table until no run goes on"
+    )
+    given = parser.parse_args(arguments)
+    folder: Path = given.folder
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: there is no such folder")
+    if given.every is not None and given.every <= 0:
+        raise ConfigError(f"--every {given.every:g}: should be greater than 0")
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = WIDE
+    statuses = statuses_below(folder)
+    if not statuses:
+        raise ConfigError(f"{folder}: no runs are here or below")
+
+    def shown(rows: int | None = None) -> RenderableType:
+        shared = os.path.commonpath([status.directory for status in statuses])
+        header = f"{total(statuses)}\nin {shared}"
+        left_out = len(statuses) - rows if rows is not None and rows < len(statuses) else 0
+        footer = f"and {left_out} more" if left_out else ""
+        return Group(Text(header), table(statuses[:rows]), Text(footer))
+
+    if given.every is None or not console.is_terminal:
+        console.print(shown())
+    else:
+        room = max(1, console.height - 8)
+        with Live(shown(room), console=console, auto_refresh=False) as live:
+            while any(status.state in UNDER_WAY for status in statuses):
+                time.sleep(given.every)
+                statuses = statuses_below(folder) or statuses
+                live.update(shown(room), refresh=True)
+    console.print(troubles(statuses), end="", soft_wrap=True)

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from fm_al.errors import ConfigError
+from fm_al.jobs import HELD_AGAIN, Local, Slurm, job_of
+from fm_al.lock import locked
+from fm_al.sweep import planned_run
+from tests.command_line import QUICK, fm_al
+from tests.test_experiment import without_times
+
+SWEEP = Path("sweeps/20261123-120000-ab12")
+OPTIONS = {"timeout_min": 60, "slurm_signal_delay_s": 30}
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path, monkeypatch) -> None:
+    """A command of that name, so that there seems to be a SLURM."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sbatch").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+
+
+def console() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+def planned(compose, *overrides: str) -> Any:
+    composed = compose(*QUICK, "strategy=random", *overrides)
+    return planned_run(composed, composed.hydra.runtime.choices, [*QUICK, *overrides])
+
+
+def test_a_job_runs_what_is_missing_and_says_where_and_how_it_went(compose, capsys) -> None:
+    run = planned(compose)
+    for _ in range(2):
+        job_of(run, SWEEP, gpu=False)()
+        first, *_, last = capsys.readouterr().out.splitlines()
+        assert first.startswith(f"{run.directory}: process {os.getpid()} on ")
+        assert last.startswith("accuracy ")
+    assert run.result()["labelled"] == 30
+    provenance = json.loads((run.directory / "provenance.json").read_text())
+    assert [start["sweep"] for start in provenance["starts"]] == [SWEEP.name]
+
+
+def test_a_job_that_fails_says_why_in_its_log_and_in_the_runs_directory(compose, capsys) -> None:
+    run = planned(compose, "trainer.optimizer.lr=1e37", "trainer.clamp_gradients=null")
+    run.directory.mkdir(parents=True)
+    with pytest.raises(SystemExit) as ended:
+        job_of(run, SWEEP, gpu=False)()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("fm-al: round 1, epoch ")
+    assert json.loads((run.directory / "error.json").read_text())["kind"] == "RunError"
+
+
+def test_a_class_that_is_not_on_the_node_is_a_failure_of_the_run(compose, capsys) -> None:
+    run = planned(compose)
+    run.directory.mkdir(parents=True)
+    config = run.config | {"strategy": {"_target_": "my_own.strategies.Spread"}}
+    with pytest.raises(SystemExit) as ended:
+        replace(job_of(run, SWEEP, gpu=False), config=config)()
+    assert ended.value.code == 2
+    message = "strategy._target_=my_own.strategies.Spread: can't be imported"
+    assert message in json.loads((run.directory / "error.json").read_text())["message"]
+
+
+def test_a_job_that_was_promised_a_gpu_does_not_fall_back_to_the_cpu(compose, monkeypatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        job_of(planned(compose, "device.kind=auto"), SWEEP, gpu=True)()
+    asked_for_the_cpu = planned(compose)
+    job_of(asked_for_the_cpu, SWEEP, gpu=True)()
+    assert asked_for_the_cpu.result()
+
+
+def test_a_job_holds_plain_data(compose) -> None:
+    job = job_of(planned(compose), SWEEP, gpu=False)
+    assert json.loads(json.dumps(job.config)) == job.config
+    assert job.checkpoint().function is job
+
+
+def test_there_has_to_be_a_slurm(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="there is no SLURM here"):
+        Slurm(OPTIONS, 3, console())
+
+
+@pytest.mark.usefixtures("sbatch")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"slurm_partition": "gpu\n#SBATCH --uid=0"}, "hydra.launcher.partition='gpu.*can't hold"),
+        ({"name": "a\nb"}, "hydra.launcher.name="),
+        ({"slurm_additional_parameters": {"mail-type\n": "END"}}, "additional_parameters="),
+        ({"slurm_additional_parameters": {"mail-type": "E\nD"}}, "additional_parameters="),
+        ({"nodes": 2}, "hydra.launcher.nodes=2: a run is one process, so it should be 1"),
+        ({"tasks_per_node": 2}, "hydra.launcher.tasks_per_node=2"),
+        ({"timeout_min": 2, "slurm_signal_delay_s": 120}, "signal_delay_s=120: .*timeout_min=2"),
+    ],
+)
+def test_what_a_job_script_can_not_hold_is_refused(options, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Slurm(OPTIONS | options, 3, console())
+
+
+@pytest.mark.usefixtures("sbatch")
+@pytest.mark.parametrize(
+    ("options", "gpu"),
+    [
+        ({}, False),
+        ({"gpus_per_node": 1}, True),
+        ({"slurm_gpus_per_task": 1}, True),
+        ({"slurm_gres": "gpu:a100:1"}, True),
+        ({"slurm_gres": "license:1"}, False),
+    ],
+)
+def test_what_asks_for_a_gpu_is_known(options, gpu: bool) -> None:
+    assert Slurm(OPTIONS | options, 3, console()).gpu is gpu
+
+
+@pytest.mark.usefixtures("sbatch")
+def test_a_job_may_be_queued_again_unless_that_is_ruled_out() -> None:
+    def additional(**given: Any) -> Any:
+        options = OPTIONS | {"slurm_additional_parameters": given}
+        return Slurm(options, 3, console()).parameters["slurm_additional_parameters"]
+
+    assert additional() == {"requeue": True}
+    assert additional(requeue=False, mail="x") == {"requeue": False, "mail": "x"}
+
+
+@pytest.mark.parametrize("name", ["100%j", "a\\b", "two\nlines"])
+def test_a_folder_that_slurm_reads_otherwise_is_refused(compose, tmp_path, name: str) -> None:
+    local = Local(1, 1, threads=1, on_gpu=False, console=console())
+    with pytest.raises(ConfigError, match="means something else to SLURM"):
+        local.start(deque([planned(compose)]), tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "wanted", "at_once"),
+    [(8, 2, None, 4), (2, 2, None, 1), (1, 2, None, 1), (7, 2, None, 3), (2, 2, 5, 5)],
+)
+def test_as_many_run_at_once_as_there_are_cores_for(
+    cores: int, threads: int, wanted: int | None, at_once: int, monkeypatch
+) -> None:
+    monkeypatch.setattr("joblib.cpu_count", lambda: cores)
+    assert Local(wanted, 1, threads, on_gpu=False, console=console()).at_once == at_once
+
+
+@pytest.mark.parametrize(("visible", "gpus"), [(None, [0, 1, 2]), ("2,3", [2, 3]), ("1", [1])])
+def test_gpus_are_shared_by_their_own_numbers(visible, gpus: list[int], monkeypatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    local = Local(None, 2, threads=1, on_gpu=True, console=console())
+    assert (local.gpus, local.at_once) == (gpus, 2 * len(gpus))
+
+
+def test_gpus_without_numbers_can_not_be_shared(monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8f1c")
+    with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES=GPU-8f1c: should be numbers"):
+        Local(None, 1, threads=1, on_gpu=True, console=console())
+
+
+def test_a_local_sweep_gives_the_records_of_one_after_the_other(tmp_path: Path) -> None:
+    """One of its runs fails; its folder is for the owner's eyes only and holds no secret."""
+    sweep = ["-m", *QUICK, "seed=0,1", "strategy=random", "trainer.clamp_gradients=null"]
+    failing = [*sweep, "trainer.optimizer.lr=1e-3,1e37"]
+    secret = "0123456789abcdef" * 2
+    local = [*failing, "hydra/launcher=local", "output_dir=local", "tracker=wandb"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("WANDB_API_KEY", secret)
+        done = fm_al(tmp_path, *local)
+    assert done.returncode == 1
+    assert "2 of 4 runs failed" in done.stderr
+    here = fm_al(tmp_path, *failing, "output_dir=here")
+    assert here.returncode == 1
+    results = sorted(tmp_path.glob("local/**/result.json"))
+    assert len(results) == 2
+    for result in results:
+        other = tmp_path / "here" / result.relative_to(tmp_path / "local")
+        assert without_times(result.parent) == without_times(other.parent)
+    for file in tmp_path.rglob("*"):
+        assert file.is_dir() or secret.encode() not in file.read_bytes()
+    (submissions,) = tmp_path.glob("local/default/sweeps/*/jobs")
+    assert stat.S_IMODE(submissions.stat().st_mode) == 0o700
+
+    again = fm_al(tmp_path, *local, "hydra.sweeper.dry_run=true")
+    assert again.stdout.count("failed: round 1") == 2
+    kept = fm_al(tmp_path, *local, "hydra.sweeper.retry_failed=false")
+    assert kept.returncode == 1
+    assert kept.stdout.count("finished 1") == 0
+
+
+def test_a_requeued_job_waits_for_a_process_that_its_node_did_not_end(
+    compose, monkeypatch, capsys
+) -> None:
+    run, waits = planned(compose), []
+    run.directory.mkdir(parents=True)
+    held = contextlib.ExitStack()
+    held.enter_context(locked(run.directory / "lock"))
+
+    def wait(seconds: float) -> None:
+        if seconds == HELD_AGAIN:
+            waits.append(seconds)
+            held.close()
+
+    monkeypatch.setattr("fm_al.jobs.time.sleep", wait)
+    with pytest.raises(SystemExit):
+        job_of(run, SWEEP, gpu=False)()
+    assert waits == []
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    job_of(run, SWEEP, gpu=False)()
+    assert len(waits) == 1
+    assert "is being written by process" in capsys.readouterr().out
+    assert run.result()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_the_end_of_a_session_waits_until_a_submission_is_noted(number: int) -> None:
+    """Though another thread could take the signal."""
+    code = (
+        "import os, signal, threading, time\n"
+        "from fm_al.jobs import _signals_held_back\n"
+        # Not as inherited: under nohup a hangup is to be ignored.
+        f"signal.signal({int(number)}, signal.SIG_DFL)\n"
+        "threading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n"
+        "with _signals_held_back():\n"
+        f"    os.kill(os.getpid(), {int(number)})\n"
+        "    time.sleep(0.2)\n"
+        "    print('noted', flush=True)\n"
+        "print('too far')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.stdout == "noted\n"
+    assert ended.returncode != 0

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fm_al.errors import RunError
+from fm_al.lock import locked
+from fm_al.records import ask_for, open_run, record_failure
+from fm_al.status import RunStatus, statuses_of, told_apart, total
+from tests.command_line import fm_al
+
+BUDGET = {"initial": 10, "per_round": 10, "total": 30}
+LINE = {"round": 0, "labelled": 10, "queried": [3], "accuracy": 0.25}
+
+
+def opened(directory: Path) -> Any:
+    return open_run(directory, {}, {"budget": BUDGET}, [], [])
+
+
+def begun(directory: Path) -> Path:
+    """A run with one finished round that nobody runs any more."""
+    with opened(directory) as records:
+        records.add_round(LINE)
+    return directory
+
+
+def status_of(directory: Path, **queue: str) -> RunStatus:
+    (status,) = statuses_of([directory], lambda _: {k.removeprefix("_"): queue[k] for k in queue})
+    return status
+
+
+def test_a_finished_run_says_its_rounds_labels_and_accuracy(tmp_path: Path) -> None:
+    with opened(begun(tmp_path)) as records:
+        records.finish({"accuracy": 0.25})
+    status = status_of(tmp_path)
+    assert (status.state, status.rounds, status.of_rounds) == ("finished", 1, 3)
+    assert (status.labelled, status.accuracy) == (10, 0.25)
+
+
+def test_a_run_that_is_held_says_by_whom(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with opened(tmp_path):
+        status = status_of(tmp_path)
+    assert status.state == "running"
+    assert re.fullmatch(r"process \d+ on \S+ \(job 7\)", status.detail)
+
+
+def test_a_run_whose_job_is_queued_waits_even_after_a_failure(tmp_path: Path) -> None:
+    ask_for(tmp_path, tmp_path / "sweep", "12_3", tmp_path / "sweep" / "log.out")
+    record_failure(tmp_path, RunError(), "the node went away")
+    status = status_of(tmp_path, _12_3="pending (Priority)")
+    assert (status.state, status.detail) == ("waiting", "job 12_3: pending (Priority)")
+    assert status_of(tmp_path, _12_4="pending (Priority)").state == "failed"
+
+
+def test_a_run_waits_for_its_turn_while_its_sweep_lives(tmp_path: Path) -> None:
+    run, sweep = tmp_path / "run", tmp_path / "sweep"
+    sweep.mkdir()
+    ask_for(run, sweep, None, None)
+    with locked(sweep / "lock"):
+        assert status_of(run).state == "waiting"
+        assert status_of(run).detail.startswith("for its turn in the sweep of process ")
+    assert (status_of(run).state, status_of(run).detail) == (
+        "new",
+        "its sweep ended before its turn",
+    )
+
+
+def test_a_failed_run_says_why_and_where_its_log_is_until_it_starts_again(tmp_path: Path) -> None:
+    run = begun(tmp_path / "run")
+    ask_for(run, tmp_path / "sweep", "12_3", tmp_path / "sweep" / "log.out")
+    record_failure(run, RunError("full"), "the disk is full")
+    status = status_of(run)
+    assert (status.state, status.detail) == ("failed", "the disk is full")
+    assert status.log == tmp_path / "sweep" / "log.out"
+    with opened(run):
+        assert status_of(run).state == "running"
+    assert status_of(run).state == "stale"
+
+
+def test_an_interrupted_run_is_stale_and_one_that_is_not_there_is_new(tmp_path: Path) -> None:
+    assert status_of(begun(tmp_path / "run")).state == "stale"
+    assert status_of(tmp_path / "other").state == "new"
+
+
+def test_damaged_records_are_named_and_do_not_hide_the_others(tmp_path: Path) -> None:
+    good, bad = begun(tmp_path / "good"), begun(tmp_path / "bad")
+    (bad / "rounds.jsonl").write_text("{\n")
+    statuses = statuses_of([bad, good])
+    assert [status.state for status in statuses] == ["damaged", "stale"]
+    assert "rounds.jsonl: line 1 is damaged" in statuses[0].detail
+
+
+def test_the_total_counts_states() -> None:
+    runs = [RunStatus(Path("a"), "failed"), RunStatus(Path("b"), "finished")]
+    assert total([*runs, runs[0]]) == "3 runs: 2 failed, 1 finished"
+    assert total(runs[:1]) == "1 run: 1 failed"
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        ([], []),
+        (["a/b/c"], ["c"]),
+        (["a/b/c/k=1,j=2"], ["c"]),
+        (["a/x/k=1", "a/y/k=1"], ["x", "y"]),
+        (["a/x/k=1", "a/x/k=2", "a/y/k=1"], ["x/k=1", "x/k=2", "y/k=1"]),
+        (["a/x", "a/x/k=2"], ["x", "x/k=2"]),
+    ],
+)
+def test_paths_are_named_by_what_tells_them_apart(paths, names) -> None:
+    assert told_apart([Path(path) for path in paths]) == names
+
+
+def test_fm_al_status_shows_every_run_the_total_and_what_is_wrong(tmp_path: Path) -> None:
+    folder = tmp_path / "outputs" / "trial"
+    with opened(begun(folder / "badge" / "seed0")) as records:
+        records.finish({})
+    begun(folder / "badge" / "seed1")
+    record_failure(begun(folder / "random" / "seed0"), RunError(), "the disk is full")
+    shown = fm_al(tmp_path, "outputs", function="status")
+    assert shown.returncode == 0, shown.stderr
+    rows = [line.split() for line in shown.stdout.splitlines()]
+    assert ["in", "outputs/trial"] in rows
+    assert ["badge/seed0", "finished", "1/3", "10", "0.250"] in rows
+    assert ["badge/seed1", "stale", "1/3", "10", "0.250"] in rows
+    assert "3 runs: 1 failed, 1 stale, 1 finished" in shown.stdout
+    assert "failed: outputs/trial/random/seed0\n  the disk is full\n" in shown.stdout
+
+
+def test_fm_al_status_shows_what_waits_for_a_slurm_that_can_not_be_asked(
+    tmp_path: Path, monkeypatch
+) -> None:
+    ask_for(tmp_path / "run", tmp_path / "sweep", "12_3", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    shown = fm_al(tmp_path, ".", function="status")
+    assert "waiting" in shown.stdout
+    assert "SLURM can't be asked for its jobs" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere: there is no such folder"),
+        (["."], ".: no runs are here or below"),
+        ([".", "--every", "0"], "--every 0: should be greater than 0"),
+    ],
+)
+def test_what_fm_al_status_can_not_show_is_one_line(tmp_path, arguments, message) -> None:
+    shown = fm_al(tmp_path, *arguments, function="status")
+    assert (shown.returncode, shown.stderr) == (2, f"fm-al: {message}\n")
+
+
+def test_the_line_of_a_run_that_is_being_written_is_left_out(tmp_path: Path) -> None:
+    with (begun(tmp_path) / "rounds.jsonl").open("a") as file:
+        file.write(json.dumps(LINE | {"round": 1})[:-5])
+    assert status_of(tmp_path).rounds == 1
