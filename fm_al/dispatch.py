@@ -230,7 +230,9 @@ class Sweep:
         """Prints what came of it. Raises RunError if a run failed, ConfigError if all did, for
         configurations that can't be."""
         if self.results:
-            self.console.print(summary(self.results))
+            # In the order of the sweep, not in that in which the runs ended.
+            planned = [run.directory for run in self.planned if run.directory in self.results]
+            self.console.print(summary({each: self.results[each] for each in planned}))
         folder = os.path.commonpath([run.directory for run in self.planned])
         self.console.print(f"records: {folder}")
         if self.failures:

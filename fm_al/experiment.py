@@ -25,7 +25,7 @@ from fm_al.device import Device
 from fm_al.errors import DIVERGED, RunError
 from fm_al.progress import RunProgress
 from fm_al.randomness import generator_for, global_generator_of
-from fm_al.records import Record, RunRecords
+from fm_al.records import Record, RunRecords, area_under_curve
 from fm_al.strategies.base import Query, Strategy
 from fm_al.tracking import Tracker
 from fm_al.training import (
@@ -162,7 +162,10 @@ def run(
             if not math.isfinite(evaluation.loss):
                 raise RunError(f"round {round + 1}: the test loss is {evaluation.loss}; {DIVERGED}")
 
-        query = Query(network, pool, device.scoring_batch, device.autocast)
+        shown = pool
+        if experiment.strategy.augment:
+            shown = pool.augmented(generator_for(seed, "scoring augmentation", round))
+        query = Query(network, shown, device.scoring_batch, device.autocast)
         picks = torch.empty(0, dtype=torch.int64)
         if n := queries[round]:
             with _stage("query", seconds, progress, "device.scoring_batch_size, or the pool"):
@@ -297,13 +300,3 @@ def _result(rounds: list[Record], class_names: tuple[str, ...]) -> Record:
             for stage in rounds[0]["seconds"]
         },
     }
-
-
-def area_under_curve(labelled: list[int], accuracy: list[float]) -> float:
-    """Area under the accuracy over labels by the trapezoid rule, over the range of labels: in
-    [0, 1]; the accuracy itself where there is one round."""
-    if len(labelled) == 1:
-        return accuracy[0]
-    points = zip(labelled, accuracy, strict=True)
-    area = math.fsum((b - a) * (y + z) / 2 for (a, y), (b, z) in pairwise(points))
-    return area / (labelled[-1] - labelled[0])

@@ -20,6 +20,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import math
 import os
 import platform
 import subprocess
@@ -28,6 +29,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +49,10 @@ SOFTWARE = ("fm_al", "torch", "torchvision", "numpy", "scikit-learn", "hydra-cor
 
 def what_decides(config: Record, device: Record) -> Record:
     """All that a run's figures depend on: the configuration but for places and tracker, and the
-    device as it was resolved; as JSON gives it back."""
+    device as it was resolved; as JSON gives it back. Of a folder of images not its place counts,
+    but what is in it, which `ImageData.content` tells."""
     decides = {k: v for k, v in config.items() if k not in NOT_DECIDING} | {"device": device}
+    decides["dataset"] = {k: v for k, v in config["dataset"].items() if k != "root"}
     return json.loads(json.dumps(decides))
 
 
@@ -312,6 +316,16 @@ def stored_run(directory: Path) -> StoredRun:
         error=_read_json(directory / "error.json", "kind", "message"),
         job=_read_json(directory / "job.json", "folder", "job", "log"),
     )
+
+
+def area_under_curve(labelled: list[int], accuracy: list[float]) -> float:
+    """Area under the accuracy over labels by the trapezoid rule, over the range of labels: in
+    [0, 1]; the accuracy itself where there is one round."""
+    if len(labelled) == 1:
+        return accuracy[0]
+    points = zip(labelled, accuracy, strict=True)
+    area = math.fsum((b - a) * (y + z) / 2 for (a, y), (b, z) in pairwise(points))
+    return area / (labelled[-1] - labelled[0])
 
 
 def runs_below(folder: Path) -> list[Path]:

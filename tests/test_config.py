@@ -29,7 +29,6 @@ def resolved(config: Any) -> dict[str, Any]:
 def test_every_option_composes_and_passes_the_check(file, compose: Compose) -> None:
     group, name = file.parent.name, file.stem
     given = {
-        "dataset/image_folder": ["dataset.root=somewhere"],
         "imbalance/counts": ["imbalance.pool={0: 5, 1: 5}"],
     }
     overrides = given.get(f"{group}/{name}", [])

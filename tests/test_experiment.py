@@ -14,7 +14,7 @@ from rich.console import Console
 
 from fm_al.config import build
 from fm_al.errors import ConfigError, RunError
-from fm_al.experiment import area_under_curve, load_data, run
+from fm_al.experiment import load_data, run
 from fm_al.progress import RunProgress
 from fm_al.records import open_run
 from fm_al.strategies.base import Query, Strategy
@@ -171,6 +171,33 @@ def test_an_image_folder_that_changed_after_its_run_is_another_run(compose, tmp_
     assert "finished already" in fm_al(tmp_path, *options).stdout, "elsewhere, without the images"
 
 
+class Recording(Strategy):
+    """Keeps what it is shown."""
+
+    def select(self, query, n, generator):
+        images = torch.arange(30)
+        query.record("shown", query.images(images).sum().item())
+        assert torch.allclose(query.model.embed(query.images(images)), query.embeddings[:30])
+        return query.unlabelled[:n]
+
+
+def test_a_strategy_that_asks_for_it_is_shown_images_as_in_training(compose) -> None:
+    """Others in each round, the same where a round is replayed."""
+    options = [
+        *("strategy=random", "strategy._target_=tests.test_experiment.Recording"),
+        *("dataset.crop_padding=2", "backbone=cnn", "trainer.max_epochs=1"),
+    ]
+
+    def shown(*more: str) -> list[Any]:
+        rounds, _ = without_times(ran(compose, *options, *more))
+        return [record["strategy"] for record in rounds[:2]]
+
+    plain, augmented = shown(), shown("+strategy.augment=true")
+    assert augmented == shown("+strategy.augment=true", "experiment_name=again")
+    assert plain[0]["shown"] == plain[1]["shown"]
+    assert len({record["shown"] for record in [*augmented, plain[0]]}) == 3
+
+
 class Wrong(Strategy):
     """Breaks the contract in a way of its choice."""
 
@@ -276,19 +303,6 @@ def test_the_last_query_can_empty_the_pool(compose) -> None:
         ran(compose, "budget.initial=1290", "budget.total=1297", "trainer.batch_size=500")
     )
     assert [record["labelled"] for record in rounds] == [1290, 1297]
-
-
-@pytest.mark.parametrize(
-    ("labelled", "accuracy", "area"),
-    [
-        ([10], [0.7], 0.7),
-        ([10, 20], [0.5, 0.7], 0.6),
-        ([10, 20, 25], [0.0, 1.0, 1.0], 2 / 3),
-        ([10, 20, 30], [1.0, 1.0, 1.0], 1.0),
-    ],
-)
-def test_area_under_curve(labelled: list[int], accuracy: list[float], area: float) -> None:
-    assert area_under_curve(labelled, accuracy) == pytest.approx(area)
 
 
 def class_accuracies_at_155_labels(compose, *overrides: str) -> list[float]:

@@ -11,7 +11,7 @@ import pytest
 
 from fm_al import records
 from fm_al.errors import RunError
-from fm_al.records import finished_result, open_run, what_decides
+from fm_al.records import area_under_curve, finished_result, open_run, what_decides
 
 DECIDES: dict[str, Any] = {"seed": 0, "strategy": {"k": 1}, "device": {"kind": "cpu"}}
 
@@ -180,19 +180,21 @@ def test_other_software_on_resume_is_said(tmp_path: Path, monkeypatch, caplog) -
 
 def test_places_and_tracker_decide_nothing() -> None:
     config = {"seed": 1, "tracker": {}, "output_dir": "a", "data_dir": "b", "download": True}
+    config["dataset"] = {"size": 8, "root": "c"}
     assert what_decides({**config, "device": {"kind": "auto"}}, {"kind": "cpu"}) == {
         "seed": 1,
+        "dataset": {"size": 8},
         "device": {"kind": "cpu"},
     }
 
 
 @pytest.mark.parametrize("pool", [{0: 250, 1: 5000}, {"cat": 250, 5: 5000}])
 def test_a_configuration_with_numbers_for_keys_is_the_same_when_read_back(tmp_path, pool) -> None:
-    decides = what_decides({"imbalance": {"pool": pool}}, {})
+    decides = what_decides({"dataset": {}, "imbalance": {"pool": pool}}, {})
     for _ in range(2):
         with opened(tmp_path, decides):
             pass
-    other = what_decides({"imbalance": {"pool": {**pool, 5: 4}}}, {})
+    other = what_decides({"dataset": {}, "imbalance": {"pool": {**pool, 5: 4}}}, {})
     with pytest.raises(RunError, match=r"imbalance.pool.5"), opened(tmp_path, other):
         pass
 
@@ -223,3 +225,16 @@ def test_weights_are_kept_for_one_round_and_then_dropped(tmp_path: Path) -> None
 def test_reading_records_needs_no_torch() -> None:
     code = "import sys, fm_al.records; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("labelled", "accuracy", "area"),
+    [
+        ([10], [0.7], 0.7),
+        ([10, 20], [0.5, 0.7], 0.6),
+        ([10, 20, 25], [0.0, 1.0, 1.0], 2 / 3),
+        ([10, 20, 30], [1.0, 1.0, 1.0], 1.0),
+    ],
+)
+def test_area_under_curve(labelled: list[int], accuracy: list[float], area: float) -> None:
+    assert area_under_curve(labelled, accuracy) == pytest.approx(area)

@@ -25,6 +25,8 @@ class Images:
     ) -> None:
         """mean, std: of each channel, (channels,), of values in [0, 1]; on the images' device."""
         self.uint8 = images
+        self.mean = mean
+        self.std = std
         self.scale = (1 / (255 * std)).view(-1, 1, 1).float()
         self.shift = (-mean / std).view(-1, 1, 1).float()
         self.crop_padding = crop_padding
@@ -44,15 +46,23 @@ class Images:
 
     def augmented_batch(self, indices: Tensor, generator: torch.Generator) -> Tensor:
         """`batch`, cropped and flipped at random by a CPU generator."""
+        return self._normalised(self._augmented_bytes(indices, generator))
+
+    def augmented(self, generator: torch.Generator) -> Images:
+        """All images, each cropped and flipped once at random; these are augmented no further."""
+        everything = torch.arange(len(self))
+        windows = self._augmented_bytes(everything, generator)
+        return Images(windows, self.mean, self.std, memory_format=self.memory_format)
+
+    def _bytes(self, indices: Tensor) -> Tensor:
+        return self.uint8.index_select(0, indices.to(self.uint8.device))
+
+    def _augmented_bytes(self, indices: Tensor, generator: torch.Generator) -> Tensor:
         batch = self._bytes(indices)
         count, padding = len(batch), self.crop_padding
         offsets = torch.randint(2 * padding + 1, (2, count), generator=generator)
         flipped = torch.rand(count, generator=generator) < (0.5 if self.horizontal_flip else 0)
-        windows = _windows(batch, padding, offsets.to(batch.device), flipped.to(batch.device))
-        return self._normalised(windows)
-
-    def _bytes(self, indices: Tensor) -> Tensor:
-        return self.uint8.index_select(0, indices.to(self.uint8.device))
+        return _windows(batch, padding, offsets.to(batch.device), flipped.to(batch.device))
 
     def _normalised(self, batch: Tensor) -> Tensor:
         floats = batch.to(torch.float32, memory_format=self.memory_format)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -51,6 +53,14 @@ class Pool:
     def images(self, indices: Tensor) -> Tensor:
         """Normalised images, float32 (len(indices), channels, height, width)."""
         return self._images.batch(indices)
+
+    def augmented(self, generator: torch.Generator) -> Pool:
+        """This pool as it is now, its images augmented once, at random, where the data set asks for
+        it."""
+        pool = copy.copy(self)
+        if self._images.augments:
+            pool._images = self._images.augmented(generator)
+        return pool
 
     def training_images(self, indices: Tensor, generator: torch.Generator) -> Tensor:
         """The same, augmented at random where the data set asks for it."""

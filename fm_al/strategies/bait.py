@@ -33,7 +33,9 @@ class BAIT(Strategy):
         labelled_fisher: bool,
         max_candidates: Count | None,
         memory_limit_gib: Positive | None,
+        augment: bool = False,
     ) -> None:
+        super().__init__(augment)
         self.design = OptimalDesign(
             regularization,
             oversampling,

@@ -22,7 +22,15 @@ class Strategy(ABC):
 
     Given the same generator state, `select` returns the same picks; it leaves the model as it was
     and never fills up with random picks: what it can't do is an error.
+
+    augment: whether `query` shows the pool's images as training sees them, each cropped and flipped
+    once in a round. An option of those that take it, for what the FisherMask authors' code does.
     """
+
+    augment = False
+
+    def __init__(self, augment: bool = False) -> None:
+        self.augment = augment
 
     def check(self, network: Backbone, image: Tensor) -> None:  # noqa: B027 - most take any
         """Raises ConfigError where the strategy can't work with such a network, in eval mode, on
@@ -38,7 +46,8 @@ class Query:
     """What a strategy may know: the model in eval mode, the pool's images, and the labels so far.
 
     Outputs of the model are computed for the whole pool (N images, C classes, embeddings of D
-    numbers) when first asked for, in float32 on the device, without augmentation, and shared.
+    numbers) when first asked for, in float32 on the device, and shared; without augmentation,
+    unless the strategy asks for it.
     """
 
     def __init__(

@@ -60,7 +60,9 @@ class FisherMask(Strategy):
         labelled_fisher: bool,
         max_candidates: Count | None,
         memory_limit_gib: Positive | None,
+        augment: bool = False,
     ) -> None:
+        super().__init__(augment)
         self.kind = mask
         self.fraction = fraction
         self.mask_images = mask_images

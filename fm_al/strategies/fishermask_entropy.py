@@ -19,6 +19,7 @@ class FisherMaskEntropy(Strategy):
     """
 
     def __init__(self, fishermask: FisherMask) -> None:
+        super().__init__(fishermask.augment)
         self.fishermask = fishermask
         self.fishermask.key = "strategy.fishermask"
 

@@ -144,3 +144,15 @@ def test_a_constant_channel_has_deviation_one_so_that_it_can_be_divided_by():
     mean, std = channel_statistics(torch.full((2, 1, 3, 3), 51, dtype=torch.uint8))
     assert mean.item() == pytest.approx(0.2)
     assert std.item() == 1
+
+
+def test_images_augmented_once_are_windows_of_themselves_and_stay_so() -> None:
+    stored = random_images(40)
+    images = Images(stored, MEAN, STD, crop_padding=2, horizontal_flip=True)
+    once = images.augmented(torch.Generator().manual_seed(3))
+    assert not once.augments
+    everything = torch.arange(40)
+    expected = images.augmented_batch(everything, torch.Generator().manual_seed(3))
+    assert torch.equal(once.batch(everything), expected)
+    assert torch.equal(once.batch(torch.tensor([7])), once.batch(torch.tensor([7])))
+    assert not torch.equal(once.uint8, stored)

@@ -25,7 +25,7 @@ class LongTail(Imbalance):
 
     def counts(self, class_names: tuple[str, ...], pool: list[int], test: list[int]) -> ClassCounts:
         classes = list(range(len(class_names)))
-        profile = [self.ratio ** (-i / (len(classes) - 1)) for i in classes]
+        profile = {i: self.ratio ** (-i / (len(classes) - 1)) for i in classes}
         kept = fit_profile(profile, pool, self.ratio, "pool", "")
         if self.test:
             test = fit_profile(profile, test, self.ratio, "test set", ", or imbalance.test=false")

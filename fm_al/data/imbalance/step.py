@@ -18,24 +18,35 @@ class Step(Imbalance):
     """Each majority class keeps n images, as many as every one of them has, each minority class
     n / ratio, rounded down (Buda et al. 2018, arXiv 1710.05381, section 2.1).
 
-    minority_classes: names, or numbers from 0. ratio: majority over minority.
-    test: the test set follows; otherwise all of it stays.
+    minority_classes: names, or numbers from 0. ratio: majority over minority. classes: those that
+    are kept, numbered anew in their order; null is all. test: the test set follows; otherwise all
+    of theirs stays.
     """
 
     minority_classes: Annotated[list[int | str], Field(min_length=1)]
     ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)]
+    classes: Annotated[list[int | str], Field(min_length=2)] | None = None
     test: bool = False
 
     def counts(self, class_names: tuple[str, ...], pool: list[int], test: list[int]) -> ClassCounts:
-        minority = class_numbers("imbalance.minority_classes", self.minority_classes, class_names)
         classes = list(range(len(class_names)))
+        if self.classes is not None:
+            classes = sorted(class_numbers("imbalance.classes", self.classes, class_names))
+        minority = class_numbers("imbalance.minority_classes", self.minority_classes, class_names)
+        if left_out := sorted({*minority} - {*classes}):
+            raise ConfigError(
+                f"imbalance.minority_classes={self.minority_classes}: class {left_out[0]} is not "
+                f"among imbalance.classes={self.classes}"
+            )
         if len(minority) == len(classes):
             raise ConfigError(
                 f"imbalance.minority_classes={self.minority_classes}: these are all "
                 f"{len(classes)} classes; leave at least one in the majority"
             )
-        profile = [1 / self.ratio if c in minority else 1.0 for c in classes]
+        profile = {c: 1 / self.ratio if c in minority else 1.0 for c in classes}
         kept = fit_profile(profile, pool, self.ratio, "pool", "")
+        kept_test = [test[c] for c in classes]
         if self.test:
-            test = fit_profile(profile, test, self.ratio, "test set", ", or imbalance.test=false")
-        return ClassCounts(classes, kept, test)
+            remedy = ", or imbalance.test=false"
+            kept_test = fit_profile(profile, test, self.ratio, "test set", remedy)
+        return ClassCounts(classes, kept, kept_test)

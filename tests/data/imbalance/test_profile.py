@@ -12,7 +12,7 @@ from fm_al.errors import ConfigError
 def test_the_fit_is_possible_follows_the_profile_and_could_not_be_larger(classes):
     available = [n for n, _ in classes]
     profile = [1.0, *(share for _, share in classes[1:])]
-    counts = fit_profile(profile, available, 1, "pool", "")
+    counts = fit_profile(dict(enumerate(profile)), available, 1, "pool", "")
     assert all(1 <= kept <= n for kept, n in zip(counts, available, strict=True))
     largest = max(counts)
     assert all(abs(kept - largest * p) < 1.001 for kept, p in zip(counts, profile, strict=True))
@@ -20,18 +20,15 @@ def test_the_fit_is_possible_follows_the_profile_and_could_not_be_larger(classes
 
 
 def test_whole_numbers_are_not_lost_to_floating_point():
-    assert fit_profile([1.0, 1 / 3, 0.1, 0.7], [10_000] * 4, 10, "pool", "") == [
-        10_000,
-        3333,
-        1000,
-        7000,
-    ]
+    profile = {0: 1.0, 1: 1 / 3, 3: 0.1, 4: 0.7}
+    counts = fit_profile(profile, [10_000, 10_000, 1, 10_000, 10_000], 10, "pool", "")
+    assert counts == [10_000, 3333, 1000, 7000]
 
 
 def test_a_class_that_would_keep_nothing_is_refused_with_the_numbers():
     with pytest.raises(
         ConfigError,
-        match=r"^imbalance\.ratio=200: class 1 would keep none of its 90 images in the pool, where "
+        match=r"^imbalance\.ratio=200: class 2 would keep none of its 90 images in the pool, where "
         r"the largest class has 100; use at most 100, or else$",
     ):
-        fit_profile([1, 1 / 200], [100, 90], 200, "pool", ", or else")
+        fit_profile({0: 1, 2: 1 / 200}, [100, 1, 90], 200, "pool", ", or else")

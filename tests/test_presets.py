@@ -1,0 +1,93 @@
+"""The presets in `conf/experiment/`: the protocols of the paper, and sweeps that can be planned."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fm_al.config import check
+from tests.command_line import fm_al
+from tests.conftest import CONF, Compose
+from tests.test_config import resolved
+
+PRESETS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+FIGURES = [
+    *(f"imbalanced_{name}" for name in ("cifar10", "svhn", "mnist", "fashion_mnist")),
+    *(f"balanced_{name}" for name in ("cifar10", "svhn", "fashion_mnist")),
+]
+STRATEGIES = ["fishermask", "bait", "badge", "coreset", "entropy", "margin", "random"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_run_of_every_preset_can_be_planned(preset: str, tmp_path: Path) -> None:
+    shown = fm_al(tmp_path, "-m", f"experiment={preset}", "hydra.sweeper.dry_run=true")
+    assert shown.returncode == 0, shown.stderr
+    (runs,) = re.findall(r"^would start (\d+) of \1 runs$", shown.stdout, re.MULTILINE)
+    assert int(runs) >= 10
+    assert shown.stdout.count(f"outputs/{preset}/") == int(runs)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("published", [False, True], ids=["right", "as_published"])
+def test_a_preset_of_a_figure_is_the_papers_protocol(
+    figure: str, published: bool, compose: Compose
+) -> None:
+    preset = figure + "_as_published" * published
+    imbalanced, fashion = figure.startswith("imb"), figure.endswith("fashion_mnist")
+    for strategy in STRATEGIES:
+        composed = compose(f"experiment={preset}", f"strategy={strategy}")
+        params = composed.hydra.sweeper.params
+        assert params.strategy.split(",") == STRATEGIES
+        assert params.seed == "range(0,5)"
+        config = resolved(composed)
+        check(config)
+        assert config["experiment_name"] == preset
+        assert config["dataset"]["name"] == figure.partition("balanced_")[2]
+        assert config["dataset"]["pad_to"] == (32 if "mnist" in figure else None)
+        pool = config["imbalance"]["pool"]
+        assert pool == (
+            {0: 250, 1: 5000, 2: 250, 3: 250} if imbalanced else dict.fromkeys(range(10), 2600)
+        )
+        assert config["imbalance"]["test"] == (1000 if imbalanced else None)
+        last = 7000 if not imbalanced else 575 if figure == "imbalanced_mnist" else 925
+        budget = config["budget"]
+        first, per_round = (15, 70) if imbalanced else (500, 500)
+        assert (budget["initial"], budget["per_round"], budget["total"]) == (first, per_round, last)
+        assert (config["backbone"]["width"], config["backbone"]["head_bias"]) == (16, False)
+        trainer = config["trainer"]
+        assert trainer["optimizer"]["_target_"] == "torch.optim.Adam"
+        assert trainer["batch_size"] == (500 if figure.endswith("cifar10") else 64)
+        assert trainer["clamp_gradients"] == 0.1
+        assert trainer["stop_at_train_accuracy"] == 0.99
+        options = config["strategy"]
+        if strategy == "fishermask":
+            assert options["fraction"] == (0.003 if fashion else 0.002)
+            assert options["mask"] == "standard"
+            assert options["mask_images"] == 1024
+            assert options["weighting"] == ("uniform" if published else "fisher")
+            assert options["mask_sample"] == ("first" if published else "random")
+        if strategy in ("fishermask", "bait"):
+            assert (options["regularization"], options["oversampling"]) == (1, 0)
+        assert options.get("augment", False) == published
+        assert config["dataset"]["order"] == ("class" if published else "file")
+        assert trainer["reset"] == ("weights" if published else "all")
+        trains_first = not published or strategy == "bait"
+        assert budget["train_before_first_query"] == trains_first
+
+
+def test_what_is_typed_wins_over_a_preset(compose: Compose) -> None:
+    given = ["experiment=imbalanced_fashion_mnist", "strategy.fraction=0.01", "budget.total=85"]
+    config = resolved(compose(*given))
+    assert config["strategy"]["fraction"] == 0.01
+    assert config["budget"]["total"] == 85
+
+
+def test_a_preset_runs_on_jpeg_files_with_one_override(compose: Compose) -> None:
+    config = resolved(compose("experiment=imbalanced_cifar10", "dataset=cifar10_jpeg"))
+    check(config)
+    assert config["dataset"]["root"] == "data/cifar10-jpeg"
+    original = resolved(compose("dataset=cifar10"))
+    for option in ("mean", "std", "crop_padding", "horizontal_flip"):
+        assert config["dataset"][option] == original["dataset"][option]
