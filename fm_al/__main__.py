@@ -137,6 +137,14 @@ def upload() -> None:
 
 
 @_command
+def report() -> None:
+    """`fm-al-report DIR`."""
+    from fm_al.report.command import report  # here, since the others do without matplotlib
+
+    report(sys.argv[1:])
+
+
+@_command
 def status() -> None:
     """`fm-al-status DIR`."""
     show(sys.argv[1:])

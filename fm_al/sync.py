@@ -126,7 +126,7 @@ def _upload_all(
         Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
     ):
         os.environ["WANDB_DIR"] = scratch  # wandb's client makes a folder for each run it asks for
-        server = _server()
+        server = connected_server()
         task = progress.add_task("uploading", total=len(directories))
         pool = ThreadPoolExecutor(AT_ONCE)
         try:
@@ -139,13 +139,13 @@ def _upload_all(
                     outcomes[upload.result()] += 1
                 except Exception as error:
                     failures[uploads[upload]] = error
-                    _server()  # the others will fare better, unless the server is gone
+                    connected_server()  # the others will fare better, unless the server is gone
                 progress.advance(task)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _server() -> wandb.Api:
+def connected_server() -> wandb.Api:
     """The server, which has answered and takes the key. Raises RunError if it has not."""
     import wandb
 

@@ -1,0 +1,1 @@
+"""From records to tables, figures and statistics: `fm-al-report DIR`; imports no torch."""

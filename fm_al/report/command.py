@@ -1,0 +1,137 @@
+"""`fm-al-report DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from fm_al.errors import ConfigError
+from fm_al.files import write_whole
+from fm_al.report.report import Report, markdown, report_of, write
+from fm_al.report.runs import STRATEGY, read_runs
+from fm_al.report.summary_run import log_summary_runs
+
+MOST_NAMED = 10  # of the folders left out
+
+
+def report(arguments: Sequence[str]) -> None:
+    """Writes the report and says where."""
+    given = _parser().parse_args(arguments)
+    folder: Path = given.folder
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: there is no such folder")
+    where = _where(given.where)
+    for target in given.target:
+        if not 0 < target <= 1:
+            raise ConfigError(f"--target {target:g}: should be an accuracy, above 0 and at most 1")
+    by = tuple(given.by.split(","))
+    options = [
+        *([f"--by={given.by}"] if by != STRATEGY else []),
+        *(["--target", *(f"{target:g}" for target in given.target)] if given.target else []),
+        *(["--published"] if given.published else []),
+    ]
+
+    def command(more: Sequence[str]) -> str:
+        typed = [*(["--where", *more] if more else []), *options]
+        return shlex.join(["fm-al-report", str(folder), *typed])
+
+    def command_of(experiment: str) -> str:
+        others = [each for each in given.where if not each.startswith("experiment_name=")]
+        return command([*others, f"experiment_name={experiment}"])
+
+    made = report_of(
+        read_runs(folder, where, by),
+        given.title or f"Runs in {folder}",
+        command(given.where),
+        command_of,
+        given.target,
+        given.published,
+    )
+    out = given.out or folder / "report"
+    write(made, out)
+    if given.markdown is not None:
+        figures = os.path.relpath(out / "figures", given.markdown.parent)
+        write_whole(given.markdown, markdown(made, figures).encode())
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    _say(made, console)
+    if given.wandb:
+        wanted = {"project": given.project, "entity": given.entity, "group": given.group}
+        for url in log_summary_runs(made, out, wanted):
+            console.print(f"logged to {url}")
+    console.print(f"report: {out / 'index.html'}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fm-al-report",
+        description="Tables, statistics and figures of the finished runs below a folder. Strategies"
+        " are compared within each setting, paired by seed.",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="outputs, or any folder below")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where the report goes (default: DIR/report)"
+    )
+    parser.add_argument(
+        "--where",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE[,VALUE]",
+        help="only runs of these values: strategy=bait,badge budget.per_round=70",
+    )
+    parser.add_argument(
+        "--by",
+        default=",".join(STRATEGY),
+        metavar="KEY[,KEY]",
+        help="what is compared, such as strategy.fraction (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--target",
+        nargs="+",
+        type=float,
+        default=[],
+        metavar="ACCURACY",
+        help="say how many labels each needs to reach these",
+    )
+    parser.add_argument(
+        "--published", action="store_true", help="beside the numbers that the paper published"
+    )
+    parser.add_argument("--title", metavar="TEXT", help="of the report")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the Markdown there as well"
+    )
+    parser.add_argument(
+        "--wandb",
+        action="store_true",
+        help="log tables and figures to a summary run in the group of the runs",
+    )
+    for name in ("project", "entity", "group"):
+        parser.add_argument(f"--{name}", metavar="NAME", help=f"of W&B (default: tracker.{name})")
+    return parser
+
+
+def _where(given: Sequence[str]) -> dict[str, list[str]]:
+    where: dict[str, list[str]] = {}
+    for text in given:
+        key, joint, values = text.partition("=")
+        if not joint or not key or not values:
+            raise ConfigError(f"--where {text}: should be KEY=VALUE, or KEY=VALUE,VALUE")
+        where.setdefault(key, []).extend(values.split(","))
+    return where
+
+
+def _say(made: Report, console: Console) -> None:
+    left_out = made.runs.left_out
+    for each in left_out[:MOST_NAMED]:
+        console.print(f"left out: {each.directory} {each.why}")
+    if len(left_out) > MOST_NAMED:
+        console.print(f"and {len(left_out) - MOST_NAMED} more, named in the report")
+    for notice in made.notices:
+        console.print(notice)
+    for part in made.parts:
+        for sentence in part.sentences:
+            console.print(f"{part.title}: {sentence}")

@@ -1,0 +1,598 @@
+"""The figures of a report, as PDF, SVG and PNG, and as SVG inside an HTML page.
+
+A group looks the same in all of them, by its `Palette`. What is drawn of a group is marked with
+its name, which `inline_svg` hands on to the page.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import quote, unquote
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+from matplotlib import style
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize, to_rgb
+from matplotlib.figure import Figure as Drawing
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from scipy import stats
+
+from fm_al.report.runs import Runs, by_numbers
+
+STYLE: list[str | Path | dict[str, Any]] = [
+    "default",  # whatever a user's matplotlibrc has
+    {
+        "font.size": 8,
+        "font.sans-serif": ["DejaVu Sans"],
+        "axes.titlesize": 8,
+        "axes.linewidth": 0.6,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "figure.constrained_layout.use": True,
+        "grid.linewidth": 0.4,
+        "grid.alpha": 0.5,
+        "hatch.linewidth": 0.5,
+        "legend.frameon": False,
+        "legend.handlelength": 3.5,
+        "lines.linewidth": 1.2,
+        "lines.markersize": 5,
+        "text.parse_math": False,  # a name may have a $
+        "pdf.fonttype": 42,
+        "svg.hashsalt": "fm_al",
+    },
+]
+WIDTH = 5.5  # inches, as wide as the text of a paper
+LINE = 84  # characters in this width
+NAME = 28  # characters of a name in a line
+CONFIDENCE = 0.95
+MOST_CLASSES = 20
+MOST_LAYERS = 36
+OVER_LABELS = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
+}
+UNPUBLISHED: Mapping[str, Mapping[int, float]] = MappingProxyType({})
+MARK = re.compile(r"series-(\d+)-(.*)")
+
+# Of groups: distinct in lightness, neighbours most, and for the colour-blind.
+COLOURS = "#D55E00", "#08306B", "#56B4E9", "#00805F", "#F0AE00", "#6B3A00", "#D07FB0", "#6A4FC0"
+DASHES = (), (1, 1), (6, 1.5, 1, 1.5), (7, 2), (4, 1, 1, 1, 1, 1)
+MARKERS = "os^Dv*P<>"
+GREY = "#404040"
+# Of what is stacked: Tol's muted colours, light ones between dark ones.
+FILLS = (
+    *("#332288", "#DDCC77", "#117733", "#88CCEE", "#882255"),
+    *("#999933", "#AA4499", "#44AA99", "#CC6677", "#BBBBBB"),
+)
+HATCHES = "", "////", "", "\\\\\\\\"  # lines only: in SVG each dot of a dotted one is a path
+
+
+@dataclass(frozen=True)
+class Figure:
+    """name: of its files. title: what it shows. caption: what has to be known to read it."""
+
+    name: str
+    title: str
+    caption: str
+    drawing: Drawing
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a group is drawn. dashes: lengths of strokes and gaps; none for a solid line."""
+
+    colour: str
+    dashes: tuple[float, ...]
+    marker: str
+
+    @property
+    def linestyle(self) -> tuple[float, tuple[float, ...] | None]:
+        return 0, self.dashes or None
+
+
+@dataclass(frozen=True)
+class Palette:
+    """How groups look everywhere in a report, in the order in which they are shown."""
+
+    looks: Mapping[str, Look]
+
+    @classmethod
+    def of(cls, groups: Sequence[str]) -> Palette:
+        """`fishermask` comes first and `random` last, and these look the same whatever else there
+        is; the others by name."""
+        others = sorted({*groups} - {"fishermask", "random"}, key=by_numbers)
+        names = [name for name in ("fishermask", *others) if name in groups]
+        looks = {
+            name: Look(
+                COLOURS[number % len(COLOURS)],
+                DASHES[number % len(DASHES)],
+                MARKERS[number % len(MARKERS)],
+            )
+            for number, name in enumerate(names)
+        }
+        return cls(looks | ({"random": Look(GREY, (3, 2), "X")} if "random" in groups else {}))
+
+    def ordered(self, groups: Iterable[str]) -> list[str]:
+        return sorted(groups, key=list(self.looks).index)
+
+
+def fill(number: int) -> dict[str, Any]:
+    """How the part of this number of a stack is drawn; 20 are distinct."""
+    colour = np.array(to_rgb(FILLS[number % len(FILLS)]))
+    return {
+        "facecolor": tuple(colour),
+        "hatch": HATCHES[(number + number // len(FILLS)) % len(HATCHES)],
+        "edgecolor": tuple(0.5 * colour + (0 if _is_light(colour) else 0.5)),
+        "linewidth": 0,
+    }
+
+
+@style.context(STYLE)
+def figures_of_setting(
+    runs: Runs,
+    prefix: str,
+    colours: Palette,
+    published: Mapping[str, Mapping[int, float]] = UNPUBLISHED,
+) -> list[Figure]:
+    """The figures of one setting's runs but those that there is nothing for.
+
+    prefix: of their names. published: accuracies by group and number of labels, shown beside the
+    runs' for the groups that have any.
+    """
+    figures = [
+        *(_over_labels(runs, prefix, key, colours, published) for key in OVER_LABELS),
+        _area(runs, prefix, colours),
+        _queries(runs, prefix, colours),
+        _mask(runs, prefix, colours),
+        _seconds(runs, prefix, colours),
+    ]
+    return [figure for figure in figures if figure is not None]
+
+
+def _over_labels(
+    runs: Runs,
+    prefix: str,
+    key: str,
+    palette: Palette,
+    published: Mapping[str, Mapping[int, float]],
+) -> Figure:
+    drawing = Drawing((WIDTH, 3.3))
+    axes = drawing.subplots()
+    groups = palette.ordered(runs.groups)
+    means: list[Artist] = []
+    for place, group in enumerate(groups):
+        look, labels, of_group = palette.looks[group], _labels(runs, group), runs.of_group(group)
+        values = np.array([[record[key] for record in run.rounds] for run in of_group])
+        mean, half = values.mean(axis=0), _half_interval(values)
+        seeds = axes.plot(labels, values.T, color=look.colour, alpha=0.3, lw=0.5, zorder=1.5)
+        for run, seed in zip(of_group, seeds, strict=True):
+            seed.set_label(f"seed {run.seed}")
+        [line] = axes.plot(labels, mean, color=look.colour, marker=look.marker, label="mean")
+        every = math.ceil(len(labels) / 15)  # in turns, so that less of them covers others
+        line.set(linestyle=look.linestyle, markevery=(place % every, every))
+        line.set(markeredgewidth=0, zorder=3 - place / len(groups))
+        _mark(group, line, *seeds)
+        means.append(line)
+        if half is not None:
+            band = axes.fill_between(labels, mean - half, mean + half, color=look.colour)
+            band.set(alpha=0.1, linewidth=0)
+            _mark(group, band)
+    title = OVER_LABELS[key]
+    caption = f"{title} on the test images over the number of labels: the mean of {_count(runs)}"
+    if axes.collections:
+        caption += (
+            ", as a band its 95% confidence interval by Student's t, for each number of labels by "
+            "itself, and each seed as a faint line"
+        )
+    caption += ". Nothing is smoothed."
+    hollow: dict[str, Any] = {"ls": ":", "lw": 1, "mfc": "white", "label": "published"}
+    shown = [group for group in groups if key == "accuracy" and published.get(group)]
+    for group in shown:
+        look, points = palette.looks[group], sorted(published[group].items())
+        _mark(
+            group,
+            *axes.plot(*zip(*points, strict=True), c=look.colour, marker=look.marker, **hollow),
+        )
+    if shown:
+        means.append(Line2D([], [], color=GREY, marker="o", **hollow))
+        caption += " Hollow marks on dotted lines: as published."
+    low, high = axes.get_ylim()
+    axes.set(xlabel="labels", ylabel=title.lower() if key != "macro_f1" else "macro F1")
+    axes.set_ylim(max(low, -0.01), min(high, 1.01))
+    axes.grid(axis="y")
+    _add_legend(drawing, means, [*groups, "published"][: len(means)], groups)
+    return _finished(f"{prefix}{key}", f"{title} over labels", caption, drawing)
+
+
+def _area(runs: Runs, prefix: str, palette: Palette) -> Figure:
+    areas = runs.area("accuracy")
+    groups = list(areas.mean().sort_values(ascending=False, kind="stable").index)
+    drawing = Drawing((WIDTH, 0.5 + 0.32 * len(groups)))
+    axes = drawing.subplots()
+    for row, group in enumerate(groups):
+        values, look = areas[group].dropna().to_numpy(), palette.looks[group]
+        mean, half = values.mean(), _half_interval(values)
+        below = np.full(len(values), row + 0.25)
+        marks = axes.plot(
+            values, below, "o", ms=3.5, mew=0, c=look.colour, alpha=0.5, label="seeds"
+        )
+        if half is not None:
+            ends = [mean - half, mean + half]
+            marks += axes.plot(ends, [row, row], c=look.colour, marker="|", label="interval")
+        marks += axes.plot([mean], [row], look.marker, ms=7, c=look.colour, label="mean")
+        _mark(group, *marks)
+    _name_rows(axes, groups)
+    axes.set_xlabel("area under the accuracy curve")
+    axes.grid(axis="x")
+    caption = (
+        "Area under the accuracy curve over labels, divided by their range, so that it is a mean "
+        f"accuracy: the mean of {_count(runs)}, with its 95% confidence interval by Student's t "
+        "where there are several, and below it a dot for each. The best is on top."
+    )
+    return _finished(f"{prefix}area", "Area under the accuracy curve", caption, drawing)
+
+
+def _queries(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
+    shares = {group: _query_shares(runs, group) for group in palette.ordered(runs.groups)}
+    shares = {group: share for group, share in shares.items() if len(share)}
+    if not shares:
+        return None
+    together = pd.concat(shares.values()).fillna(0)
+    classes = list(together.columns)
+    caption = (
+        "What each query consists of: the share of each class, mean over seeds. A bar spans the "
+        "labels that its query added."
+    )
+    if len(classes) > MOST_CLASSES:
+        most = set(together.mean().nlargest(MOST_CLASSES - 1).index)
+        rest = [name for name in classes if name not in most]
+        others = f"{len(rest)} other classes"
+        classes = [*(name for name in classes if name in most), others]
+        for share in shares.values():
+            share[others] = share.reindex(columns=rest).sum(axis=1)
+        caption += f" The {len(most)} classes queried most, of all groups, are told apart."
+    drawing = Drawing((WIDTH, 0.3 + 1.35 * math.ceil(len(shares) / 3)))
+    for (group, share), axes in zip(shares.items(), _grid(drawing, len(shares), 3), strict=True):
+        labels = _labels(runs, group)
+        bottom = np.zeros(len(share))
+        for number, name in enumerate(classes):
+            top = bottom + (share[name].to_numpy() if name in share else 0)
+            axes.stairs(top, labels, baseline=bottom, fill=True, label=name).set(**fill(number))
+            bottom = top
+        axes.vlines(labels[1:-1], 0, 1, colors="white", linewidth=0.5)
+        axes.set(
+            title=_broken(group), xlim=(labels[0], labels[-1]), ylim=(0, 1), yticks=(0, 0.5, 1)
+        )
+        _mark(group, axes)
+    drawing.supylabel("share of the query", fontsize=8)
+    _add_legend(drawing, [Patch(**fill(number)) for number in range(len(classes))], classes)
+    return _finished(f"{prefix}queries", "Classes of the queried images", caption, drawing)
+
+
+def _query_shares(runs: Runs, group: str) -> pd.DataFrame:
+    """queries x classes, mean over seeds; the last round queries nothing."""
+    of_group = runs.of_group(group)
+    queries = [[record["queried_classes"] for record in run.rounds[:-1]] for run in of_group]
+    classes = of_group[0].result["class_names"]
+    counts = np.array(queries, float).reshape(len(of_group), -1, len(classes))
+    return pd.DataFrame((counts / counts.sum(axis=2, keepdims=True)).mean(axis=0), columns=classes)
+
+
+def _mask(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
+    shares = {group: _mask_shares(runs, group) for group in palette.ordered(runs.groups)}
+    shares = {group: share for group, share in shares.items() if len(share)}
+    if not shares:
+        return None
+    least = min(share.where(share > 0).min(axis=None) for share in shares.values())
+    norm = LogNorm(10.0 ** max(-5, min(-1, math.floor(math.log10(least)))), 1)
+    height = max(1.2, 0.5 + 0.13 * max(map(len, shares.values())))
+    drawing = Drawing((WIDTH, 0.3 + height * math.ceil(len(shares) / 2)))
+    grid = _grid(drawing, len(shares), 2, share_y=False)
+    for (group, share), axes in zip(shares.items(), grid, strict=True):
+        rows, cells = np.arange(len(share) + 1) - 0.5, share.where(share > 0).to_numpy()
+        mesh = axes.pcolormesh(_labels(runs, group), rows, cells, norm=norm, cmap="cividis_r")
+        mesh.set(edgecolor="face", linewidth=0.1)  # else there are gaps in PDF
+        axes.set_title(_broken(group))
+        axes.set_yticks(range(len(share)), list(share.index), fontsize=6.5)
+        axes.set_ylim(rows[-1], rows[0])
+        axes.tick_params(axis="y", length=0)
+        _mark(group, axes)
+    thin = 6 * drawing.get_figheight()
+    bar = drawing.colorbar(mesh, ax=grid, label="share of the mask", aspect=thin)
+    bar.ax.yaxis.set_major_formatter(lambda share, position: f"{100 * share:g}%")
+    bar.ax.minorticks_off()
+    caption = (
+        "Where the mask's weights lie: the share of them in each layer or block, from the input at "
+        "the top to the output, at each query; mean over seeds, white where there are none."
+    )
+    return _finished(f"{prefix}mask", "Layers of the masked weights", caption, drawing)
+
+
+def _mask_shares(runs: Runs, group: str) -> pd.DataFrame:
+    """layers x queries, mean over seeds; many layers are taken together by the beginnings of their
+    names. Empty without masks."""
+    of_seeds = []
+    for run in runs.of_group(group):
+        strategies = {record["labelled"]: record["strategy"] for record in run.rounds[:-1]}
+        sizes = {labels: values.get("mask_sizes", {}) for labels, values in strategies.items()}
+        frame = pd.DataFrame(sizes, dtype=float)
+        of_seeds.append(frame / frame.sum())
+    shares = sum(of_seeds[1:], of_seeds[0]) / len(of_seeds)
+    parts = [layer.split(".") for layer in shares.index]
+    names = list(shares.index)
+    length = max(map(len, parts), default=0)
+    while len(set(names)) > MOST_LAYERS and length > 1:
+        length -= 1
+        names = [".".join(part[:length]) for part in parts]
+    return shares.groupby(names, sort=False).sum(min_count=1)
+
+
+def _seconds(runs: Runs, prefix: str, palette: Palette) -> Figure:
+    groups = palette.ordered(runs.groups)
+    seconds = pd.DataFrame([run.result["seconds"] for run in runs.runs]).fillna(0)
+    means = seconds.groupby([run.group for run in runs.runs]).mean().loc[groups]
+    longest = means.sum(axis=1).max()
+    units = ("seconds", 1), ("minutes", 60), ("hours", 3600)
+    unit, length = next(
+        each for each in reversed(units) if longest >= 2 * each[1] or each == units[0]
+    )
+    drawing = Drawing((WIDTH, 0.5 + 0.32 * len(groups)))
+    axes = drawing.subplots()
+    left = np.zeros(len(groups))
+    for number, stage in enumerate(means.columns):
+        widths = means[stage].to_numpy() / length
+        bars = axes.barh(range(len(groups)), widths, 0.6, left, label=stage, **fill(number))
+        for group, bar in zip(groups, bars, strict=True):
+            _mark(group, bar)
+        left += widths
+    for row, (group, total) in enumerate(zip(groups, left, strict=True)):
+        _mark(group, axes.text(total, row, f" {total:.1f}", va="center"))
+    _name_rows(axes, groups)
+    axes.set_xlabel(f"{unit} for a run")
+    stages = list(means.columns)
+    _add_legend(drawing, [Patch(**fill(number)) for number in range(len(stages))], stages)
+    caption = (
+        f"How long a run took by stage, mean of {_count(runs)}, with the total at the end; on "
+        "whatever machines they ran."
+    )
+    return _finished(f"{prefix}seconds", "Time by stage", caption, drawing)
+
+
+@style.context(STYLE)
+def penalty_figure(matrix: pd.DataFrame, title: str, note: str) -> Figure:
+    """Pairwise penalties: how much the group of a row beat that of a column. note: what has to be
+    known beside that."""
+    count = len(matrix)
+    values = np.vstack([matrix, matrix.mean()]).astype(float)
+    rows = [*range(count), count + 0.2]
+    norm = Normalize(0, max(1e-9, np.nanmax(values)))
+    drawing = Drawing((min(WIDTH, 1.8 + 0.5 * count), 1.2 + 0.28 * count))
+    axes = drawing.subplots()
+    for part, first in ((values[:-1], 0), (values[-1:], rows[-1])):
+        edges = np.arange(count + 1) - 0.5, np.arange(len(part) + 1) + first - 0.5
+        mesh = axes.pcolormesh(*edges, part, norm=norm, cmap="Blues", edgecolors="white", lw=0.5)
+    for row, of_row in zip(rows, values, strict=True):
+        for column, value in enumerate(of_row):
+            lacks = math.isnan(value)
+            ink = "black" if lacks or _is_light(mesh.to_rgba(value)[:3]) else "white"
+            text = "–" if lacks else f"{value:.2f}"
+            axes.text(column, row, text, color=ink, ha="center", va="center")
+    axes.set_yticks(rows, [*map(_broken, matrix.index), "mean (lower is better)"])
+    axes.set_xticks(range(count), list(map(_broken, matrix.columns)))
+    if max(map(len, matrix.columns)) > 7:
+        for label in axes.get_xticklabels():
+            label.set(rotation=40, ha="right", rotation_mode="anchor")
+    axes.invert_yaxis()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    caption = (
+        "Pairwise penalties: how much the group of a row beat that of a column. The last row has "
+        f"the mean of each column: lower is better. {note}"
+    )
+    return _finished("penalty", title, caption.strip(), drawing)
+
+
+@style.context(STYLE)
+def rank_figure(
+    ranks: pd.Series, critical_difference: float | None, title: str, note: str
+) -> Figure:
+    """Mean ranks, of which 1 is best, in the diagram of Demšar 2006 (JMLR 7, figure 1). note: what
+    has to be known beside that."""
+    ordered = ranks.sort_values(kind="stable")
+    count, end = len(ordered), max(2, len(ordered))
+    margin = 0.04 * (end - 1)
+    caption = "Mean ranks: 1, at the left, is best."
+    drawing = Drawing((WIDTH, 0))
+    axes = drawing.subplots()
+    axes.axis("off")
+    line: dict[str, Any] = {"color": "black", "linewidth": 0.8, "clip_on": False}
+    axes.plot([1, end], [0, 0], **line)
+    for rank in range(1, end + 1):
+        axes.plot([rank, rank], [0, -0.25], **line)
+        axes.text(rank, -0.4, str(rank), ha="center")
+    top, bottom = -1.0, 0.0
+    if critical_difference is not None:
+        top, said = -2.5, f"  critical difference {critical_difference:.2f}"
+        axes.plot([1, 1 + critical_difference], [-1.7, -1.7], marker="|", label="critical", **line)
+        axes.text(1 + critical_difference, -1.7, said, va="center")
+        caption += " A bar connects groups that differ by less than the critical difference."
+        ends = [-math.inf]  # of the last bar at each height
+        for first, last in _connected(ordered.to_list(), critical_difference):
+            height = next((k for k, taken in enumerate(ends) if taken < first), len(ends))
+            ends[height:] = [last, *ends[height + 1 :]]
+            bar = [ordered.iloc[first] - margin / 4, ordered.iloc[last] + margin / 4]
+            axes.plot(bar, [0.5 + 0.5 * height] * 2, c="black", lw=2.5, label="connected")
+        bottom = 0.5 * len(ends)
+    for place, (group, rank) in enumerate(ordered.items()):
+        from_end = count - 1 - place
+        row = bottom + 0.9 + min(place, from_end)
+        if place <= from_end:
+            x, side, text = 1 - margin, "right", f"{_broken(group)}  {rank:.2f} "
+        else:
+            x, side, text = end + margin, "left", f" {rank:.2f}  {_broken(group)}"
+        elbow = axes.plot([rank, rank, x], [0, row, row], label=group, **line)
+        _mark(group, *elbow, axes.text(x, row, text, ha=side, va="center"))
+    bottom += 0.9 + math.ceil(count / 2)
+    drawing.set_figheight(0.2 + 0.2 * (bottom - top))
+    axes.set(xlim=(1 - margin, end + margin), ylim=(bottom, top))
+    return _finished("ranks", title, f"{caption} {note}".strip(), drawing)
+
+
+def _connected(ranks: Sequence[float], critical_difference: float) -> list[tuple[int, int]]:
+    """The first and last of each longest run of sorted ranks that differ by less."""
+    spans: list[tuple[int, int]] = []
+    for first, rank in enumerate(ranks):
+        last = sum(other - rank < critical_difference for other in ranks) - 1
+        if last > first and (not spans or last > spans[-1][1]):
+            spans.append((first, last))
+    return spans
+
+
+def save(figure: Figure, folder: Path) -> None:
+    """Writes `<name>.pdf`, `<name>.svg` and `<name>.png`; the same bytes for the same figure."""
+    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
+    with style.context(STYLE):
+        for ending, metadata in undated.items():
+            path = folder / f"{figure.name}.{ending}"
+            figure.drawing.savefig(path, metadata=metadata, dpi=200)
+
+
+def inline_svg(figure: Figure) -> str:
+    """An `svg` element for an HTML page, as wide as its place. What is drawn of a group has the
+    class `series` and the group's name as `data-group`; ids begin with the figure's name."""
+    file = io.BytesIO()
+    with style.context([*STYLE, {"svg.fonttype": "none"}]):
+        no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.drawing.savefig(file, format="svg", metadata=no_metadata)
+    root = ElementTree.fromstring(file.getvalue())
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        attributes = {key.rpartition("}")[2]: value for key, value in element.items()}
+        if marked := MARK.fullmatch(attributes.get("id", "")):
+            attributes["id"] = f"series-{marked[1]}"
+        for key, value in attributes.items():
+            if key == "id":
+                attributes[key] = f"{figure.name}-{value}"
+            elif key == "href":
+                attributes[key] = value.replace("#", f"#{figure.name}-", 1)
+            else:
+                value = value.replace("url(#", f"url(#{figure.name}-").replace(
+                    "'DejaVu Sans', ", ""
+                )
+                attributes[key] = re.sub(r"(\.\d\d)\d+", r"\1", value)  # hundredths of a point
+        if marked:
+            attributes |= {"class": "series", "data-group": unquote(marked[2])}
+        element.attrib = attributes
+    # A style element would hold for all of the page, so its rule is put where it is inherited from.
+    for definitions in root.findall("defs"):
+        for element in definitions.findall("style"):
+            definitions.remove(element)
+    root.attrib = {
+        "xmlns": "http://www.w3.org/2000/svg",
+        "viewBox": root.attrib["viewBox"],
+        "width": "100%",
+        "role": "img",
+        "aria-label": figure.title,
+        "style": "stroke-linejoin: round; stroke-linecap: butt",
+    }
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _finished(name: str, title: str, caption: str, drawing: Drawing) -> Figure:
+    for number, artist in enumerate(drawing.findobj(lambda artist: artist.get_gid() is not None)):
+        artist.set_gid(f"series-{number}-{artist.get_gid()}")
+    # Laid out again for each file, it would come out a little different each time.
+    drawing.draw_without_rendering()
+    drawing.set_layout_engine("none")
+    return Figure(name, title, caption, drawing)
+
+
+def _mark(group: str, *artists: Artist) -> None:
+    for artist in artists:
+        artist.set_gid(quote(group, safe=""))
+
+
+def _add_legend(
+    drawing: Drawing, handles: Sequence[Artist], names: Sequence[str], groups: Sequence[str] = ()
+) -> None:
+    """Below the axes, for which the drawing grows. groups: those that the first names are of."""
+    columns = max(1, LINE // (max(map(len, names)) + 8))
+    rows = math.ceil(len(names) / columns)
+    drawing.set_figheight(drawing.get_figheight() + 0.17 * rows)
+    # Names are put in later, as those are left out that begin with an underscore.
+    legend = drawing.legend(
+        handles,
+        ["name"] * len(names),
+        loc="outside lower center",
+        ncols=math.ceil(len(names) / rows),
+    )
+    for name, text in zip(names, legend.get_texts(), strict=True):
+        text.set_text(name)
+    entries = zip(groups, legend.legend_handles, legend.get_texts(), strict=False)
+    for group, *artists in entries:
+        _mark(group, *filter(None, artists))
+
+
+def _name_rows(axes: Axes, groups: Sequence[str]) -> None:
+    """Names the rows on the y axis, the first one on top."""
+    axes.set_yticks(range(len(groups)), list(map(_broken, groups)))
+    for group, label in zip(groups, axes.get_yticklabels(), strict=True):
+        _mark(group, label)
+    axes.set_ylim(len(groups) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+
+
+def _grid(drawing: Drawing, number: int, columns: int, share_y: bool = True) -> list[Axes]:
+    """So many axes over labels, in at most so many columns, the lowest of which name them."""
+    rows = math.ceil(number / columns)
+    columns = math.ceil(number / rows)
+    grid = drawing.subplots(rows, columns, sharex=True, sharey=share_y, squeeze=False)
+    for axes in grid.flat[number:]:
+        axes.remove()
+    for axes in grid.flat[number - columns : number]:
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("labels")
+    return list(grid.flat[:number])
+
+
+def _labels(runs: Runs, group: str) -> list[int]:
+    return [record["labelled"] for record in runs.of_group(group)[0].rounds]
+
+
+def _half_interval(values: np.ndarray) -> np.ndarray | None:
+    """Half the confidence interval of the mean over the first axis; None for fewer than two."""
+    count = len(values)
+    if count < 2:
+        return None
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)
+    return quantile * values.std(axis=0, ddof=1) / math.sqrt(count)
+
+
+def _count(runs: Runs) -> str:
+    counts = [len(runs.of_group(group)) for group in runs.groups]
+    few, many = min(counts), max(counts)
+    return f"{few} to {many} seeds" if few < many else f"{few} seed{'s' * (few != 1)}"
+
+
+def _broken(name: str) -> str:
+    """A long name in lines."""
+    return "\n".join(textwrap.wrap(name, NAME, break_on_hyphens=False)) or name
+
+
+def _is_light(colour: Iterable[float]) -> bool:
+    return float(np.dot(tuple(colour), (0.299, 0.587, 0.114))) > 0.5

@@ -1,0 +1,160 @@
+"""The report as one HTML file that opens from disk and fetches nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import jinja2
+from markupsafe import Markup
+
+from fm_al.report.runs import Runs, flattened, shown
+from fm_al.report.typeset import LEVEL, Table
+
+LACKING = "–"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """name: of its files. svg: an <svg> element, trusted; what it draws of a group is of the class
+    `series` and names that in `data-group`."""
+
+    name: str
+    title: str
+    caption: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page. title: the setting that it is of. command: what makes this part alone.
+    remarks: sentences that go first."""
+
+    title: str
+    tables: Sequence[Table]
+    drawings: Sequence[Drawing]
+    command: str
+    remarks: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    """A group and the colour, as CSS has it, that it is drawn in."""
+
+    group: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the runs of a setting were made with.
+
+    shared: what decides the figures of them all, by dotted keys. differing: the values in which
+    runs differ, by key and group. software, hosts: of how many runs (starts) each version (host)
+    is. commands: that started runs, the first one first. first, last: when starts were, ISO 8601.
+    """
+
+    setting: str
+    runs: int
+    seeds: Sequence[int]
+    groups: Sequence[str]
+    shared: Mapping[str, str]
+    differing: Mapping[str, Mapping[str, str]]
+    software: Mapping[str, Mapping[str, int]]
+    hosts: Mapping[str, int]
+    commands: Sequence[str]
+    first: str | None
+    last: str | None
+
+
+def provenance_of(runs: Runs) -> Provenance:
+    """Of the runs of one setting."""
+    of_group = {
+        group: [flattened(run.provenance["decides"]) for run in runs.of_group(group)]
+        for group in runs.groups
+    }
+    every = [flat for flats in of_group.values() for flat in flats]
+    shared, differing = {}, {}
+    for key in sorted({key for flat in every for key in flat} - {"seed"}):
+        if len(values := _values(key, every)) == 1:
+            shared[key] = values[0]
+        else:
+            differing[key] = {
+                group: ", ".join(_values(key, flats)) for group, flats in of_group.items()
+            }
+    starts = [start for run in runs.runs for start in run.provenance["starts"]]
+    starts.sort(key=lambda start: start["time"])
+    software = [run.provenance["software"] for run in runs.runs]
+    return Provenance(
+        runs.runs[0].setting,
+        len(runs.runs),
+        runs.seeds,
+        runs.groups,
+        shared,
+        differing,
+        {
+            name: Counter(shown(each.get(name)) for each in software)
+            for name in dict.fromkeys(name for each in software for name in each)
+        },
+        Counter(sorted(start["host"] for start in starts)),
+        list(dict.fromkeys(shlex.join(start["command"]) for start in starts)),
+        starts[0]["time"] if starts else None,
+        starts[-1]["time"] if starts else None,
+    )
+
+
+def _values(key: str, flats: Iterable[Mapping[str, object]]) -> list[str]:
+    """The values of a key, as they would be typed, each once."""
+    values = {
+        json.dumps(flat[key], sort_keys=True) if key in flat else "": (
+            shown(flat[key]) if key in flat else LACKING
+        )
+        for flat in flats
+    }
+    return list(values.values())
+
+
+def page(
+    title: str,
+    command: str,
+    sections: Sequence[Section],
+    legend: Sequence[LegendEntry],
+    runs: Runs,
+    notices: Sequence[str],
+) -> str:
+    """The HTML. It links to `tables/` and `figures/` beside it. command: what makes it. notices:
+    what a reader has to know first."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fm_al.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "counted": _counted,
+        "trusted": Markup,
+        "finite": math.isfinite,
+    }
+    return environment.get_template("page.html").render(
+        title=title,
+        command=command,
+        sections=sections,
+        legend=legend,
+        groups={entry.group for entry in legend},
+        runs=runs,
+        provenances=[provenance_of(runs.of(setting)) for setting in runs.settings],
+        notices=notices,
+        level=LEVEL,
+        what="strategy" if tuple(runs.by) == ("strategy",) else "group",
+    )
+
+
+def _counted(number: int, noun: str) -> str:
+    if number != 1:
+        noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number} {noun}"

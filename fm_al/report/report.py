@@ -1,0 +1,205 @@
+"""A report: what it consists of, and the folder that it is written to.
+
+index.html       everything, on one page that opens from disk
+report.md        the tables and what they say
+tables/          each table as .md, .tex and .csv
+figures/         each figure as .pdf, .svg and .png
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from fm_al.files import write_whole
+from fm_al.report import figures, typeset
+from fm_al.report.claim import claim
+from fm_al.report.figures import Figure, Palette
+from fm_al.report.page import Drawing, LegendEntry, Section, page
+from fm_al.report.published import Published, published
+from fm_al.report.runs import Runs
+from fm_al.report.statistics import (
+    FEWEST_FOR_T,
+    all_compared,
+    missing_seeds,
+    penalty_matrix,
+    ranks,
+)
+from fm_al.report.tables import beside_published, penalties, rank_table, tables_of_setting, wins
+from fm_al.report.typeset import Table
+
+TOGETHER = "All settings"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Of one setting, or of all together. command: that makes this part alone. sentences: what the
+    numbers say."""
+
+    title: str
+    command: str
+    tables: Sequence[Table]
+    figures: Sequence[Figure]
+    sentences: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """runs: of all parts. command: that makes it. notices: what a reader has to know first."""
+
+    title: str
+    command: str
+    runs: Runs
+    parts: Sequence[Part]
+    palette: Palette
+    notices: Sequence[str]
+
+
+def report_of(
+    runs: Runs,
+    title: str,
+    command: str,
+    command_of: Callable[[str], str],
+    targets: Sequence[float],
+    with_published: bool,
+) -> Report:
+    """command_of: what makes the report of one experiment alone. targets: accuracies to count the
+    labels for. with_published: whether published numbers stand beside those measured."""
+    palette, parts = Palette.of(runs.groups), []
+    for setting in runs.settings:
+        of_setting = runs.of(setting)
+        experiment = of_setting.runs[0].provenance["decides"]["experiment_name"]
+        beside: Published = published(experiment) if with_published else {}
+        prefix = f"{_slug(setting)}-" if len(runs.settings) > 1 else ""
+        parts.append(
+            Part(
+                setting,
+                command_of(experiment),
+                [
+                    *tables_of_setting(of_setting, prefix, targets),
+                    *beside_published(of_setting, prefix, beside),
+                ],
+                figures.figures_of_setting(of_setting, prefix, palette, beside),
+                claim(of_setting),
+            )
+        )
+    parts.append(_together(runs, command, palette))
+    return Report(title, command, runs, parts, palette, _notices(runs))
+
+
+def _together(runs: Runs, command: str, palette: Palette) -> Part:
+    """What counts settings."""
+    groups = palette.ordered(runs.groups)
+    of_settings = {setting: runs.of(setting) for setting in runs.settings}
+    # In the first round all have the same labels.
+    after_first = {
+        setting: {labels: each.at("accuracy", labels) for labels in each.labels[1:]}
+        for setting, each in of_settings.items()
+    }
+    matrix = penalty_matrix(after_first, groups)
+    table = penalties(matrix, len(of_settings))
+    compared = {
+        setting: all_compared(each.area("accuracy")) for setting, each in of_settings.items()
+    }
+    all_tables = [table, wins(compared, groups)]
+    drawn = [figures.penalty_figure(matrix, table.title, typeset.sentence(table.notes))]
+    if len(of_settings) > 1:
+        means = pd.DataFrame(
+            {name: each.area("accuracy").mean() for name, each in of_settings.items()}
+        )
+        ranked = ranks(means.T)
+        if ranked.settings:
+            table = rank_table(ranked)
+            all_tables.append(table)
+            note = typeset.sentence(table.notes)
+            drawn.append(
+                figures.rank_figure(ranked.mean, ranked.critical_difference, table.title, note)
+            )
+    return Part(TOGETHER, command, all_tables, drawn)
+
+
+def _notices(runs: Runs) -> list[str]:
+    notices = []
+    for setting in runs.settings:
+        frame = runs.of(setting).final("accuracy")
+        for group, lacks in missing_seeds(frame).items():
+            listed = ", ".join(map(str, lacks))
+            notices.append(f"{setting}: {group} lacks seed{'s' * (len(lacks) > 1)} {listed}")
+        few = [group for group in frame.columns if frame[group].count() < FEWEST_FOR_T]
+        if few:
+            notices.append(
+                f"{setting}: too few seeds to test {', '.join(few)}; it takes {FEWEST_FOR_T}"
+            )
+    if runs.left_out:
+        count = len(runs.left_out)
+        notices.append(f"{count} folder{'s' * (count > 1)} left out, see below")
+    return notices
+
+
+def write(report: Report, folder: Path) -> None:
+    """Writes the folder, made where there is none; what stood there of a report before goes."""
+    for name in ("tables", "figures"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for old in (folder / name).iterdir():
+            old.unlink()
+    for part in report.parts:
+        for table in part.tables:
+            typeset.save(table, folder / "tables")
+        for figure in part.figures:
+            figures.save(figure, folder / "figures")
+    write_whole(folder / "report.md", markdown(report, "figures").encode())
+    sections = [
+        Section(
+            part.title,
+            part.tables,
+            [
+                Drawing(each.name, each.title, each.caption, figures.inline_svg(each))
+                for each in part.figures
+            ],
+            part.command,
+            part.sentences,
+        )
+        for part in report.parts
+    ]
+    legend = [LegendEntry(group, look.colour) for group, look in report.palette.looks.items()]
+    html = page(report.title, report.command, sections, legend, report.runs, report.notices)
+    write_whole(folder / "index.html", html.encode())
+
+
+def markdown(report: Report, figures_folder: str) -> str:
+    """The tables, and the first figure of each part. figures_folder: where figures are, from the
+    file that this is written to."""
+    lines = [f"# {report.title}", "", f"Written by `{report.command}`.", ""]
+    lines += [f"- {_in_words(report.runs.of(setting))}" for setting in report.runs.settings]
+    lines += [f"- {notice}" for notice in report.notices]
+    lines += [f"- left out: {each.directory} {each.why}" for each in report.runs.left_out]
+    for part in report.parts:
+        lines += ["", f"## {part.title}", ""]
+        if part.sentences:
+            lines += [" ".join(part.sentences), ""]
+        for figure in part.figures[:1]:
+            lines += [f"![{figure.title}]({figures_folder}/{figure.name}.png)", "", figure.caption]
+        for table in part.tables:
+            lines += ["", f"### {table.title}", "", typeset.markdown(table).rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def _in_words(runs: Runs) -> str:
+    """Of one setting."""
+    made = [run.provenance for run in runs.runs]
+    budget = made[0]["decides"]["budget"]
+    kinds = sorted({each["decides"]["device"]["kind"] for each in made})
+    versions = sorted({str(each["software"]["torch"]) for each in made})
+    return (
+        f"{runs.runs[0].setting}: {len(made)} runs, seeds {', '.join(map(str, runs.seeds))}; "
+        f"{budget['initial']} labels at first, {budget['per_round']} a round, {budget['total']} in "
+        f"the end; on {', '.join(kinds)}, torch {', '.join(versions)}"
+    )
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")

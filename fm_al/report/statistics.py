@@ -1,0 +1,200 @@
+"""Statistics of runs that are paired by their seed.
+
+A frame has a row for each seed and a column for each group, NaN where there is no such run. Nothing
+is smoothed; a pair is two runs of one seed, and a seed that one of two groups lacks is no pair. Of
+too few pairs there is no p-value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+ALPHA = 0.05
+FEWEST_FOR_T = 3  # pairs
+FEWEST_FOR_WILCOXON = 6  # with fewer, no p-value can be below 0.05: the smallest is 2 / 2^n
+FEWEST_FOR_RANKS = 6  # settings; with fewer, the critical difference says next to nothing
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two groups over the seeds that both have: the mean of first - second, its 95% confidence
+    interval by Student's t, and two-sided p-values of the paired t-test and of Wilcoxon's signed
+    ranks, as they are and corrected for the family that they were made in; None where the pairs are
+    too few, or equal in a way that leaves nothing to test."""
+
+    first: str
+    second: str
+    pairs: int
+    difference: float
+    interval: tuple[float, float] | None
+    t_test: float | None
+    wilcoxon: float | None
+    t_test_corrected: float | None = None
+    wilcoxon_corrected: float | None = None
+
+    @property
+    def winner(self) -> str | None:
+        """The group that is better by the corrected t-test; None if none is."""
+        if self.t_test_corrected is None or self.t_test_corrected >= ALPHA:
+            return None
+        return self.first if self.difference > 0 else self.second
+
+
+def compared(frame: pd.DataFrame, first: str, second: str) -> Comparison:
+    """Two columns, without correction."""
+    differences = (frame[first] - frame[second]).dropna().to_numpy()
+    pairs = len(differences)
+    mean = float(differences.mean()) if pairs else math.nan
+    # Of equal differences, what rounding leaves is no spread.
+    spread = float(differences.std(ddof=1)) if pairs > 1 else 0.0
+    if spread < 1e-12:
+        spread = 0.0
+    interval = t_test = None
+    if pairs >= FEWEST_FOR_T:
+        half = spread / math.sqrt(pairs) * float(stats.t.ppf(1 - ALPHA / 2, pairs - 1))
+        interval = mean - half, mean + half
+        if spread:
+            t_test = float(stats.ttest_1samp(differences, 0).pvalue)
+        elif not differences.any():
+            t_test = 1.0
+    wilcoxon = None
+    if np.count_nonzero(differences) >= FEWEST_FOR_WILCOXON:
+        wilcoxon = float(stats.wilcoxon(differences).pvalue)
+    return Comparison(first, second, pairs, mean, interval, t_test, wilcoxon)
+
+
+def all_compared(frame: pd.DataFrame) -> list[Comparison]:
+    """Every two columns; p-values corrected by Holm for there being so many."""
+    return _corrected([compared(frame, *pair) for pair in combinations(frame.columns, 2)])
+
+
+def compared_with(frame: pd.DataFrame, reference: str) -> list[Comparison]:
+    """The reference with every other column; p-values corrected by Holm."""
+    others = [column for column in frame.columns if column != reference]
+    return _corrected([compared(frame, reference, other) for other in others])
+
+
+def _corrected(comparisons: list[Comparison]) -> list[Comparison]:
+    t_tests = holm([each.t_test for each in comparisons])
+    wilcoxons = holm([each.wilcoxon for each in comparisons])
+    return [
+        replace(each, t_test_corrected=t, wilcoxon_corrected=w)
+        for each, t, w in zip(comparisons, t_tests, wilcoxons, strict=True)
+    ]
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down correction (Holm 1979) of those that are there."""
+    order = sorted(
+        (p, number) for number, p in enumerate(p_values) if p is not None and not math.isnan(p)
+    )
+    corrected: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, number) in enumerate(order):
+        largest = max(largest, min(1.0, p * (len(order) - rank)))
+        corrected[number] = largest
+    return corrected
+
+
+def best_and_level(frame: pd.DataFrame) -> tuple[set[str], set[str]]:
+    """The columns of the largest mean, and of the others those that are not significantly worse by
+    the paired t-test, corrected by Holm; one that can't be tested is not among them."""
+    means = frame.mean().dropna()
+    if means.empty:
+        return set(), set()
+    best = {str(group) for group in means.index[means >= means.max() - 1e-12]}
+    level = {
+        each.second
+        for each in compared_with(frame, str(means.idxmax()))
+        if each.t_test_corrected is not None and each.t_test_corrected >= ALPHA
+    }
+    return best, level - best
+
+
+def missing_seeds(frame: pd.DataFrame) -> dict[str, list[int]]:
+    """The seeds that others have, of each group that lacks some."""
+    return {
+        str(group): lacks
+        for group in frame.columns
+        if (lacks := [int(seed) for seed in frame.index[frame[group].isna()]])
+    }
+
+
+def labels_needed(accuracies: Mapping[int, pd.DataFrame], target: float) -> pd.DataFrame:
+    """The smallest number of labels at which an accuracy of at least `target` was measured; NaN
+    where it never was. accuracies: a frame for each number of labels."""
+    needed: pd.DataFrame | None = None
+    for labels in sorted(accuracies, reverse=True):
+        reached = accuracies[labels] >= target
+        if needed is None:
+            needed = pd.DataFrame(
+                math.nan, index=accuracies[labels].index, columns=accuracies[labels].columns
+            )
+        needed = needed.mask(reached, float(labels))
+    assert needed is not None
+    return needed
+
+
+def share_saved(needed: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """1 - labels / labels of the reference, pair by pair; NaN where one of the two never got there.
+    needed: of `labels_needed`."""
+    return 1 - needed.div(needed[reference], axis=0)
+
+
+def penalty_matrix(
+    settings: Mapping[str, Mapping[int, pd.DataFrame]], groups: Sequence[str]
+) -> pd.DataFrame:
+    """How often the group of a row beats that of a column, at most once for each setting: in each,
+    the share of the numbers of labels at which the paired t-test, two-sided at 0.05 and without
+    correction, says so (Ash et al. 2020, arXiv 1906.03671, section 4).
+
+    settings: of each, a frame for each number of labels."""
+    penalties = pd.DataFrame(0.0, index=list(groups), columns=list(groups))
+    for frames in settings.values():
+        for first, second, difference in _beaten(frames, groups):
+            winner, loser = (first, second) if difference > 0 else (second, first)
+            penalties.loc[winner, loser] += 1 / len(frames)
+    return penalties
+
+
+def _beaten(
+    frames: Mapping[int, pd.DataFrame], groups: Sequence[str]
+) -> Iterator[tuple[str, str, float]]:
+    for frame in frames.values():
+        for first, second in combinations([group for group in groups if group in frame], 2):
+            each = compared(frame, first, second)
+            if each.t_test is not None and each.t_test < ALPHA:
+                yield first, second, each.difference
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """mean: of each group over settings, 1 is best. critical_difference: two mean ranks differ
+    significantly if by more (Nemenyi); None with too few settings. friedman: p-value of there being
+    no difference at all."""
+
+    mean: pd.Series
+    settings: int
+    critical_difference: float | None
+    friedman: float | None
+
+
+def ranks(means: pd.DataFrame) -> Ranks:
+    """Ranks of groups over settings (Demsar 2006). means: a row for each setting, a column for each
+    group, larger is better; settings that lack a group don't count."""
+    whole = means.dropna()
+    settings, groups = whole.shape
+    mean = whole.rank(axis=1, ascending=False).mean()
+    if settings < FEWEST_FOR_RANKS or groups < 3:
+        return Ranks(mean, settings, None, None)
+    q = float(stats.studentized_range.ppf(1 - ALPHA, groups, math.inf)) / math.sqrt(2)
+    difference = q * math.sqrt(groups * (groups + 1) / (6 * settings))
+    friedman = float(stats.friedmanchisquare(*(whole[group] for group in whole)).pvalue)
+    return Ranks(mean, settings, difference, friedman)

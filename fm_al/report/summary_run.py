@@ -1,0 +1,98 @@
+"""A report in Weights & Biases: a run for each experiment, in the group of its runs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fm_al.errors import ConfigError
+from fm_al.records import stored_run
+from fm_al.report.report import TOGETHER, Part, Report
+from fm_al.report.typeset import LEVEL, Cell
+from fm_al.sync import WANDB_TRACKER, connected_server
+from fm_al.tracking import LONGEST_NAME, quiet_settings
+
+
+def log_summary_runs(report: Report, folder: Path, wanted: Mapping[str, str | None]) -> list[str]:
+    """Logs tables and figures; again, to the same runs, when the same report is made again. Returns
+    their addresses, or their folders where WANDB_MODE is offline.
+
+    folder: that the report was written to. wanted: project, entity and group, where they are to be
+    others than those of the runs. Raises ConfigError where runs have none, and RunError where W&B
+    can't be used.
+    """
+    if os.environ.get("WANDB_MODE") != "offline":
+        connected_server()
+    experiments: dict[str, list[Part]] = {}
+    trackers: dict[str, Mapping[str, Any]] = {}
+    for part in report.parts:
+        if part.title == TOGETHER:
+            continue
+        run = report.runs.of(part.title).runs[0]
+        experiment = run.provenance["decides"]["experiment_name"]
+        experiments.setdefault(experiment, []).append(part)
+        trackers[experiment] = _tracker(run.directory, wanted)
+    together = [part for part in report.parts if part.title == TOGETHER]
+    return [
+        _log(report, [*parts, *together], experiment, trackers[experiment], folder)
+        for experiment, parts in experiments.items()
+    ]
+
+
+def _tracker(directory: Path, wanted: Mapping[str, str | None]) -> Mapping[str, Any]:
+    tracker = stored_run(directory).config["tracker"]
+    if tracker["_target_"] != WANDB_TRACKER:
+        if wanted["project"] is None:
+            raise ConfigError(
+                f"--wandb: {directory} was run without W&B, so there is no project to log to; "
+                "give --project NAME"
+            )
+        tracker = {"entity": None, "group": None}
+    return tracker | {name: value for name, value in wanted.items() if value is not None}
+
+
+def _log(
+    report: Report,
+    parts: Sequence[Part],
+    experiment: str,
+    tracker: Mapping[str, Any],
+    folder: Path,
+) -> str:
+    import wandb
+
+    row: dict[str, Any] = {}
+    for part in parts:
+        for table in part.tables:
+            rows = [[_text(cell) for cell in cells] for cells in table.rows]
+            row[f"tables/{table.name}"] = wandb.Table(columns=[*table.columns], data=rows)
+        for figure in part.figures:
+            image = folder / "figures" / f"{figure.name}.png"
+            row[f"figures/{figure.name}"] = wandb.Image(str(image), caption=figure.title)
+    identity = f"{experiment} {report.command}"
+    is_offline = os.environ.get("WANDB_MODE") == "offline"
+    scratch = folder / "wandb" if is_offline else Path(tempfile.mkdtemp(prefix="fm-al-report-"))
+    scratch.mkdir(exist_ok=True)
+    run = wandb.init(
+        project=tracker["project"],
+        entity=tracker["entity"],
+        group=(tracker["group"] or experiment)[-LONGEST_NAME:],
+        job_type="report",
+        id=hashlib.sha256(identity.encode()).hexdigest()[:16],
+        name=f"report {experiment}"[-LONGEST_NAME:],
+        config={"command": report.command, "runs": [str(r.directory) for r in report.runs.runs]},
+        dir=scratch,
+        reinit="create_new",
+        resume=None if is_offline else "allow",
+        settings=quiet_settings(disable_code=True, disable_git=True, save_code=False),
+    )
+    run.log(row)
+    run.finish()
+    return run.dir if is_offline else run.url or run.id
+
+
+def _text(cell: Cell) -> str:
+    return cell.text + LEVEL * cell.level

@@ -1,0 +1,354 @@
+"""The tables of a report: what they hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from fm_al.report.published import Published
+from fm_al.report.runs import Runs
+from fm_al.report.statistics import (
+    ALPHA,
+    FEWEST_FOR_RANKS,
+    FEWEST_FOR_T,
+    FEWEST_FOR_WILCOXON,
+    Comparison,
+    Ranks,
+    all_compared,
+    best_and_level,
+    labels_needed,
+    missing_seeds,
+    share_saved,
+)
+from fm_al.report.typeset import LEVEL, Cell, Table
+
+REFERENCE = "random"  # what labels are saved against, where it is among the groups
+FIGURES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
+STAGES = ("train", "evaluate", "query")
+MOST_CLASSES = 20  # that a table has columns for
+
+
+def tables_of_setting(runs: Runs, prefix: str, targets: Sequence[float]) -> list[Table]:
+    """Of the runs of one setting. targets: accuracies to count the labels for, beside that which
+    random labels reach in the end."""
+    return [
+        *(_over_labels(runs, prefix, figure) for figure in FIGURES),
+        _areas(runs, prefix),
+        *_labels_to_targets(runs, prefix, targets),
+        *_per_class(runs, prefix),
+        comparisons(
+            f"{prefix}area_differences",
+            "Differences of the area under the accuracy curve",
+            all_compared(runs.area("accuracy")),
+        ),
+        comparisons(
+            f"{prefix}final_differences",
+            f"Differences of the accuracy at {runs.labels[-1]} labels",
+            all_compared(runs.final("accuracy")),
+        ),
+        _seconds(runs, prefix),
+    ]
+
+
+def by_area(runs: Runs) -> list[str]:
+    """The groups, that of the largest mean area under the accuracy curve first."""
+    means = runs.area("accuracy").mean()
+    return sorted(runs.groups, key=lambda group: -means[group])
+
+
+def _over_labels(runs: Runs, prefix: str, figure: str) -> Table:
+    frames = {labels: runs.at(figure, labels) for labels in runs.labels}
+    return Table(
+        f"{prefix}{figure}",
+        f"{FIGURES[figure][0].upper()}{FIGURES[figure][1:]} by number of labels",
+        [_compared_by(runs), *map(str, frames)],
+        _means(by_area(runs), list(frames.values())),
+        _notes(runs),
+    )
+
+
+def _areas(runs: Runs, prefix: str) -> Table:
+    return Table(
+        f"{prefix}areas",
+        f"Area under the curve over labels, {runs.labels[0]} to {runs.labels[-1]}",
+        [_compared_by(runs), *FIGURES.values()],
+        _means(by_area(runs), [runs.area(figure) for figure in FIGURES]),
+        [*_notes(runs), "divided by the range of labels: a mean over it, in [0, 1]"],
+    )
+
+
+def _labels_to_targets(runs: Runs, prefix: str, targets: Sequence[float]) -> list[Table]:
+    accuracies = {labels: runs.at("accuracy", labels) for labels in runs.labels}
+    wanted = {f"{target:g}": target for target in targets}
+    reference = REFERENCE if REFERENCE in runs.groups else None
+    if reference is not None:
+        final = float(accuracies[runs.labels[-1]][reference].mean())
+        wanted = {f"{final:.3f}, as {reference} reaches in the end": final} | wanted
+    columns, cells = [_compared_by(runs)], {group: [Cell(group)] for group in by_area(runs)}
+    for name, target in wanted.items():
+        needed = labels_needed(accuracies, target)
+        columns.append(f"labels for {name}")
+        saved = None
+        if reference is not None:
+            columns.append(f"saved against {reference}")
+            saved = share_saved(needed, reference)
+        for group, row in cells.items():
+            row.append(_reached(needed[group], accuracies[runs.labels[0]][group].count()))
+            if saved is not None:
+                row.append(Cell("-") if group == reference else _share(saved[group]))
+    if len(columns) == 1:
+        return []
+    notes = [
+        "labels: the first number at which the accuracy was measured, mean ± standard deviation "
+        "over the seeds that reach it, and how many do; nothing is interpolated",
+    ]
+    if reference is not None:
+        notes.append(f"saved: 1 - labels / labels of {reference}, over seeds where both reach it")
+    title = "Labels needed to reach an accuracy"
+    return [Table(f"{prefix}labels_needed", title, columns, list(cells.values()), notes)]
+
+
+def _reached(needed: pd.Series, seeds: int) -> Cell:
+    reached = int(needed.count())
+    if not reached:
+        return Cell(f"never (0 of {seeds})")
+    cell = mean_cell(needed, "{:.0f}")
+    return Cell(f"{cell.text} ({reached} of {seeds})", cell.value, cell.spread)
+
+
+def _share(saved: pd.Series) -> Cell:
+    if not saved.count():
+        return Cell("-")
+    return mean_cell(saved, "{:.0%}")
+
+
+def _per_class(runs: Runs, prefix: str) -> list[Table]:
+    """At the last number of labels."""
+    names = runs.class_names
+    if len(names) > MOST_CLASSES:
+        return []
+    frames = []
+    for number in range(len(names)):
+        frame = pd.DataFrame(math.nan, index=runs.seeds, columns=runs.groups)
+        for run in runs.runs:
+            frame.loc[run.seed, run.group] = run.rounds[-1]["per_class_accuracy"][number]
+        frames.append(frame)
+    return [
+        Table(
+            f"{prefix}per_class",
+            f"Accuracy of each class at {runs.labels[-1]} labels",
+            [_compared_by(runs), *names],
+            _means(by_area(runs), frames),
+            _notes(runs),
+        )
+    ]
+
+
+def _seconds(runs: Runs, prefix: str) -> Table:
+    rows = []
+    for group in by_area(runs):
+        of_runs = [run.result["seconds"] for run in runs.of_group(group)]
+        stages = [pd.Series([float(each.get(stage, 0)) for each in of_runs]) for stage in STAGES]
+        total = pd.Series([float(sum(each.values())) for each in of_runs])
+        rows.append([Cell(group), *(mean_cell(each, "{:.1f}") for each in [*stages, total])])
+    return Table(
+        f"{prefix}seconds",
+        "Seconds by stage, of a whole run",
+        [_compared_by(runs), *STAGES, "total"],
+        rows,
+        ["mean ± standard deviation over runs; comparable where all ran on equal machines"],
+    )
+
+
+def comparisons(name: str, title: str, compared: Sequence[Comparison]) -> Table:
+    """A row for each two groups."""
+    rows, notes = [], []
+    for each in compared:
+        pair = Cell(f"{each.first} - {each.second}")
+        if not each.pairs:
+            rows.append([pair, *[Cell("-")] * 6, Cell("0", 0)])
+            continue
+        low, high = each.interval or (math.nan, math.nan)
+        rows.append(
+            [
+                pair,
+                Cell(f"{each.difference:+.4f}", each.difference),
+                Cell(f"{low:+.4f} to {high:+.4f}" if each.interval else "-"),
+                _p(each.t_test),
+                _p(each.t_test_corrected, is_bold=True),
+                _p(each.wilcoxon),
+                _p(each.wilcoxon_corrected, is_bold=True),
+                Cell(str(each.pairs), each.pairs),
+            ]
+        )
+    notes.append(f"paired over seeds; two-sided; Holm: corrected for {len(compared)} comparisons")
+    if any(each.pairs < FEWEST_FOR_T for each in compared):
+        notes.append(f"of fewer than {FEWEST_FOR_T} pairs there are too few seeds for a t-test")
+    if any(each.wilcoxon is None for each in compared):
+        notes.append(
+            f"Wilcoxon's test needs {FEWEST_FOR_WILCOXON} pairs that differ: with fewer no p-value "
+            f"can be below {ALPHA}"
+        )
+    columns = ["pair", "difference", "95% interval", "t-test", "Holm", "Wilcoxon", "Holm ", "pairs"]
+    return Table(name, title, columns, rows, notes)
+
+
+def _p(value: float | None, is_bold: bool = False) -> Cell:
+    if value is None:
+        return Cell("-")
+    text = f"{value:.3f}" if value >= 0.001 else "<0.001"
+    return Cell(text, value, best=is_bold and value < ALPHA)
+
+
+def beside_published(runs: Runs, prefix: str, published: Published) -> list[Table]:
+    """Measured accuracies and published ones, of the strategies and labels that have both."""
+    groups = [group for group in by_area(runs) if group in published]
+    labels = [n for n in runs.labels if any(n in published[group] for group in groups)]
+    if not labels:
+        return []
+    frames = [runs.at("accuracy", n) for n in labels]
+    rows = []
+    for group in groups:
+        rows.append([Cell(group), Cell("measured"), *(mean_cell(each[group]) for each in frames)])
+        there = [published[group].get(n) for n in labels]
+        cells = [Cell("-") if each is None else Cell(f"{each:.3f}", each) for each in there]
+        rows.append([Cell(group), Cell("published"), *cells])
+    return [
+        Table(
+            f"{prefix}published",
+            "Accuracy by number of labels, measured and published",
+            [_compared_by(runs), "", *map(str, labels)],
+            rows,
+            [
+                "published: means of five trials of the paper's authors, read off plots to 0.005 "
+                "or printed to 0.01; of their code, which departs from the paper's mathematics"
+            ],
+        )
+    ]
+
+
+def penalties(matrix: pd.DataFrame, settings: int) -> Table:
+    """The pairwise penalty matrix, see `fm_al.report.statistics.penalty_matrix`."""
+    lost = matrix.mean()
+    fewest = lost.min()
+    rows = [
+        [Cell(str(group)), *(Cell(f"{value:.2f}", value) for value in matrix.loc[group])]
+        for group in matrix.index
+    ]
+    rows.append(
+        [Cell("lost, mean"), *(Cell(f"{v:.2f}", v, best=v == fewest) for v in lost.tolist())]
+    )
+    plural = "s" * (settings != 1)
+    return Table(
+        "penalties",
+        "Pairwise penalties",
+        ["beats", *map(str, matrix.columns)],
+        rows,
+        [
+            f"how often, over {settings} setting{plural}, the row beats the column: in each, the "
+            "share of the numbers of labels, after the first, at which the paired t-test says so "
+            f"(two-sided, {ALPHA}, not corrected, as in the BADGE paper)",
+            "lost, mean: of the column against all others; lower is better",
+        ],
+    )
+
+
+def wins(of_settings: Mapping[str, Sequence[Comparison]], groups: Sequence[str]) -> Table:
+    """Over settings and opponents, by the area under the accuracy curve."""
+    rows = []
+    for group in groups:
+        won = tied = lost = untested = 0
+        for compared in of_settings.values():
+            for each in compared:
+                if group not in (each.first, each.second):
+                    continue
+                if each.t_test_corrected is None:
+                    untested += 1
+                elif each.winner is None:
+                    tied += 1
+                elif each.winner == group:
+                    won += 1
+                else:
+                    lost += 1
+        rows.append([Cell(group), *(Cell(str(n), n) for n in (won, tied, lost, untested))])
+    return Table(
+        "wins",
+        "Wins, ties and losses, of the area under the accuracy curve",
+        ["", "wins", "ties", "losses", "not tested"],
+        rows,
+        [
+            "over settings and opponents; a win is significant by the paired t-test, corrected by "
+            "Holm within the setting; not tested: too few seeds in common"
+        ],
+    )
+
+
+def rank_table(ranks: Ranks) -> Table:
+    """Mean ranks over settings."""
+    best = ranks.mean.min()
+    notes = [
+        f"of the mean area under the accuracy curve, over {ranks.settings} settings; 1 is best"
+    ]
+    if ranks.critical_difference is None:
+        notes.append(
+            f"no critical difference: that takes {FEWEST_FOR_RANKS} settings with at least three "
+            "groups in all of them"
+        )
+    else:
+        notes.append(
+            f"critical difference {ranks.critical_difference:.2f} (Nemenyi, {ALPHA}); Friedman's "
+            f"test of any difference: p = {ranks.friedman:.3g}"
+        )
+    rows = [
+        [Cell(str(group)), Cell(f"{rank:.2f}", float(rank), best=rank == best)]
+        for group, rank in ranks.mean.sort_values().items()
+    ]
+    return Table("ranks", "Mean ranks", ["", "mean rank"], rows, notes)
+
+
+def mean_cell(values: pd.Series, form: str = "{:.3f}") -> Cell:
+    """Mean ± standard deviation of what is there."""
+    there = values.dropna()
+    if there.empty:
+        return Cell("-")
+    mean = float(there.mean())
+    if len(there) == 1:
+        return Cell(form.format(mean), mean)
+    spread = float(there.std(ddof=1))
+    return Cell(f"{form.format(mean)} ± {form.format(spread)}", mean, spread)
+
+
+def _means(groups: Sequence[str], frames: Sequence[pd.DataFrame]) -> list[list[Cell]]:
+    """A row for each group, a column for each frame, with the best and those level with it."""
+    marks = [best_and_level(frame) for frame in frames]
+    rows = []
+    for group in groups:
+        row = [Cell(group)]
+        for frame, (best, level) in zip(frames, marks, strict=True):
+            cell = mean_cell(frame[group])
+            is_best = group in best and len(groups) > 1
+            row.append(Cell(cell.text, cell.value, cell.spread, is_best, group in level))
+        rows.append(row)
+    return rows
+
+
+def _notes(runs: Runs) -> list[str]:
+    seeds = runs.seeds
+    notes = [f"mean ± standard deviation over {len(seeds)} seed{'s' * (len(seeds) > 1)}"]
+    if len(seeds) >= FEWEST_FOR_T:
+        notes.append(
+            f"bold: the best of a column; {LEVEL}: not significantly worse (paired t-test over "
+            f"seeds, {ALPHA}, Holm)"
+        )
+    else:
+        notes.append("bold: the best of a column; too few seeds to test what differs")
+    for group, lacks in missing_seeds(runs.final("accuracy")).items():
+        plural = "s" * (len(lacks) > 1)
+        notes.append(f"{group} lacks seed{plural} {', '.join(map(str, lacks))}, and is paired less")
+    return notes
+
+
+def _compared_by(runs: Runs) -> str:
+    return ", ".join(runs.by)

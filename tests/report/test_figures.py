@@ -1,0 +1,476 @@
+"""What figures hold: their data, marks and files."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import unquote
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_rgb
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from scipy import stats
+
+from fm_al.report import figures
+from fm_al.report.figures import (
+    Figure,
+    Palette,
+    figures_of_setting,
+    inline_svg,
+    penalty_figure,
+    rank_figure,
+    save,
+)
+from fm_al.report.runs import Run, Runs, read_runs
+from tests.report.made_runs import CLASSES, MASKED, make_run, make_trial
+
+ODD = 'fishermask (fraction=0.01) <b>&amp; "x" 100% $a$ ümlaut'
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    folder = tmp_path_factory.mktemp("trial")
+    make_trial(folder)
+    return read_runs(folder)
+
+
+@pytest.fixture(scope="module")
+def drawn(trial: Runs) -> dict[str, Figure]:
+    published = {"fishermask": {30: 0.6, 10: 0.4}, "coreset": {10: 0.3}}
+    return by_name(figures_of_setting(trial, "trial-", Palette.of(trial.groups), published))
+
+
+def by_name(made: Sequence[Figure]) -> dict[str, Figure]:
+    named = {figure.name: figure for figure in made}
+    assert len(named) == len(made)
+    return named
+
+
+def setting_of(folder: Path, prefix: str = "") -> dict[str, Figure]:
+    runs = read_runs(folder)
+    return by_name(figures_of_setting(runs, prefix, Palette.of(runs.groups)))
+
+
+def group_of(artist: Artist) -> str | None:
+    gid = artist.get_gid()
+    return None if gid is None else unquote(re.fullmatch(r"series-\d+-(.*)", gid)[1])
+
+
+def lines(axes: Axes, group: str, label: str) -> list[Line2D]:
+    return [
+        line
+        for line in axes.lines
+        if group_of(line) == group and line.get_label().startswith(label)
+    ]
+
+
+def bands(axes: Axes) -> dict[str | None, PolyCollection]:
+    return {group_of(band): band for band in axes.collections if isinstance(band, PolyCollection)}
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.drawing.findobj(Text)]
+
+
+def accuracies(runs: Runs, group: str, key: str = "accuracy") -> pd.DataFrame:
+    """seeds x rounds"""
+    return pd.DataFrame({labels: runs.at(key, labels)[group] for labels in runs.labels})
+
+
+def test_figures_of_a_setting(drawn: dict[str, Figure]) -> None:
+    names = "accuracy balanced_accuracy macro_f1 area queries mask seconds"
+    assert list(drawn) == [f"trial-{name}" for name in names.split()]
+    for figure in drawn.values():
+        assert figure.title
+        assert figure.caption.endswith(".")
+
+
+@pytest.mark.parametrize("key", ["accuracy", "balanced_accuracy", "macro_f1"])
+def test_lines_are_the_means_and_nothing_is_smoothed(
+    trial: Runs, drawn: dict[str, Figure], key: str
+) -> None:
+    [axes] = drawn[f"trial-{key}"].drawing.axes
+    for group in trial.groups:
+        [mean] = lines(axes, group, "mean")
+        assert mean.get_xdata().tolist() == trial.labels
+        assert mean.get_drawstyle() == "default"
+        np.testing.assert_allclose(mean.get_ydata(), accuracies(trial, group, key).mean())
+        for seed in trial.seeds:
+            [faint] = lines(axes, group, f"seed {seed}")
+            np.testing.assert_array_equal(
+                faint.get_ydata(), accuracies(trial, group, key).loc[seed]
+            )
+            assert faint.get_alpha() < 0.5
+            assert faint.get_linewidth() < mean.get_linewidth()
+            assert faint.get_color() == mean.get_color()
+
+
+def test_bands_are_students_intervals(trial: Runs, drawn: dict[str, Figure]) -> None:
+    [axes] = drawn["trial-accuracy"].drawing.axes
+    assert set(bands(axes)) == set(trial.groups)
+    for group, band in bands(axes).items():
+        values = accuracies(trial, str(group))
+        low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+        vertices = band.get_paths()[0].vertices
+        for number, labels in enumerate(trial.labels):
+            there = vertices[vertices[:, 0] == labels, 1]
+            assert there.min() == pytest.approx(low[number])
+            assert there.max() == pytest.approx(high[number])
+
+
+def test_published_figures_are_hollow_and_beside_accuracy_alone(drawn: dict[str, Figure]) -> None:
+    [axes] = drawn["trial-accuracy"].drawing.axes
+    shown = [line for line in axes.lines if line.get_label() == "published"]
+    assert [group_of(line) for line in shown] == ["fishermask"]  # there are no runs of coreset
+    assert shown[0].get_xydata().tolist() == [[10, 0.4], [30, 0.6]]
+    assert shown[0].get_markerfacecolor() == "white"
+    assert shown[0].get_linestyle() == ":"
+    assert shown[0].get_color() == lines(axes, "fishermask", "mean")[0].get_color()
+    assert texts(drawn["trial-accuracy"]).count("published") == 1
+    assert "published" in drawn["trial-accuracy"].caption
+    for other in ("trial-balanced_accuracy", "trial-macro_f1", "trial-area"):
+        assert "published" not in texts(drawn[other])
+
+
+def test_area_has_every_seed_and_the_best_on_top(trial: Runs, drawn: dict[str, Figure]) -> None:
+    [axes] = drawn["trial-area"].drawing.axes
+    areas = trial.area("accuracy")
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == areas.mean().sort_values(ascending=False).index.to_list()
+    assert axes.yaxis_inverted()
+    for row, group in enumerate(names):
+        [seeds], [mean] = lines(axes, group, "seeds"), lines(axes, group, "mean")
+        [interval] = lines(axes, group, "interval")
+        np.testing.assert_array_equal(seeds.get_xdata(), areas[group])
+        assert mean.get_xydata().tolist() == [[pytest.approx(areas[group].mean()), row]]
+        expected = stats.t.interval(0.95, 4, areas[group].mean(), stats.sem(areas[group]))
+        assert interval.get_xdata().tolist() == pytest.approx(expected)
+        assert group_of(axes.get_yticklabels()[row]) == group
+
+
+def test_one_seed_has_no_interval(tmp_path: Path) -> None:
+    make_trial(tmp_path, seeds=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = setting_of(tmp_path)
+    [axes] = drawn["accuracy"].drawing.axes
+    assert not axes.collections
+    assert "interval" not in drawn["accuracy"].caption
+    assert len(lines(axes, "badge", "mean")) == 1
+    assert not lines(drawn["area"].drawing.axes[0], "badge", "interval")
+
+
+def test_a_group_may_lack_a_seed(tmp_path: Path) -> None:
+    for strategy, seeds in (("random", (0, 1, 2)), ("badge", (0, 2)), ("entropy", (1,))):
+        for seed in seeds:
+            make_run(tmp_path, strategy, seed, [0.1, 0.2 + 0.1 * seed])
+    drawn = setting_of(tmp_path)
+    [axes] = drawn["accuracy"].drawing.axes
+    assert lines(axes, "badge", "mean")[0].get_ydata().tolist() == pytest.approx([0.1, 0.3])
+    assert [line.get_label() for line in lines(axes, "badge", "seed")] == ["seed 0", "seed 2"]
+    assert set(bands(axes)) == {"random", "badge"}
+    assert "1 to 3 seeds" in drawn["accuracy"].caption
+
+
+def test_one_round_queries_nothing(tmp_path: Path) -> None:
+    make_run(tmp_path, "fishermask", 0, [0.5])
+    assert "queries" not in setting_of(tmp_path)
+    assert "mask" not in setting_of(tmp_path)
+
+
+def test_shares_of_a_query_are_of_all_of_it(trial: Runs, drawn: dict[str, Figure]) -> None:
+    grid = drawn["trial-queries"].drawing.axes
+    assert [group_of(axes) for axes in grid] == Palette.of(trial.groups).ordered(trial.groups)
+    for axes in grid:
+        stack = [patch.get_data() for patch in axes.patches]
+        shares = np.array([data.values - data.baseline for data in stack])
+        np.testing.assert_allclose(shares.sum(axis=0), 1)
+        for data in stack:
+            assert data.edges.tolist() == trial.labels
+        counts = np.array(
+            [
+                [record["queried_classes"] for record in run.rounds[:-1]]
+                for run in trial.of_group(str(group_of(axes)))
+            ]
+        )
+        np.testing.assert_allclose(shares, counts.mean(axis=0).T / 20)  # all queries are of 20
+        assert [patch.get_label() for patch in axes.patches] == CLASSES
+    assert set(CLASSES) <= set(texts(drawn["trial-queries"]))
+
+
+def test_many_classes_are_taken_together(tmp_path: Path) -> None:
+    classes = [f"_class {number}" for number in range(30)]
+    counts = [100 if 5 <= number < 24 else 1 for number in range(30)]
+    rounds = [
+        {
+            "labelled": labels,
+            "accuracy": 0.5,
+            "balanced_accuracy": 0.5,
+            "macro_f1": 0.5,
+            "queried_classes": counts if labels == 10 else [0] * 30,
+            "strategy": {},
+        }
+        for labels in (10, 10 + sum(counts))
+    ]
+    result = {"class_names": classes, "seconds": {"train": 1.0}}
+    runs = Runs([Run(tmp_path, "setting", "badge", 0, {}, rounds, result)])
+    queries = by_name(figures_of_setting(runs, "", Palette.of(runs.groups)))["queries"]
+    [axes] = queries.drawing.axes
+    names = [patch.get_label() for patch in axes.patches]
+    assert names == [*classes[5:24], "11 other classes"]
+    assert set(names) <= set(texts(queries))
+    others = axes.patches[-1].get_data()
+    assert (others.values - others.baseline).tolist() == pytest.approx([11 / sum(counts)])
+    assert others.values.tolist() == pytest.approx([1])
+    looks = {(patch.get_facecolor(), patch.get_hatch()) for patch in axes.patches}
+    assert len(looks) == 20
+
+
+def test_masks_are_shown_by_layer(trial: Runs, drawn: dict[str, Figure]) -> None:
+    axes = drawn["trial-mask"].drawing.axes[0]
+    assert group_of(axes) == "fishermask"
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(MASKED)
+    assert axes.yaxis_inverted()
+    shown = axes.collections[0].get_array()
+    for number, record in enumerate(trial.of_group("fishermask")[0].rounds[:-1]):
+        sizes = np.array(list(record["strategy"]["mask_sizes"].values()))
+        np.testing.assert_allclose(shown[:, number], sizes / sizes.sum())
+
+
+def test_no_mask_no_figure(tmp_path: Path) -> None:
+    make_run(tmp_path, "random", 0, [0.1, 0.2])
+    assert "mask" not in setting_of(tmp_path)
+
+
+def test_many_layers_are_taken_together_in_the_networks_order(trial: Runs) -> None:
+    layers = ["stem.weight"]
+    layers += [f"blocks.{block}.{part}.weight" for block in (10, 9, 2) for part in range(20)]
+    sizes = dict.fromkeys(layers, 2) | {"stem.weight": 0}
+    old = trial.of_group("fishermask")[0]
+    rounds = [record | {"strategy": {"mask_sizes": sizes}} for record in old.rounds[:-1]]
+    rounds[0] = rounds[0] | {"strategy": {}}  # a query by nothing but chance
+    run = Run(old.directory, old.setting, old.group, 0, {}, [*rounds, old.rounds[-1]], old.result)
+    mask = by_name(figures_of_setting(Runs([run]), "", Palette.of([old.group])))["mask"]
+    axes = mask.drawing.axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["stem.weight", "blocks.10", "blocks.9", "blocks.2"]
+    shown = axes.collections[0].get_array().filled(np.nan)
+    np.testing.assert_allclose(shown[:, 1], [np.nan, 1 / 3, 1 / 3, 1 / 3])
+    assert np.isnan(shown[:, 0]).all()
+
+
+def test_seconds_are_stacked_and_their_total_is_said(drawn: dict[str, Figure]) -> None:
+    [axes] = drawn["trial-seconds"].drawing.axes
+    assert axes.get_xlabel() == "seconds for a run"
+    of_badge = [bar for bar in axes.patches if group_of(bar) == "badge"]
+    assert [(bar.get_x(), bar.get_width()) for bar in of_badge] == [(0, 15), (15, 2.5), (17.5, 8)]
+    assert texts(drawn["trial-seconds"]).count(" 25.5") == 4
+    assert {"train", "evaluate", "query"} <= set(texts(drawn["trial-seconds"]))
+
+
+def test_everything_of_a_group_has_its_look(trial: Runs, drawn: dict[str, Figure]) -> None:
+    palette = Palette.of(trial.groups)
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "area"):
+        [axes] = drawn[f"trial-{name}"].drawing.axes
+        for group, look in palette.looks.items():
+            [mean] = lines(axes, group, "mean")
+            assert mean.get_marker() == look.marker
+            assert all(line.get_color() == look.colour for line in lines(axes, group, ""))
+        assert all(group_of(line) in palette.looks for line in axes.lines)
+
+
+def test_palette_has_looks_for_many_groups() -> None:
+    groups = ["random", *(f"strategy{number}" for number in range(15)), "fishermask"]
+    palette = Palette.of(groups)
+    assert list(palette.looks) == [
+        "fishermask",
+        *groups[1:-1],
+        "random",
+    ]  # by number, not "1", "10"
+    looks = list(palette.looks.values())
+    assert len(set(looks)) == 17
+    assert len({(look.dashes, look.marker) for look in looks}) == 17  # without colours
+
+
+def test_palette_is_the_same_for_fishermask_and_random() -> None:
+    few = Palette.of(["fishermask", "random"])
+    many = Palette.of(["aaa", "random", "badge", "fishermask", "fishermask (fraction=0.01)"])
+    for group in ("fishermask", "random"):
+        assert few.looks[group] == many.looks[group]
+    assert few.looks["fishermask"].dashes == ()
+    assert len(few.looks["random"].dashes) == 2
+    assert (
+        few.looks["random"] not in Palette.of([str(number) for number in range(40)]).looks.values()
+    )
+    assert Palette.of(list(reversed(list(many.looks)))) == many
+
+
+def lightness(colour: str) -> float:
+    """L* of CIELAB."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return 116 * float(np.dot(linear, (0.2126, 0.7152, 0.0722))) ** (1 / 3) - 16
+
+
+def test_colours_differ_in_grey() -> None:
+    light = [lightness(colour) for colour in figures.COLOURS]
+    assert min(abs(a - b) for a, b in itertools.combinations(light, 2)) > 4.5
+    assert min(abs(a - b) for a, b in itertools.pairwise(light)) > 20
+    assert max(light) < 78  # to be seen on white
+    light = [lightness(colour) for colour in figures.FILLS]
+    assert min(abs(a - b) for a, b in itertools.pairwise(light[:5])) > 30
+
+
+def test_inline_svg_has_groups_by_name(tmp_path: Path, trial: Runs) -> None:
+    runs = Runs(
+        [
+            Run(run.directory, run.setting, ODD if run.group == "fishermask" else run.group, *rest)
+            for run in trial.runs
+            for rest in [(run.seed, run.provenance, run.rounds, run.result)]
+        ]
+    )
+    made = figures_of_setting(runs, "odd-", Palette.of(runs.groups))
+    for figure in made:
+        root = ElementTree.fromstring(inline_svg(figure))
+        series = [element for element in root.iter() if "data-group" in element.attrib]
+        assert {element.get("class") for element in series} == {"series"}
+        groups = {element.get("data-group") for element in series}
+        assert groups == ({ODD} if figure.name == "odd-mask" else set(runs.groups))
+    [accuracy] = [figure for figure in made if figure.name == "odd-accuracy"]
+    said = [
+        "".join(text.itertext()) for text in ElementTree.fromstring(inline_svg(accuracy)).iter()
+    ]
+    assert ODD in said
+    save(accuracy, tmp_path)  # whose names are in the files' ids
+    assert ElementTree.parse(tmp_path / "odd-accuracy.svg")
+
+
+def test_inline_svgs_stand_beside_each_other(drawn: dict[str, Figure]) -> None:
+    ids: list[str] = []
+    for figure in drawn.values():
+        text = inline_svg(figure)
+        assert text == inline_svg(figure)
+        assert not re.search(r"<\?xml|<!DOCTYPE|<metadata|<style|xlink|DejaVu", text)
+        root = ElementTree.fromstring(text)
+        assert root.get("role") == "img"
+        assert root.get("aria-label") == figure.title
+        assert root.get("width") == "100%"
+        assert root.get("height") is None
+        assert re.fullmatch(r"0 0 [\d.]+ [\d.]+", root.get("viewBox", ""))
+        of_figure = [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
+        assert all(each.startswith(f"{figure.name}-") for each in of_figure)
+        ids += of_figure
+        referred = [
+            name
+            for element in root.iter()
+            for value in element.attrib.values()
+            for name in re.findall(r"url\(#(.*?)\)|^#(\S+)$", value)
+            if not re.fullmatch(r"#[0-9a-f]{6}", value)
+        ]
+        assert referred
+        assert {"".join(name) for name in referred} <= set(of_figure)
+    assert len(ids) == len(set(ids))
+
+
+def test_text_stays_text_inline_and_is_sans_serif(drawn: dict[str, Figure]) -> None:
+    text = inline_svg(drawn["trial-accuracy"])
+    assert ">labels</text>" in text
+    assert "sans-serif" in text
+
+
+def test_files_are_the_same_each_time(trial: Runs, tmp_path: Path) -> None:
+    for folder in (tmp_path / "once", tmp_path / "again"):
+        folder.mkdir()
+        for figure in figures_of_setting(trial, "x-", Palette.of(trial.groups))[3:5]:
+            inline_svg(figure)
+            save(figure, folder)
+    once = {path.name: path.read_bytes() for path in (tmp_path / "once").iterdir()}
+    again = {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
+    endings = ("pdf", "svg", "png")
+    assert set(once) == {f"x-{name}.{end}" for name in ("area", "queries") for end in endings}
+    assert once == again
+    assert b"FontFile2" in once["x-area.pdf"]
+    assert b"CreationDate" not in once["x-area.pdf"]
+    assert b"<text" not in once["x-area.svg"]  # outlines, which need no font
+
+
+def test_penalties_are_shown_with_their_means() -> None:
+    names = ["badge", "_odd $x$", "random"]
+    matrix = pd.DataFrame(
+        [[np.nan, 0.25, 3], [1.5, np.nan, 2], [0, 0.75, np.nan]], names, names, float
+    )
+    figure = penalty_figure(matrix, "Penalties", "Over 3 settings.")
+    assert (figure.name, figure.title) == ("penalty", "Penalties")
+    assert figure.caption.endswith("Over 3 settings.")
+    [axes] = figure.drawing.axes
+    said = {text.get_position(): text.get_text() for text in axes.texts}
+    rows = [
+        ["–", "0.25", "3.00"],
+        ["1.50", "–", "2.00"],
+        ["0.00", "0.75", "–"],
+        ["0.75", "0.50", "2.50"],
+    ]
+    for row, cells in zip([0, 1, 2, 3.2], rows, strict=True):
+        assert [said[column, row] for column in range(3)] == cells
+    below = [label.get_text() for label in axes.get_yticklabels()]
+    assert below == [*names, "mean (lower is better)"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == names
+
+
+RANKS = {"a": 1.2, "b": 2.0, "c": 2.9, "d": 3.9, "e": 5.0, "f": 6.0}
+
+
+@pytest.mark.parametrize("critical_difference", [0.5, 0.85, 1.0, 1.05, 1.8, 2.5, 9.0])
+def test_bars_connect_those_that_differ_by_less(critical_difference: float) -> None:
+    shuffled = pd.Series(RANKS).loc[list("fbdace")]
+    figure = rank_figure(shuffled, critical_difference, "Ranks", "Of 5 settings.")
+    [axes] = figure.drawing.axes
+    bars = [line for line in axes.lines if line.get_label() == "connected"]
+    spans = [tuple(bar.get_xdata()) for bar in bars]
+    for one, other in itertools.combinations(RANKS.values(), 2):
+        connected = any(low <= one and other <= high for low, high in spans)
+        assert connected == (other - one < critical_difference)
+    for one, other in itertools.combinations(bars, 2):
+        if one.get_ydata()[0] == other.get_ydata()[0]:
+            first, second = sorted([one.get_xdata(), other.get_xdata()], key=min)
+            assert max(first) < min(second)
+    [scale] = [line for line in axes.lines if line.get_label() == "critical"]
+    assert np.ptp(scale.get_xdata()) == pytest.approx(critical_difference)
+    assert figure.caption.endswith("Of 5 settings.")
+
+
+def test_ranks_are_where_they_belong() -> None:
+    figure = rank_figure(pd.Series(RANKS | {ODD: 1.2}), None, "Ranks", "")
+    [axes] = figure.drawing.axes
+    assert not [line for line in axes.lines if line.get_label() in ("connected", "critical")]
+    assert "critical" not in figure.caption
+    for group, rank in RANKS.items():
+        [elbow] = [line for line in axes.lines if group_of(line) == group]
+        assert elbow.get_xdata()[0] == rank
+        assert any(group in text and f"{rank:.2f}" in text for text in texts(figure))
+    rows = [line.get_ydata()[-1] for line in axes.lines if group_of(line) is not None]
+    ends = [line.get_xdata()[-1] for line in axes.lines if group_of(line) is not None]
+    assert len(set(zip(ends, rows, strict=True))) == 7  # no name covers another
+    series = ElementTree.fromstring(inline_svg(figure)).iterfind(".//*[@data-group]")
+    assert {element.get("data-group") for element in series} == {*RANKS, ODD}
+
+
+def test_no_torch_and_no_pyplot() -> None:
+    code = (
+        "import sys, fm_al.report.figures; print({'torch', 'matplotlib.pyplot'} & {*sys.modules})"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert printed.stdout.strip() == "set()"

@@ -1,0 +1,205 @@
+"""The whole of a report of frozen records: its Markdown to the letter, and its folder."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from fm_al.report.claim import claim
+from fm_al.report.published import published
+from fm_al.report.report import markdown as report_markdown
+from fm_al.report.report import report_of
+from fm_al.report.runs import read_runs
+from fm_al.report.tables import by_area, tables_of_setting
+from fm_al.report.typeset import Cell, Table, as_csv, latex, markdown
+from tests.command_line import Ended, fm_al
+from tests.report.made_runs import make_run, make_trial
+
+EXPECTED = Path(__file__).with_name("expected.md")
+# By seed; coreset has a seed only, and badge lacks one.
+ACCURACY = {
+    "fishermask": {
+        0: [0.30, 0.55, 0.71], 1: [0.34, 0.60, 0.76], 2: [0.28, 0.57, 0.74], 3: [0.31, 0.58, 0.73],
+    },
+    "badge": {0: [0.30, 0.56, 0.70], 1: [0.34, 0.58, 0.75], 3: [0.31, 0.60, 0.75]},
+    "random": {
+        0: [0.30, 0.47, 0.60], 1: [0.34, 0.52, 0.66], 2: [0.28, 0.48, 0.61], 3: [0.31, 0.51, 0.64],
+    },
+    "coreset": {2: [0.28, 0.5, 0.65]},
+}  # fmt: skip
+
+
+def frozen(folder: Path) -> Path:
+    named = {"experiment": "imbalanced_mnist", "initial": 15, "per_round": 70}
+    for strategy, seeds in ACCURACY.items():
+        for seed, accuracy in seeds.items():
+            make_run(folder, strategy, seed, accuracy, **named)
+    make_run(folder, "badge", 2, [0.28, 0.5], **named, finished=False)
+    return folder
+
+
+def report(folder: Path, *arguments: str) -> Ended:
+    return fm_al(folder, *arguments, function="report")
+
+
+def markdown_of(folder: Path, targets: Sequence[float] = (), with_published: bool = False) -> str:
+    """As the report's, without the time that drawing takes; paths start from the folder."""
+    with contextlib.chdir(folder):
+        runs = read_runs(Path())
+        made = report_of(runs, "A trial", "fm-al-report .", str, targets, with_published)
+    return report_markdown(made, "figures")
+
+
+def test_a_report_of_frozen_records_is_the_same_to_the_letter(tmp_path: Path) -> None:
+    assert markdown_of(frozen(tmp_path), [0.7], with_published=True) == EXPECTED.read_text()
+
+
+def test_the_folder_holds_every_table_and_figure_and_a_page_that_links_to_them(tmp_path) -> None:
+    frozen(tmp_path / "outputs")
+    make_trial(tmp_path / "outputs", "other", seeds=3)
+    stale = tmp_path / "outputs" / "report" / "tables" / "of_an_earlier_report.md"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    done = report(tmp_path, "outputs")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("report: outputs/report/index.html\n")
+    folder = tmp_path / "outputs" / "report"
+    page = (folder / "index.html").read_text()
+    linked = set(re.findall(r'href="((?:tables|figures)/[^"]+)"', page))
+    there = {str(path.relative_to(folder)) for path in folder.glob("*/*")}
+    assert linked == there
+    names = {Path(path).stem for path in there if path.startswith("tables")}
+    for table in ("accuracy", "balanced_accuracy", "macro_f1", "areas", "labels_needed"):
+        assert f"imbalanced_mnist-{table}" in names
+        assert f"other-{table}" in names
+    assert {"penalties", "wins", "ranks", "other-per_class", "other-seconds"} <= names
+    assert "badge/seed2 is not finished: 1 round so far" in re.sub(r"<[^>]+>", "", page)
+
+
+def test_where_by_and_out_are_in_the_command_that_the_report_names(tmp_path: Path) -> None:
+    for fraction in (0.002, 0.01):
+        for seed in range(3):
+            make_run(
+                tmp_path / "outputs", "fishermask", seed, [0.3, 0.5 + seed / 50 + fraction],
+                options={"fraction": fraction}, overrides=f"strategy.fraction={fraction}",
+            )  # fmt: skip
+    options = ["--where", "strategy=fishermask", "seed=0,1,2", "--by", "strategy.fraction"]
+    done = report(tmp_path, "outputs", *options, "--out", "made", "--markdown", "MADE.md")
+    assert done.returncode == 0, done.stderr
+    written = (tmp_path / "MADE.md").read_text()
+    assert (
+        "Written by `fm-al-report outputs --where strategy=fishermask seed=0,1,2 "
+        "--by=strategy.fraction`." in written
+    )
+    assert "(made/figures/accuracy.png)" in written
+    assert (tmp_path / "made" / "figures" / "accuracy.png").exists()
+    assert "| fraction=0.002 - fraction=0.01 |" in written
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere: there is no such folder"),
+        (["empty"], "empty: no finished runs are here or below"),
+        (["outputs", "--where", "seed"], "--where seed: should be KEY=VALUE"),
+        (["outputs", "--where", "seeed=1"], "--where seeed: no run has such a key; .* mean seed"),
+        (["outputs", "--by", "nothing"], "--by nothing: no run has such a key"),
+        (["outputs", "--target", "80"], "--target 80: should be an accuracy"),
+        (["outputs", "--wandb"], "--wandb: outputs/.* was run without W&B, .* give --project NAME"),
+    ],
+)
+def test_what_can_not_be_is_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    directory = make_run(tmp_path / "outputs", "random", 0, [0.3, 0.5])
+    (directory / "config.yaml").write_text("tracker: {_target_: fm_al.tracking.NoTracker}\n")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("WANDB_MODE", "offline")
+        done = report(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert re.match(f"fm-al: {message}", done.stderr), done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_one_run_alone_is_shown_and_nothing_is_tested(tmp_path: Path) -> None:
+    make_run(tmp_path, "random", 0, [0.3, 0.5])
+    written = markdown_of(tmp_path)
+    assert "too few seeds to test random; it takes 3" in written
+    assert "| random | 0.300 | 0.500 |" in written
+    assert "**" not in written.partition("## All settings")[0]
+
+
+# Tables
+
+
+def test_csv_has_full_precision_and_deviations_beside_means(tmp_path: Path) -> None:
+    runs = read_runs(frozen(tmp_path))
+    tables = {table.name: table for table in tables_of_setting(runs, "", [])}
+    rows = list(csv.DictReader(as_csv(tables["accuracy"]).splitlines()))
+    first = rows[0]
+    assert first["strategy"] == by_area(runs)[0]
+    frame = runs.at("accuracy", 85)[first["strategy"]]
+    assert float(first["85"]) == frame.mean()
+    assert float(first["85 sd"]) == frame.std(ddof=1)
+    alone = next(row for row in rows if row["strategy"] == "coreset")
+    assert (alone["85"], alone["85 sd"]) == ("0.5", "")
+
+
+ODD = Table(
+    "t",
+    "50% of a_b & c",
+    ["x|y", "5^2"],
+    [[Cell("a|b_*<"), Cell("1 ± 2", 1.0, 2.0, True)]],
+    ["x_y"],
+)
+
+
+def test_odd_characters_are_literal_in_markdown_and_latex() -> None:
+    assert markdown(ODD) == (
+        "| x\\|y | 5^2 |\n| --- | ---: |\n| a\\|b\\_\\*\\< | **1 ± 2** |\n\nX_y.\n"
+    )
+    written = latex(ODD)
+    assert r"\caption{50\% of a\_b \& c. X\_y.}" in written
+    assert r"a|b\_*$<$ & \textbf{1 $\pm$ 2} \\" in written
+    assert r"x|y & 5\textasciicircum{}2 \\" in written
+    for rule in ("toprule", "midrule", "bottomrule"):
+        assert rf"\{rule}" in written
+
+
+def test_seconds_are_of_whole_runs(tmp_path: Path) -> None:
+    runs = read_runs(frozen(tmp_path))
+    (table,) = (each for each in tables_of_setting(runs, "", []) if each.name == "seconds")
+    values = {row[0].text: [cell.value for cell in row[1:]] for row in table.rows}
+    assert values["random"] == [6.0, 1.5, 4.0, 11.5]
+
+
+def test_the_claim_is_what_the_statistics_say(tmp_path: Path) -> None:
+    for seed in range(5):
+        wave = 0.01 * (-1) ** (seed // 2)
+        make_run(tmp_path, "fishermask", seed, [0.3, 0.6 + wave / 3, 0.8 + wave])
+        make_run(tmp_path, "random", seed, [0.3, 0.5 + wave / 2, 0.6])
+        make_run(tmp_path, "badge", seed, [0.3, 0.7 - wave / 2, 0.9])
+        make_run(tmp_path, "entropy", seed, [0.3, 0.6 - wave, 0.8])
+    make_run(tmp_path, "bait", 0, [0.3, 0.6, 0.8])
+    rank, area, end = claim(read_runs(tmp_path))
+    assert rank.startswith("By the mean area under the accuracy curve, FisherMask is second of 5")
+    assert "the claim holds against random;" in area
+    assert "the opposite holds against badge;" in area
+    assert "no difference is significant to entropy;" in area
+    assert "too few seeds to compare it with bait (" in area
+    assert end.startswith("At 50 labels the claim holds against random;")
+    assert claim(read_runs(tmp_path, {"strategy": ["badge", "random"]})) == []
+
+
+def test_published_numbers_are_those_of_the_figure() -> None:
+    assert published("imbalanced_cifar10")["random"][15] == 0.252
+    assert published("imbalanced_cifar10_as_published") == published("imbalanced_cifar10")
+    assert published("imbalanced_fashion_mnist") == {}
+    assert published("balanced_cifar100") == {}
+    assert set(published("imbalanced_mnist")) == {
+        "bait", "coreset", "entropy", "fishermask", "random"
+    }  # fmt: skip

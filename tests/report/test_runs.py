@@ -1,0 +1,202 @@
+"""Which runs a report is of, what is compared in it, and what is named and left out."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fm_al.errors import ConfigError
+from fm_al.report.runs import by_numbers, read_runs
+from tests.report.made_runs import make_run, make_trial
+
+RISING = [0.3, 0.5, 0.7]
+
+
+def whys(runs) -> dict[str, str]:
+    return {
+        f"{each.directory.parent.name}/{each.directory.name}": each.why for each in runs.left_out
+    }
+
+
+def test_runs_are_frames_of_seeds_and_groups(tmp_path: Path) -> None:
+    for seed in (0, 2, 10):
+        make_run(tmp_path, "random", seed, [0.3, 0.5, 0.1 * seed])
+        make_run(tmp_path, "badge", seed, [0.3, 0.6, 0.7])
+    runs = read_runs(tmp_path)
+    assert runs.settings == ["trial"]
+    assert runs.groups == ["badge", "random"]
+    one = runs.of("trial")
+    assert (one.seeds, one.labels) == ([0, 2, 10], [10, 30, 50])
+    assert one.final("accuracy")["random"].to_dict() == {0: 0.0, 2: 0.2, 10: 1.0}
+    assert one.at("accuracy", 30)["badge"].tolist() == [0.6] * 3
+    assert one.area("accuracy")["badge"].tolist() == pytest.approx([(0.45 + 0.65) / 2] * 3)
+    assert one.at("macro_f1", 10)["badge"].tolist() == pytest.approx([0.28] * 3)
+
+
+def test_a_missing_seed_is_a_gap_and_never_shifts_the_others(tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        make_run(tmp_path, "random", seed, RISING)
+    for seed in (0, 2):
+        make_run(tmp_path, "badge", seed, [0.3, 0.5, 0.8 + seed / 100])
+    final = read_runs(tmp_path).of("trial").final("accuracy")
+    assert final["badge"].tolist()[::2] == pytest.approx([0.8, 0.82])
+    assert math.isnan(final["badge"].tolist()[1])
+
+
+def test_unfinished_damaged_and_foreign_folders_are_named_and_left_out(tmp_path: Path) -> None:
+    make_run(tmp_path, "random", 0, RISING)
+    make_run(tmp_path, "random", 1, RISING, finished=False)
+    failed = make_run(tmp_path, "random", 2, RISING, finished=False)
+    (failed / "error.json").write_text('{"kind": "RunError", "message": "the disk is full"}')
+    torn = make_run(tmp_path, "random", 3, RISING)
+    (torn / "rounds.jsonl").write_text("nonsense\n")
+    short = make_run(tmp_path, "random", 4, RISING)
+    (short / "rounds.jsonl").write_text((short / "rounds.jsonl").read_text().split("\n")[0] + "\n")
+    (make_run(tmp_path, "random", 5, RISING) / "result.json").write_text("{")
+    bare = make_run(tmp_path, "random", 6, RISING)
+    (bare / "provenance.json").write_text('{"decides": 3, "starts": []}')
+    foreign = tmp_path / "elsewhere"
+    foreign.mkdir()
+    (foreign / "provenance.json").write_text('{"of": "another program"}')
+    (tmp_path / "notes.txt").write_text("mine")
+    runs = read_runs(tmp_path)
+    assert [run.seed for run in runs.runs] == [0]
+    said = whys(runs)
+    assert len(said) == 7
+    assert said["random/seed1"] == "is not finished: 2 rounds so far"
+    assert said["random/seed2"] == "failed after 2 rounds: the disk is full"
+    assert "line 1 is damaged" in said["random/seed3"]
+    assert said["random/seed4"] == "has 1 rounds, its result is of 3"
+    assert "result.json is damaged" in said["random/seed5"]
+    assert "is damaged" in said["random/seed6"]
+    assert "lacks decides, starts" in next(v for k, v in said.items() if k.endswith("elsewhere"))
+
+
+def test_without_a_finished_run_it_is_one_line_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no finished runs are here or below$"):
+        read_runs(tmp_path)
+    make_run(tmp_path, "random", 1, RISING, finished=False)
+    with pytest.raises(
+        ConfigError, match=r"no finished runs .*; .*seed1 is not finished: 2 rounds so far"
+    ):
+        read_runs(tmp_path)
+
+
+def test_experiments_and_what_else_differs_are_settings(tmp_path: Path) -> None:
+    make_trial(tmp_path, "first", seeds=1)
+    make_trial(tmp_path, "second", seeds=1)
+    assert read_runs(tmp_path).settings == ["first", "second"]
+    make_run(tmp_path, "random", 0, RISING, experiment="first", dataset="svhn")
+    assert read_runs(tmp_path).settings == [
+        "first/cifar10-step", "first/svhn-step", "second/cifar10-step"
+    ]  # fmt: skip
+
+
+def test_settings_of_one_path_are_told_apart_by_their_values(tmp_path: Path) -> None:
+    for ratio in (10, 5):
+        make_run(
+            tmp_path, "random", 0, RISING,
+            imbalance={"ratio": ratio}, overrides=f"imbalance.ratio={ratio}",
+        )  # fmt: skip
+    assert read_runs(tmp_path).settings == ["trial (ratio=5)", "trial (ratio=10)"]
+
+
+def test_a_strategy_with_several_options_in_one_setting_is_several_groups(tmp_path: Path) -> None:
+    make_run(tmp_path, "random", 0, RISING)
+    for fraction in (0.002, 0.01):
+        make_run(
+            tmp_path, "fishermask", 0, RISING,
+            options={"fraction": fraction, "mask": "standard"},
+            overrides=f"strategy.fraction={fraction}",
+        )  # fmt: skip
+    runs = read_runs(tmp_path)
+    assert runs.settings == ["trial"]
+    assert runs.groups == ["fishermask (fraction=0.002)", "fishermask (fraction=0.01)", "random"]
+
+
+def test_options_that_differ_between_settings_leave_a_strategy_one_group(tmp_path: Path) -> None:
+    for experiment, fraction in (("first", 0.002), ("second", 0.003)):
+        options = {"fraction": fraction}
+        make_run(tmp_path, "fishermask", 0, RISING, experiment=experiment, options=options)
+    assert read_runs(tmp_path).groups == ["fishermask"]
+
+
+def test_training_before_the_first_query_belongs_to_the_strategy(tmp_path: Path) -> None:
+    for strategy in ("random", "bait"):
+        directory = make_run(tmp_path, strategy, 0, RISING)
+        provenance = json.loads((directory / "provenance.json").read_text())
+        provenance["decides"]["budget"]["train_before_first_query"] = strategy == "bait"
+        (directory / "provenance.json").write_text(json.dumps(provenance))
+    assert read_runs(tmp_path).settings == ["trial"]
+
+
+def test_what_is_compared_can_be_any_key(tmp_path: Path) -> None:
+    make_run(tmp_path, "random", 0, RISING)
+    for fraction in (0.01, 0.002):
+        for oversampling in (0, 1):
+            make_run(
+                tmp_path, "fishermask", 0, RISING,
+                options={"fraction": fraction, "oversampling": oversampling},
+                overrides=f"strategy.fraction={fraction},strategy.oversampling={oversampling}",
+            )  # fmt: skip
+    runs = read_runs(tmp_path, by=["strategy.fraction"])
+    assert runs.groups == ["fraction=0.002", "fraction=0.01"]
+    assert runs.settings == ["trial (oversampling=0)", "trial (oversampling=1)"]
+    assert whys(runs) == {"random/seed0": "has no strategy.fraction to compare by"}
+    both = read_runs(tmp_path, by=["strategy", "budget.total"])
+    assert both.groups[-1] == "random, total=50"
+
+
+def test_runs_are_chosen_by_any_key(tmp_path: Path) -> None:
+    make_trial(tmp_path, seeds=3)
+    make_trial(tmp_path, "other", seeds=2)
+
+    def chosen(**where: str) -> int:
+        return len(read_runs(tmp_path, {key: text.split(",") for key, text in where.items()}).runs)
+
+    assert chosen(experiment_name="other") == 8
+    assert chosen(strategy="badge,random") == 10
+    assert chosen(strategy="badge", seed="0,2") == 3
+    assert chosen(dataset="cifar10", imbalance="step", backbone="resnet18_quarter") == 20
+    assert chosen(**{"trainer.optimizer.lr": "0.001"}) == 20
+    assert chosen(**{"budget.train_before_first_query": "true"}) == 20
+    with pytest.raises(ConfigError, match="--where seed=7: none of the 20 finished runs has that"):
+        chosen(seed="7")
+    with pytest.raises(ConfigError, match=r"--where strategi: no run has such .* mean strategy\?"):
+        chosen(strategi="badge")
+    with pytest.raises(ConfigError, match=r"--by budget.totl: .* did you mean budget.total\?"):
+        read_runs(tmp_path, by=["budget.totl"])
+
+
+def test_runs_that_are_the_same_but_for_the_device_are_named_with_the_remedy(tmp_path) -> None:
+    make_run(tmp_path, "random", 0, RISING)
+    make_run(tmp_path, "badge", 0, RISING)
+    make_run(tmp_path / "elsewhere", "badge", 0, RISING, device="cuda")
+    runs = read_runs(tmp_path)
+    assert runs.groups == ["random"]
+    assert len(runs.left_out) == 2
+    assert "but for device.kind: choose one with --where" in runs.left_out[0].why
+    assert read_runs(tmp_path, {"device.kind": ["cpu"]}).groups == ["badge", "random"]
+
+
+def test_folders_that_were_renamed_are_read_by_what_they_hold(tmp_path: Path) -> None:
+    directory = make_run(tmp_path, "badge", 0, RISING)
+    shutil.copytree(directory, tmp_path / "copies" / "mine")
+    runs = read_runs(tmp_path / "copies")
+    assert (runs.groups, runs.settings) == (["badge"], ["trial"])
+
+
+def test_a_thousand_runs_are_read(tmp_path: Path) -> None:
+    make_trial(tmp_path, seeds=250)
+    runs = read_runs(tmp_path)
+    assert len(runs.runs) == 1000
+    assert runs.of("trial").final("accuracy").shape == (250, 4)
+
+
+def test_names_are_sorted_by_the_numbers_in_them() -> None:
+    names = ["f=0.01", "f=0.002", "badge", "f=10", "f=9"]
+    assert sorted(names, key=by_numbers) == ["badge", "f=0.002", "f=0.01", "f=9", "f=10"]

@@ -1,0 +1,206 @@
+"""Against scipy, slow definitions, and cases worked by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from fm_al.report.statistics import (
+    all_compared,
+    best_and_level,
+    compared,
+    compared_with,
+    holm,
+    labels_needed,
+    missing_seeds,
+    penalty_matrix,
+    ranks,
+    share_saved,
+)
+
+NAN = math.nan
+
+
+def frame(**columns: list[float]) -> pd.DataFrame:
+    return pd.DataFrame(columns, dtype=float)
+
+
+def drawn(seeds: int, seed: int = 0) -> pd.DataFrame:
+    generator = np.random.default_rng(seed)
+    values = 0.5 + generator.normal(0, 0.1, (seeds, 1)) + generator.normal(0, 0.05, (seeds, 3))
+    return pd.DataFrame(values, columns=["a", "b", "c"])
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 8, 20])
+def test_a_comparison_is_scipys(seeds: int) -> None:
+    values = drawn(seeds)
+    one = compared(values, "a", "b")
+    test = stats.ttest_rel(values["a"], values["b"])
+    assert one.pairs == seeds
+    assert one.difference == pytest.approx(values["a"].mean() - values["b"].mean())
+    assert one.t_test == pytest.approx(test.pvalue)
+    interval = test.confidence_interval(0.95)
+    assert one.interval == pytest.approx((interval.low, interval.high))
+    if seeds < 6:
+        assert one.wilcoxon is None
+    else:
+        assert one.wilcoxon == stats.wilcoxon(values["a"], values["b"]).pvalue
+
+
+def test_a_paired_t_test_by_hand() -> None:
+    """Differences 1, 2, 3: mean 2, deviation 1, t = 2 sqrt(3) with two degrees of freedom, for
+    which p = 1 - t / sqrt(2 + t^2)."""
+    one = compared(frame(a=[2, 4, 6], b=[1, 2, 3]), "a", "b")
+    t = 2 * math.sqrt(3)
+    assert one.difference == 2
+    assert one.t_test == pytest.approx(1 - t / math.sqrt(2 + t * t))
+    half = 4.302652729911275 / math.sqrt(3)
+    assert one.interval == pytest.approx((2 - half, 2 + half))
+
+
+def test_signed_ranks_by_hand() -> None:
+    """Of six positive differences: 2 of 2^6 signs are as extreme."""
+    one = compared(frame(a=[1, 2, 3, 4, 5, 6], b=[0] * 6), "a", "b")
+    assert one.wilcoxon == pytest.approx(2 / 2**6)
+
+
+def test_pairs_are_matched_by_seed_and_never_by_order() -> None:
+    values = frame(a=[1, 2, NAN, 4, 6], b=[NAN, 1, 9, 2, 3])
+    one = compared(values, "a", "b")
+    assert one.pairs == 3
+    assert one.difference == 2
+    assert one.t_test == compared(frame(a=[2, 4, 6], b=[1, 2, 3]), "a", "b").t_test
+    assert missing_seeds(values) == {"a": [2], "b": [0]}
+    assert missing_seeds(drawn(4)) == {}
+
+
+@pytest.mark.parametrize("pairs", [0, 1, 2])
+def test_of_too_few_pairs_there_is_no_p_value(pairs: int) -> None:
+    values = frame(a=[0.5, 0.6, NAN], b=[0.4, 0.7, 0.1])[:pairs]
+    one = compared(values, "a", "b")
+    assert one.pairs == pairs
+    assert (one.t_test, one.wilcoxon, one.interval) == (None, None, None)
+    assert math.isnan(one.difference) == (pairs == 0)
+    assert all_compared(values)[0].winner is None
+
+
+def test_differences_without_spread() -> None:
+    equal = compared(frame(a=[0.1, 0.7, 0.4], b=[0.1, 0.7, 0.4]), "a", "b")
+    assert (equal.t_test, equal.interval) == (1.0, (0.0, 0.0))
+    shifted = compared(frame(a=[0.3, 0.9, 0.6], b=[0.1, 0.7, 0.4]), "a", "b")
+    assert shifted.t_test is None
+    assert shifted.interval == pytest.approx((0.2, 0.2))
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, None, 0.9]) == [1.0, None, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=6), st.floats(0.001, 0.999))
+def test_holm_rejects_what_the_step_down_procedure_does(p_values, alpha) -> None:
+    """Holm 1979: from the smallest on, as long as p <= alpha / (how many are left)."""
+    rejected = set()
+    for rank, number in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if p_values[number] * (len(p_values) - rank) > alpha:
+            break
+        rejected.add(number)
+    corrected = holm(p_values)
+    assert {number for number, p in enumerate(corrected) if p <= alpha} == rejected
+
+
+def test_every_pair_is_compared_once_and_corrected_together() -> None:
+    values = drawn(10)
+    pairs = all_compared(values)
+    assert [(each.first, each.second) for each in pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
+    raw = [
+        stats.ttest_rel(values[x], values[y]).pvalue for x, y in itertools.combinations("abc", 2)
+    ]
+    assert [each.t_test for each in pairs] == pytest.approx(raw)
+    assert [each.t_test_corrected for each in pairs] == pytest.approx(holm(raw))
+    assert len(compared_with(values, "b")) == 2
+
+
+def test_a_winner_is_significantly_better() -> None:
+    values = frame(
+        a=[0.50, 0.61, 0.72, 0.80], b=[0.40, 0.50, 0.60, 0.69], c=[0.49, 0.62, 0.71, 0.81]
+    )
+    by_pair = {(each.first, each.second): each.winner for each in all_compared(values)}
+    assert by_pair == {("a", "b"): "a", ("a", "c"): None, ("b", "c"): "c"}
+
+
+def test_the_best_and_those_level_with_it() -> None:
+    values = frame(
+        a=[0.50, 0.61, 0.72, 0.80],
+        b=[0.40, 0.50, 0.60, 0.69],
+        c=[0.49, 0.62, 0.71, 0.82],
+        once=[0.1, NAN, NAN, NAN],
+    )
+    assert best_and_level(values) == ({"c"}, {"a"})
+    assert best_and_level(values[2:]) == ({"c"}, set())
+    assert best_and_level(values[["once"]][1:]) == (set(), set())
+    assert best_and_level(frame(a=[0.1, 0.2], b=[0.2, 0.1], c=[0.1, 0.1])) == ({"a", "b"}, set())
+
+
+def test_labels_needed_and_saved_by_hand() -> None:
+    accuracies = {
+        10: frame(fast=[0.5, 0.9], slow=[0.1, 0.2]),
+        30: frame(fast=[0.8, 0.7], slow=[0.3, 0.4]),
+        20: frame(fast=[0.8, 0.7], slow=[0.8, 0.3]),
+    }
+    needed = labels_needed(accuracies, 0.8)
+    assert needed["fast"].tolist() == [20, 10]
+    assert needed["slow"].tolist()[0] == 20
+    assert math.isnan(needed["slow"].tolist()[1])
+    saved = share_saved(needed, "slow")
+    assert saved["fast"].tolist()[0] == 0
+    assert math.isnan(saved["fast"].tolist()[1])
+    assert share_saved(frame(random=[200, 100], mask=[150, 120]), "random")["mask"].tolist() == [
+        0.25,
+        pytest.approx(-0.2),
+    ]
+
+
+def test_penalties_by_hand() -> None:
+    """Two settings: in one a beats b at one of two numbers of labels, in the other at all."""
+    clear = frame(a=[0.50, 0.61, 0.72], b=[0.40, 0.50, 0.60])
+    level = frame(a=[0.50, 0.61, 0.72], b=[0.55, 0.50, 0.80])
+    alone = frame(a=[0.50, 0.61, 0.72])
+    matrix = penalty_matrix(
+        {"first": {20: clear, 40: level}, "second": {20: clear}, "third": {20: alone}}, ["a", "b"]
+    )
+    assert matrix.loc["a", "b"] == 1.5
+    assert matrix.loc["b", "a"] == 0
+    assert matrix.loc["a", "a"] == 0
+
+
+def test_ranks_are_those_of_demsar() -> None:
+    """Four classifiers on 14 data sets: Demsar 2006, table 6; there the critical difference for
+    alpha = 0.05 and four classifiers is 2.569 sqrt(4 5 / (6 14)) = 1.25."""
+    rows = [
+        (0.763, 0.768, 0.771, 0.798), (0.599, 0.591, 0.590, 0.569), (0.954, 0.971, 0.968, 0.967),
+        (0.628, 0.661, 0.654, 0.657), (0.882, 0.888, 0.886, 0.898), (0.936, 0.931, 0.916, 0.931),
+        (0.661, 0.668, 0.609, 0.685), (0.583, 0.583, 0.563, 0.625), (0.775, 0.838, 0.866, 0.875),
+        (1.000, 1.000, 1.000, 1.000), (0.940, 0.962, 0.965, 0.962), (0.619, 0.666, 0.614, 0.669),
+        (0.972, 0.981, 0.9751, 0.975), (0.957, 0.978, 0.946, 0.970),
+    ]  # fmt: skip
+    result = ranks(pd.DataFrame(rows, columns=["C4.5", "C4.5+m", "C4.5+cf", "C4.5+m+cf"]))
+    assert result.mean.tolist() == pytest.approx([3.143, 2.000, 2.893, 1.964], abs=5e-4)
+    assert result.critical_difference == pytest.approx(1.25, abs=0.005)
+    assert result.friedman == stats.friedmanchisquare(*zip(*rows, strict=True)).pvalue
+
+
+def test_ranks_of_few_settings_have_no_critical_difference() -> None:
+    means = pd.DataFrame({"a": [0.9, 0.8, NAN], "b": [0.7, 0.8, 0.1], "c": [0.1, 0.2, 0.3]})
+    result = ranks(means)
+    assert result.settings == 2
+    assert result.mean.to_dict() == {"a": 1.25, "b": 1.75, "c": 3.0}
+    assert (result.critical_difference, result.friedman) == (None, None)

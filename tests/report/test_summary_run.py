@@ -1,0 +1,66 @@
+"""A report in W&B: logged once for each experiment, into the group of its runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fm_al.errors import RunError
+from fm_al.report.report import report_of, write
+from fm_al.report.runs import read_runs
+from fm_al.report.summary_run import log_summary_runs
+from fm_al.sync import OPTIONS, WANDB_TRACKER
+from fm_al.tracking import history
+from tests.report.made_runs import make_run
+
+WANTED = {"project": None, "entity": None, "group": None}
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "of_wandb"))
+
+
+def test_tables_and_figures_are_logged_to_a_run_of_the_group(offline: None, tmp_path: Path) -> None:
+    for experiment in ("first", "second"):
+        for seed in range(3):
+            directory = make_run(tmp_path, "random", seed, [0.3, 0.5], experiment=experiment)
+            tracker = {"_target_": WANDB_TRACKER, **OPTIONS, "project": "mine"}
+            (directory / "config.yaml").write_text(yaml.safe_dump({"tracker": tracker}))
+    report = report_of(read_runs(tmp_path), "Title", "fm-al-report .", str, [], False)
+    folder = tmp_path / "report"
+    write(report, folder)
+    for _ in range(2):
+        logged = log_summary_runs(report, folder, WANTED)
+        assert len(logged) == 2
+    ids = {Path(each).parent.name.rpartition("-")[2] for each in logged}
+    runs = [*(folder / "wandb").rglob("*.wandb")]
+    assert len(runs) == 4
+    assert {run.stem.removeprefix("run-") for run in runs} == ids, "the same two, each time"
+    for run in runs:
+        (row,) = history(run)
+        names = {key.split("/")[1] for key in row if key.split("/")[0] in ("tables", "figures")}
+        experiment = "first" if any("first-accuracy" in name for name in names) else "second"
+        other = {"first": "second", "second": "first"}[experiment]
+        assert {f"{experiment}-accuracy", "penalties", "wins"} <= names
+        assert not any(name.startswith(other) for name in names)
+        files = run.parent / "files" / "media"
+        stored = {path.name.split("_")[0] for path in files.rglob("*.*")}
+        assert f"{experiment}-accuracy" in stored
+        (table,) = files.rglob("penalties_*.table.json")
+        assert json.loads(table.read_text())["columns"] == ["beats", "random"]
+
+
+def test_without_a_key_it_is_an_error_and_the_report_is_there(monkeypatch, tmp_path: Path) -> None:
+    make_run(tmp_path, "random", 0, [0.3, 0.5])
+    report = report_of(read_runs(tmp_path), "Title", "fm-al-report .", str, [], False)
+    monkeypatch.setenv("WANDB_API_KEY", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("wandb.login", lambda **_: False)
+    with pytest.raises(RunError, match="there is no W&B API key"):
+        log_summary_runs(report, tmp_path, WANTED)
