@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
 import pytest
+import torch
 
-from fm_al.config import check
+from fm_al.config import build, check
 from tests.command_line import fm_al
 from tests.conftest import CONF, Compose
 from tests.test_config import resolved
@@ -17,6 +19,11 @@ FIGURES = [
     *(f"imbalanced_{name}" for name in ("cifar10", "svhn", "mnist", "fashion_mnist")),
     *(f"balanced_{name}" for name in ("cifar10", "svhn", "fashion_mnist")),
 ]
+ABLATIONS = ["mask_fraction", "mask_kind", "oversampling", "weighting"]
+ADAM = {
+    "_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-3, "betas": [0.9, 0.999],
+    "weight_decay": 0.0,
+}  # fmt: skip
 STRATEGIES = ["fishermask", "bait", "badge", "coreset", "entropy", "margin", "random"]
 
 
@@ -51,13 +58,18 @@ def test_a_preset_of_a_figure_is_the_papers_protocol(
             {0: 250, 1: 5000, 2: 250, 3: 250} if imbalanced else dict.fromkeys(range(10), 2600)
         )
         assert config["imbalance"]["test"] == (1000 if imbalanced else None)
+        assert config["imbalance"]["test_capped"] == imbalanced
         last = 7000 if not imbalanced else 575 if figure == "imbalanced_mnist" else 925
         budget = config["budget"]
         first, per_round = (15, 70) if imbalanced else (500, 500)
         assert (budget["initial"], budget["per_round"], budget["total"]) == (first, per_round, last)
         assert (config["backbone"]["width"], config["backbone"]["head_bias"]) == (16, False)
         trainer = config["trainer"]
-        assert trainer["optimizer"]["_target_"] == "torch.optim.Adam"
+        assert trainer["optimizer"] == ADAM
+        crops = (4, True) if figure.endswith("cifar10") else (0, False)
+        assert (config["dataset"]["crop_padding"], config["dataset"]["horizontal_flip"]) == crops
+        assert trainer["augment"] is True
+        assert trainer["batch_norm"] == "recompute"
         assert trainer["batch_size"] == (500 if figure.endswith("cifar10") else 64)
         assert trainer["clamp_gradients"] == 0.1
         assert trainer["stop_at_train_accuracy"] == 0.99
@@ -70,11 +82,29 @@ def test_a_preset_of_a_figure_is_the_papers_protocol(
             assert options["mask_sample"] == ("first" if published else "random")
         if strategy in ("fishermask", "bait"):
             assert (options["regularization"], options["oversampling"]) == (1, 0)
-        assert options.get("augment", False) == published
+        assert options.get("augment", False) == (published and strategy != "random")
         assert config["dataset"]["order"] == ("class" if published else "file")
         assert trainer["reset"] == ("weights" if published else "all")
         trains_first = not published or strategy == "bait"
         assert budget["train_before_first_query"] == trains_first
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [*ABLATIONS, "imbalanced_cifar10", "imbalanced_fashion_mnist_as_published", "balanced_cifar10"],
+)
+def test_every_strategy_of_a_preset_can_work_with_its_network(preset, compose: Compose) -> None:
+    """With all values that are swept of the strategy's own options."""
+    params = dict(compose(f"experiment={preset}").hydra.sweeper.params)
+    own = {key: str(values).split(",") for key, values in params.items() if "strategy" in key}
+    for values in itertools.product(*own.values()):
+        chosen = [f"{key}={value}" for key, value in zip(own, values, strict=True)]
+        config = resolved(compose(f"experiment={preset}", *chosen))
+        channels = 1 if "mnist" in config["dataset"]["name"] else 3
+        classes = 10 if preset.startswith("balanced") else 4
+        data = {"channels": channels, "classes": classes, "image_size": (32, 32)}
+        network = build(config["backbone"], **data).eval()
+        build(config["strategy"]).check(network, torch.zeros(1, channels, 32, 32))
 
 
 def test_what_is_typed_wins_over_a_preset(compose: Compose) -> None:

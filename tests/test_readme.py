@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.command_line import QUICK, ROOT, fm_al_process
+from fm_al.report.command import parser
+from tests.command_line import QUICK, ROOT, fm_al, fm_al_process
 from tests.conftest import CONF
 
 README = (ROOT / "README.md").read_text()
@@ -95,3 +96,24 @@ def test_a_launcher_of_ones_own_is_a_file(tmp_path: Path) -> None:
     )
     assert "account: my_project" in shown.stdout
     assert "gpus_per_node: 1" in shown.stdout
+
+
+def test_the_commands_of_a_figure_are_there(tmp_path: Path) -> None:
+    """They take a download and an hour, so they are planned and parsed, and not run."""
+    install, data, sweep, report = block("", "fm-al-report outputs/imb").splitlines()
+    assert install == "pip install ."
+    assert (CONF / "dataset" / f"{data.removeprefix('fm-al-data ')}.yaml").exists()
+    planned = fm_al(tmp_path, *sweep.split()[1:], "hydra.sweeper.dry_run=true")
+    assert "would start 35 of 35 runs" in planned.stdout, planned.stderr
+    assert sweep.split()[2] == f"experiment={data.split()[1].join(('imbalanced_', '_short'))}"
+    folder = parser().parse_args(report.split()[1:]).folder
+    assert f"{folder}/" in planned.stdout
+
+
+def test_every_preset_that_the_table_names_is_there_and_none_is_left_out() -> None:
+    (table,) = re.findall(r"^\| `experiment=` \| .*\n((?:\|.*\n)+)", README, re.MULTILINE)
+    named = set(re.findall(r"`([a-z0-9_]+)`", table)) - {"_as_published", "mnist", "fashion_mnist"}
+    figures = {name for name in named if "balanced_" in name and not name.endswith("_short")}
+    named |= {f"{figure}_as_published" for figure in figures}
+    named |= {f"imbalanced_{name}_short" for name in ("mnist", "fashion_mnist")}
+    assert named == {file.stem for file in (CONF / "experiment").glob("*.yaml")}

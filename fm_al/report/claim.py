@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pandas as pd
+
 from fm_al.report.runs import Runs
-from fm_al.report.statistics import ALPHA, all_compared
-from fm_al.report.tables import by_area
+from fm_al.report.statistics import ALPHA, compared_with, paired_means
 
 CLAIMED = "fishermask"
 
@@ -16,48 +17,47 @@ def claim(runs: Runs) -> list[str]:
     """Of one setting; empty where there is nothing to compare FisherMask with."""
     if CLAIMED not in runs.groups or len(runs.groups) < 2:
         return []
-    areas = runs.area("accuracy").mean()
-    order = by_area(runs)
-    place = order.index(CLAIMED)
-    beside = order[1] if place == 0 else order[0]
-    relation = "before" if place == 0 else "the first is"
-    rank = (
-        f"By the mean area under the accuracy curve, FisherMask is {_ordinal(place + 1)} of "
-        f"{len(order)} strategies: {areas[CLAIMED]:.3f}, {relation} {beside} with "
-        f"{areas[beside]:.3f}."
-    )
-    over_labels = _verdict(runs, "area", "Over all numbers of labels")
-    in_the_end = _verdict(runs, "final", f"At {runs.labels[-1]} labels")
-    return [rank, over_labels, in_the_end]
+    areas = runs.area("accuracy")
+    sentences = []
+    means = paired_means(areas).sort_values(ascending=False, kind="stable")
+    if CLAIMED in means and len(means) > 1:
+        place = list(means.index).index(CLAIMED)
+        beside = means.index[1] if place == 0 else means.index[0]
+        relation = "before" if place == 0 else "the first is"
+        sentences.append(
+            f"By the mean area under the accuracy curve, FisherMask is {_ordinal(place + 1)} of "
+            f"{len(means)} strategies: {means[CLAIMED]:.3f}, {relation} {beside} with "
+            f"{means[beside]:.3f}."
+        )
+    return [
+        *sentences,
+        _verdict(areas, "Over all numbers of labels"),
+        _verdict(runs.final("accuracy"), f"At {runs.labels[-1]} labels"),
+    ]
 
 
-def _verdict(runs: Runs, what: str, where: str) -> str:
-    frame = runs.area("accuracy") if what == "area" else runs.final("accuracy")
+def _verdict(frame: pd.DataFrame, where: str) -> str:
     better: list[str] = []
     worse: list[str] = []
     level: list[str] = []
     untested: list[str] = []
-    for each in all_compared(frame):
-        if CLAIMED not in (each.first, each.second):
-            continue
-        other = each.second if each.first == CLAIMED else each.first
+    compared = compared_with(frame, CLAIMED)
+    for each in compared:
         if each.t_test_corrected is None:
-            untested.append(other)
+            untested.append(each.second)
         elif each.winner is None:
-            level.append(other)
+            level.append(each.second)
         else:
-            (better if each.winner == CLAIMED else worse).append(other)
+            (better if each.winner == CLAIMED else worse).append(each.second)
     parts = [
         *([f"the claim holds against {_listed(better)}"] if better else []),
         *([f"the opposite holds against {_listed(worse)}"] if worse else []),
         *([f"no difference is significant to {_listed(level)}"] if level else []),
         *([f"there are too few seeds to compare it with {_listed(untested)}"] if untested else []),
     ]
-    seeds = len(runs.seeds)
-    return (
-        f"{where} {'; '.join(parts)} (paired t-test over {seeds} seed{'s' * (seeds > 1)}, {ALPHA}, "
-        f"Holm over all pairs)."
-    )
+    tested = len(compared) - len(untested)
+    how = f" (paired t-test over seeds, {ALPHA}, Holm over {tested} comparisons)" if tested else ""
+    return f"{where} {'; '.join(parts)}{how}."
 
 
 def _listed(names: Sequence[str]) -> str:

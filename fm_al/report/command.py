@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fm_al.errors import ConfigError
+from fm_al.errors import ConfigError, RunError
 from fm_al.files import write_whole
 from fm_al.report.report import Report, markdown, report_of, write
 from fm_al.report.runs import STRATEGY, read_runs
@@ -21,7 +21,27 @@ MOST_NAMED = 10  # of the folders left out
 
 def report(arguments: Sequence[str]) -> None:
     """Writes the report and says where."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
+    made = report_from(given)
+    out = given.out or given.folder / "report"
+    try:
+        write(made, out)
+        if given.markdown is not None:
+            figures = os.path.relpath(out / "figures", given.markdown.parent)
+            write_whole(given.markdown, markdown(made, figures).encode())
+    except OSError as error:
+        raise RunError(f"the report can't be written: {error}") from error
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    _say(made, console)
+    if given.wandb:
+        wanted = {"project": given.project, "entity": given.entity, "group": given.group}
+        for url in log_summary_runs(made, out, wanted):
+            console.print(f"logged to {url}")
+    console.print(f"report: {out / 'index.html'}")
+
+
+def report_from(given: argparse.Namespace) -> Report:
+    """What was asked for. Raises ConfigError."""
     folder: Path = given.folder
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder")
@@ -44,7 +64,7 @@ def report(arguments: Sequence[str]) -> None:
         others = [each for each in given.where if not each.startswith("experiment_name=")]
         return command([*others, f"experiment_name={experiment}"])
 
-    made = report_of(
+    return report_of(
         read_runs(folder, where, by),
         given.title or f"Runs in {folder}",
         command(given.where),
@@ -52,21 +72,10 @@ def report(arguments: Sequence[str]) -> None:
         given.target,
         given.published,
     )
-    out = given.out or folder / "report"
-    write(made, out)
-    if given.markdown is not None:
-        figures = os.path.relpath(out / "figures", given.markdown.parent)
-        write_whole(given.markdown, markdown(made, figures).encode())
-    console = Console(markup=False, highlight=False, soft_wrap=True)
-    _say(made, console)
-    if given.wandb:
-        wanted = {"project": given.project, "entity": given.entity, "group": given.group}
-        for url in log_summary_runs(made, out, wanted):
-            console.print(f"logged to {url}")
-    console.print(f"report: {out / 'index.html'}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
     parser = argparse.ArgumentParser(
         prog="fm-al-report",
         description="Tables, statistics and figures of the finished runs below a folder. Strategies"

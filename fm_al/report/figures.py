@@ -60,6 +60,7 @@ LINE = 84  # characters in this width
 NAME = 28  # characters of a name in a line
 CONFIDENCE = 0.95
 MOST_CLASSES = 20
+MOST_MARKS = 15  # on a line
 MOST_LAYERS = 36
 OVER_LABELS = {
     "accuracy": "Accuracy",
@@ -175,6 +176,7 @@ def _over_labels(
     axes = drawing.subplots()
     groups = palette.ordered(runs.groups)
     means: list[Artist] = []
+    heights: list[float] = []
     for place, group in enumerate(groups):
         look, labels, of_group = palette.looks[group], _labels(runs, group), runs.of_group(group)
         values = np.array([[record[key] for record in run.rounds] for run in of_group])
@@ -183,23 +185,29 @@ def _over_labels(
         for run, seed in zip(of_group, seeds, strict=True):
             seed.set_label(f"seed {run.seed}")
         [line] = axes.plot(labels, mean, color=look.colour, marker=look.marker, label="mean")
-        every = math.ceil(len(labels) / 15)  # in turns, so that less of them covers others
+        every = math.ceil(len(labels) / MOST_MARKS)  # in turns, so that less of them covers others
         line.set(linestyle=look.linestyle, markevery=(place % every, every))
         line.set(markeredgewidth=0, zorder=3 - place / len(groups))
         _mark(group, line, *seeds)
         means.append(line)
+        heights += [values.min(), values.max()]
         if half is not None:
             band = axes.fill_between(labels, mean - half, mean + half, color=look.colour)
-            band.set(alpha=0.1, linewidth=0)
+            # The interval of two seeds is so large that it would leave little to be seen.
+            band.set(alpha=0.1 if len(values) > 2 else 0.04, linewidth=0)
             _mark(group, band)
+            if len(values) > 2:
+                heights += [(mean - half).min(), (mean + half).max()]
     title = OVER_LABELS[key]
     caption = f"{title} on the test images over the number of labels: the mean of {_count(runs)}"
     if axes.collections:
         caption += (
             ", as a band its 95% confidence interval by Student's t, for each number of labels by "
-            "itself, and each seed as a faint line"
+            "itself (cut off where it is of two seeds and large), and each seed as a faint line"
         )
     caption += ". Nothing is smoothed."
+    if len(runs.labels) > MOST_MARKS:
+        caption += " Marks only tell lines apart: not every number of labels has one."
     hollow: dict[str, Any] = {"ls": ":", "lw": 1, "mfc": "white", "label": "published"}
     shown = [group for group in groups if key == "accuracy" and published.get(group)]
     for group in shown:
@@ -208,12 +216,13 @@ def _over_labels(
             group,
             *axes.plot(*zip(*points, strict=True), c=look.colour, marker=look.marker, **hollow),
         )
+        heights += published[group].values()
     if shown:
         means.append(Line2D([], [], color=GREY, marker="o", **hollow))
         caption += " Hollow marks on dotted lines: as published."
-    low, high = axes.get_ylim()
     axes.set(xlabel="labels", ylabel=title.lower() if key != "macro_f1" else "macro F1")
-    axes.set_ylim(max(low, -0.01), min(high, 1.01))
+    margin = 0.05 * max(0.02, max(heights) - min(heights))
+    axes.set_ylim(max(min(heights) - margin, -0.01), min(max(heights) + margin, 1.01))
     axes.grid(axis="y")
     _add_legend(drawing, means, [*groups, "published"][: len(means)], groups)
     return _finished(f"{prefix}{key}", f"{title} over labels", caption, drawing)
@@ -222,7 +231,7 @@ def _over_labels(
 def _area(runs: Runs, prefix: str, palette: Palette) -> Figure:
     areas = runs.area("accuracy")
     groups = list(areas.mean().sort_values(ascending=False, kind="stable").index)
-    drawing = Drawing((WIDTH, 0.5 + 0.32 * len(groups)))
+    drawing = Drawing((WIDTH, 0.5 + _row_height(groups) * len(groups)))
     axes = drawing.subplots()
     for row, group in enumerate(groups):
         values, look = areas[group].dropna().to_numpy(), palette.looks[group]
@@ -295,7 +304,7 @@ def _query_shares(runs: Runs, group: str) -> pd.DataFrame:
 
 def _mask(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
     shares = {group: _mask_shares(runs, group) for group in palette.ordered(runs.groups)}
-    shares = {group: share for group, share in shares.items() if len(share)}
+    shares = {group: share for group, share in shares.items() if np.nansum(share) > 0}
     if not shares:
         return None
     least = min(share.where(share > 0).min(axis=None) for share in shares.values())
@@ -326,20 +335,36 @@ def _mask(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
 def _mask_shares(runs: Runs, group: str) -> pd.DataFrame:
     """layers x queries, mean over seeds; many layers are taken together by the beginnings of their
     names. Empty without masks."""
-    of_seeds = []
-    for run in runs.of_group(group):
-        strategies = {record["labelled"]: record["strategy"] for record in run.rounds[:-1]}
-        sizes = {labels: values.get("mask_sizes", {}) for labels, values in strategies.items()}
-        frame = pd.DataFrame(sizes, dtype=float)
-        of_seeds.append(frame / frame.sum())
-    shares = sum(of_seeds[1:], of_seeds[0]) / len(of_seeds)
-    parts = [layer.split(".") for layer in shares.index]
-    names = list(shares.index)
-    length = max(map(len, parts), default=0)
+    masks = [
+        {record["labelled"]: record["strategy"].get("mask_sizes", {}) for record in run.rounds[:-1]}
+        for run in runs.of_group(group)
+    ]
+    layers = _in_order(sizes for of_seed in masks for sizes in of_seed.values())
+    frames = [pd.DataFrame(of_seed, layers, dtype=float).fillna(0) for of_seed in masks]
+    shares = sum(sizes / sizes.sum() for sizes in frames) / len(frames)
+    parts = [layer.split(".") for layer in layers]
+    names, length = layers, max(map(len, parts), default=0)
     while len(set(names)) > MOST_LAYERS and length > 1:
         length -= 1
         names = [".".join(part[:length]) for part in parts]
-    return shares.groupby(names, sort=False).sum(min_count=1)
+    return shares.groupby(names, sort=False).sum()
+
+
+def _in_order(masks: Iterable[Iterable[str]]) -> list[str]:
+    """The layers of all masks as they come in the network; a mask names, in that order, only those
+    that it has weights of. What no mask tells is told by the numbers in names."""
+    order: list[str] = []
+    for layers in sorted(map(list, masks), key=len, reverse=True):
+        place = 0
+        for layer in layers:
+            if layer not in order:
+                for other in order[place:]:
+                    if other in layers or by_numbers(other) > by_numbers(layer):
+                        break
+                    place += 1
+                order.insert(place, layer)
+            place = order.index(layer) + 1
+    return order
 
 
 def _seconds(runs: Runs, prefix: str, palette: Palette) -> Figure:
@@ -351,7 +376,7 @@ def _seconds(runs: Runs, prefix: str, palette: Palette) -> Figure:
     unit, length = next(
         each for each in reversed(units) if longest >= 2 * each[1] or each == units[0]
     )
-    drawing = Drawing((WIDTH, 0.5 + 0.32 * len(groups)))
+    drawing = Drawing((WIDTH, 0.5 + _row_height(groups) * len(groups)))
     axes = drawing.subplots()
     left = np.zeros(len(groups))
     for number, stage in enumerate(means.columns):
@@ -381,7 +406,8 @@ def penalty_figure(matrix: pd.DataFrame, title: str, note: str) -> Figure:
     values = np.vstack([matrix, matrix.mean()]).astype(float)
     rows = [*range(count), count + 0.2]
     norm = Normalize(0, max(1e-9, np.nanmax(values)))
-    drawing = Drawing((min(WIDTH, 1.8 + 0.5 * count), 1.2 + 0.28 * count))
+    height = 1.2 + _row_height(matrix.index) * count
+    drawing = Drawing((min(WIDTH, 1.8 + 0.5 * count), height))
     axes = drawing.subplots()
     for part, first in ((values[:-1], 0), (values[-1:], rows[-1])):
         edges = np.arange(count + 1) - 0.5, np.arange(len(part) + 1) + first - 0.5
@@ -396,7 +422,8 @@ def penalty_figure(matrix: pd.DataFrame, title: str, note: str) -> Figure:
     axes.set_xticks(range(count), list(map(_broken, matrix.columns)))
     if max(map(len, matrix.columns)) > 7:
         for label in axes.get_xticklabels():
-            label.set(rotation=40, ha="right", rotation_mode="anchor")
+            label.set(rotation=90 if "\n" in label.get_text() else 40, rotation_mode="anchor")
+            label.set(ha="right", va="center")
     axes.invert_yaxis()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -415,7 +442,7 @@ def rank_figure(
     has to be known beside that."""
     ordered = ranks.sort_values(kind="stable")
     count, end = len(ordered), max(2, len(ordered))
-    margin = 0.04 * (end - 1)
+    margin, step = 0.04 * (end - 1), _row_height(ordered.index) / 0.3
     caption = "Mean ranks: 1, at the left, is best."
     drawing = Drawing((WIDTH, 0))
     axes = drawing.subplots()
@@ -440,14 +467,16 @@ def rank_figure(
         bottom = 0.5 * len(ends)
     for place, (group, rank) in enumerate(ordered.items()):
         from_end = count - 1 - place
-        row = bottom + 0.9 + min(place, from_end)
-        if place <= from_end:
-            x, side, text = 1 - margin, "right", f"{_broken(group)}  {rank:.2f} "
-        else:
-            x, side, text = end + margin, "left", f" {rank:.2f}  {_broken(group)}"
+        row = bottom + 0.9 + step * min(place, from_end)
+        parts = [_broken(group), f"{rank:.2f}"]
+        side, x, gap = "right", 1 - margin, -margin / 2
+        if place > from_end:
+            side, x, gap = "left", end + margin, margin / 2
+            parts.reverse()
         elbow = axes.plot([rank, rank, x], [0, row, row], label=group, **line)
-        _mark(group, *elbow, axes.text(x, row, text, ha=side, va="center"))
-    bottom += 0.9 + math.ceil(count / 2)
+        name = axes.text(x + gap, row, "  ".join(parts), ha=side, va="center")
+        _mark(group, *elbow, name)
+    bottom += 0.9 + step * math.ceil(count / 2)
     drawing.set_figheight(0.2 + 0.2 * (bottom - top))
     axes.set(xlim=(1 - margin, end + margin), ylim=(bottom, top))
     return _finished("ranks", title, f"{caption} {note}".strip(), drawing)
@@ -491,10 +520,9 @@ def inline_svg(figure: Figure) -> str:
             elif key == "href":
                 attributes[key] = value.replace("#", f"#{figure.name}-", 1)
             else:
-                value = value.replace("url(#", f"url(#{figure.name}-").replace(
-                    "'DejaVu Sans', ", ""
-                )
-                attributes[key] = re.sub(r"(\.\d\d)\d+", r"\1", value)  # hundredths of a point
+                value = re.sub(r"(\.\d\d)\d+", r"\1", value)  # to hundredths of a point
+                value = value.replace("'DejaVu Sans', ", "")  # leaves sans-serif
+                attributes[key] = value.replace("url(#", f"url(#{figure.name}-")
         if marked:
             attributes |= {"class": "series", "data-group": unquote(marked[2])}
         element.attrib = attributes
@@ -592,6 +620,11 @@ def _count(runs: Runs) -> str:
 def _broken(name: str) -> str:
     """A long name in lines."""
     return "\n".join(textwrap.wrap(name, NAME, break_on_hyphens=False)) or name
+
+
+def _row_height(names: Iterable[str]) -> float:
+    """Inches."""
+    return 0.16 + 0.14 * max(_broken(name).count("\n") + 1 for name in names)
 
 
 def _is_light(colour: Iterable[float]) -> bool:

@@ -17,12 +17,13 @@ CSV = Path(__file__).with_name("published.csv")
 Published = Mapping[str, Mapping[int, float]]
 
 
-def published(experiment: str) -> Published:
+def published(experiment: str, dataset: str) -> Published:
     """Accuracy by strategy and number of labels, of the figure that an experiment's name begins
-    with; empty where there is none."""
+    with, if it is of this data set, by its option's name, or of its JPEG version; else empty."""
     accuracies: defaultdict[str, dict[int, float]] = defaultdict(dict)
     with CSV.open(newline="") as file:
         for row in csv.DictReader(file):
-            if experiment == row["figure"] or experiment.startswith(f"{row['figure']}_"):
+            is_figure = experiment == row["figure"] or experiment.startswith(f"{row['figure']}_")
+            if is_figure and dataset in (row["dataset"], f"{row['dataset']}_jpeg"):
                 accuracies[row["strategy"]][int(row["labels"])] = float(row["accuracy"])
     return accuracies

@@ -9,12 +9,14 @@ figures/         each figure as .pdf, .svg and .png
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from fm_al.errors import ConfigError
 from fm_al.files import write_whole
 from fm_al.report import figures, typeset
 from fm_al.report.claim import claim
@@ -26,6 +28,7 @@ from fm_al.report.statistics import (
     FEWEST_FOR_T,
     all_compared,
     missing_seeds,
+    paired_means,
     penalty_matrix,
     ranks,
 )
@@ -33,6 +36,9 @@ from fm_al.report.tables import beside_published, penalties, rank_table, tables_
 from fm_al.report.typeset import Table
 
 TOGETHER = "All settings"
+GENERATOR = '<meta name="generator" content="fm-al-report">'  # by which a report is known
+FILES = {"tables": (".md", ".tex", ".csv"), "figures": (".pdf", ".svg", ".png")}
+LONGEST_SLUG = 60
 
 
 @dataclass(frozen=True)
@@ -70,15 +76,21 @@ def report_of(
     """command_of: what makes the report of one experiment alone. targets: accuracies to count the
     labels for. with_published: whether published numbers stand beside those measured."""
     palette, parts = Palette.of(runs.groups), []
+    notices, slugs = _notices(runs), _slugs(runs.settings)
+    experiments = Counter(_experiment(runs.of(setting)) for setting in runs.settings)
     for setting in runs.settings:
         of_setting = runs.of(setting)
-        experiment = of_setting.runs[0].provenance["decides"]["experiment_name"]
-        beside: Published = published(experiment) if with_published else {}
-        prefix = f"{_slug(setting)}-" if len(runs.settings) > 1 else ""
+        experiment = _experiment(of_setting)
+        beside: Published = {}
+        if with_published:
+            beside = published(experiment, of_setting.runs[0].options["dataset"])
+            if not beside:
+                notices.append(f"{setting}: the paper published no numbers of it")
+        prefix = f"{slugs[setting]}-" if len(runs.settings) > 1 else ""
         parts.append(
             Part(
                 setting,
-                command_of(experiment),
+                command_of(experiment) if experiments[experiment] == 1 else command,
                 [
                     *tables_of_setting(of_setting, prefix, targets),
                     *beside_published(of_setting, prefix, beside),
@@ -88,7 +100,11 @@ def report_of(
             )
         )
     parts.append(_together(runs, command, palette))
-    return Report(title, command, runs, parts, palette, _notices(runs))
+    return Report(title, command, runs, parts, palette, notices)
+
+
+def _experiment(runs: Runs) -> str:
+    return runs.runs[0].provenance["decides"]["experiment_name"]
 
 
 def _together(runs: Runs, command: str, palette: Palette) -> Part:
@@ -101,24 +117,24 @@ def _together(runs: Runs, command: str, palette: Palette) -> Part:
         for setting, each in of_settings.items()
     }
     matrix = penalty_matrix(after_first, groups)
-    table = penalties(matrix, len(of_settings))
     compared = {
         setting: all_compared(each.area("accuracy")) for setting, each in of_settings.items()
     }
-    all_tables = [table, wins(compared, groups)]
-    drawn = [figures.penalty_figure(matrix, table.title, typeset.sentence(table.notes))]
+    all_tables, drawn = [wins(compared, groups)], []
+    if not matrix.isna().all(axis=None):
+        table = penalties(matrix, len(of_settings))
+        all_tables.insert(0, table)
+        note = typeset.sentence(table.notes)
+        drawn.append(figures.penalty_figure(matrix, table.title, note))
     if len(of_settings) > 1:
-        means = pd.DataFrame(
-            {name: each.area("accuracy").mean() for name, each in of_settings.items()}
+        means = {name: paired_means(each.area("accuracy")) for name, each in of_settings.items()}
+        ranked = ranks(pd.DataFrame(means).T)
+        table = rank_table(ranked)
+        all_tables.append(table)
+        note = typeset.sentence(table.notes)
+        drawn.append(
+            figures.rank_figure(ranked.mean, ranked.critical_difference, table.title, note)
         )
-        ranked = ranks(means.T)
-        if ranked.settings:
-            table = rank_table(ranked)
-            all_tables.append(table)
-            note = typeset.sentence(table.notes)
-            drawn.append(
-                figures.rank_figure(ranked.mean, ranked.critical_difference, table.title, note)
-            )
     return Part(TOGETHER, command, all_tables, drawn)
 
 
@@ -141,11 +157,18 @@ def _notices(runs: Runs) -> list[str]:
 
 
 def write(report: Report, folder: Path) -> None:
-    """Writes the folder, made where there is none; what stood there of a report before goes."""
-    for name in ("tables", "figures"):
+    """Writes the folder, made where there is none; tables and figures of an earlier report go.
+
+    Raises ConfigError where the folder holds something that is no report."""
+    index = folder / "index.html"
+    is_report = index.exists() and GENERATOR in index.read_text(errors="replace")
+    if folder.exists() and any(folder.iterdir()) and not is_report:
+        raise ConfigError(f"--out {folder}: holds something that is no report; use another folder")
+    for name, endings in FILES.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for old in (folder / name).iterdir():
-            old.unlink()
+            if old.suffix in endings:
+                old.unlink()
     for part in report.parts:
         for table in part.tables:
             typeset.save(table, folder / "tables")
@@ -167,7 +190,7 @@ def write(report: Report, folder: Path) -> None:
     ]
     legend = [LegendEntry(group, look.colour) for group, look in report.palette.looks.items()]
     html = page(report.title, report.command, sections, legend, report.runs, report.notices)
-    write_whole(folder / "index.html", html.encode())
+    write_whole(index, html.encode())
 
 
 def markdown(report: Report, figures_folder: str) -> str:
@@ -201,5 +224,11 @@ def _in_words(runs: Runs) -> str:
     )
 
 
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")
+def _slugs(settings: Sequence[str]) -> dict[str, str]:
+    """A name for files of each."""
+    slugs: dict[str, str] = {}
+    for setting in settings:
+        slug = re.sub(r"[^a-z0-9_]+", "-", setting.lower()).strip("-")[:LONGEST_SLUG]
+        taken = sum(other.partition("--")[0] == slug for other in slugs.values())
+        slugs[setting] = f"{slug}--{taken + 1}" if taken else slug
+    return slugs

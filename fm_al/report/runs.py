@@ -10,14 +10,13 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from fm_al.errors import ConfigError, RunError
 from fm_al.records import Record, StoredRun, area_under_curve, runs_below, stored_run
@@ -33,19 +32,39 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
 }
 NOT_OF_A_SETTING = ("seed", "device")
 LACKS = object()
+LONGEST_NAME = 100  # characters
+# What a report reads, of each round and of the files.
+READ = (
+    "labelled",
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "per_class_accuracy",
+    "queried_classes",
+    "seconds",
+    "strategy",
+)
+READ_OF_RESULT = ("class_names", "seconds")
+READ_OF_PROVENANCE = ("software", "starts")
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished run. setting: the name of its setting. group: what of it is compared, by name."""
+    """A finished run. setting: the name of its setting. group: what of it is compared, by name.
+    options: the names of its options of some groups."""
 
     directory: Path
     setting: str
     group: str
     seed: int
+    options: Mapping[str, str]
     provenance: Record
     rounds: list[Record]
     result: Record
+
+    def at(self, labels: int) -> Record:
+        """The record of the round of so many labels."""
+        return next(record for record in self.rounds if record["labelled"] == labels)
 
 
 @dataclass(frozen=True)
@@ -86,32 +105,39 @@ class Runs:
 
     @property
     def labels(self) -> list[int]:
-        """How many images are labelled in each round."""
-        return [record["labelled"] for record in self.runs[0].rounds]
+        """The numbers of labels at which runs are compared: those that all have; without the first
+        where some of them, and not others, were trained before their first query."""
+        of_runs = [{record["labelled"] for record in run.rounds} for run in self.runs]
+        common = sorted(set.intersection(*of_runs))
+        budgets = [run.provenance["decides"]["budget"] for run in self.runs]
+        trained = {budget.get("train_before_first_query", True) for budget in budgets}
+        return common[1:] if len(trained) > 1 and len(common) > 1 else common
 
     @property
-    def class_names(self) -> list[str]:
-        return self.runs[0].result["class_names"]
+    def class_names(self) -> list[str] | None:
+        """None where runs have different ones."""
+        names = self.runs[0].result["class_names"]
+        return names if all(run.result["class_names"] == names for run in self.runs) else None
 
     @property
     def seeds(self) -> list[int]:
         return sorted({run.seed for run in self.runs})
 
-    def final(self, figure: str) -> pd.DataFrame:
-        """A figure of the last round: a row for each seed, a column for each group, NaN where there
-        is no such run."""
-        return self._frame({run: run.rounds[-1][figure] for run in self.runs})
-
     def at(self, figure: str, labels: int) -> pd.DataFrame:
-        """The same for the round of so many labels."""
-        number = self.labels.index(labels)
-        return self._frame({run: run.rounds[number][figure] for run in self.runs})
+        """A figure of the round of so many labels: a row for each seed, a column for each group,
+        NaN where there is no such run."""
+        return self._frame({run: run.at(labels)[figure] for run in self.runs})
+
+    def final(self, figure: str) -> pd.DataFrame:
+        """The same at the largest number of labels."""
+        return self.at(figure, self.labels[-1])
 
     def area(self, figure: str) -> pd.DataFrame:
         """The same for the area under a figure over labels, divided by their range."""
+        labels = self.labels
         return self._frame(
             {
-                run: area_under_curve(self.labels, [record[figure] for record in run.rounds])
+                run: area_under_curve(labels, [run.at(each)[figure] for each in labels])
                 for run in self.runs
             }
         )
@@ -178,7 +204,16 @@ def read_runs(
             left_out.append(LeftOut(run.stored.directory, f"has no {lacks[0]} to compare by"))
         else:
             compared.append(run)
-    return Runs(_named(compared, by, left_out), left_out, by)
+    runs = Runs(_named(compared, by, left_out), left_out, by)
+    if not runs.runs:
+        first = f"{left_out[-1].directory} {left_out[-1].why}"
+        raise ConfigError(f"{folder}: no run is left to report on; {first}")
+    for setting in runs.settings:
+        if not runs.of(setting).labels:
+            raise ConfigError(
+                f"--by {','.join(by)}: the runs of {setting} have no number of labels in common"
+            )
+    return runs
 
 
 def _finished(folder: Path, left_out: list[LeftOut]) -> Iterator[_Found]:
@@ -193,6 +228,12 @@ def _finished(folder: Path, left_out: list[LeftOut]) -> Iterator[_Found]:
                 why = f"has {len(stored.rounds)} rounds, its result is of {result['rounds']}"
                 left_out.append(LeftOut(directory, why))
                 continue
+            if lacks := [key for key in READ if not all(key in record for record in stored.rounds)]:
+                left_out.append(LeftOut(directory, f"has rounds without {', '.join(lacks)}"))
+                continue
+            for record, keys in ((result, READ_OF_RESULT), (provenance, READ_OF_PROVENANCE)):
+                for key in keys:
+                    record[key]
             flat = flattened(provenance["decides"])
             options = _options(directory, flat)
             yield _Found(stored, provenance, result, options, flat)
@@ -249,43 +290,49 @@ def _check_key(option: str, key: str, found: Sequence[_Found]) -> None:
 def _is(value: Any, text: str) -> bool:
     if value is LACKS:
         return False
-    try:
-        typed = yaml.safe_load(text)
-    except yaml.YAMLError:
-        typed = text
-    return text == value or (typed == value and isinstance(typed, bool) == isinstance(value, bool))
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return float(text) == value
+        except ValueError:
+            return False
+    return text == shown(value)
 
 
 def _named(found: Sequence[_Found], by: Sequence[str], left_out: list[LeftOut]) -> list[Run]:
     compared_keys = [part for key in by for part in OPTIONS.get(key, (key,))]
-    groups = {id(run): _canonical(run.part(compared_keys)) for run in found}
-    settings = {}
+    identities = {id(run): _canonical(run.part(compared_keys)) for run in found}
+    settings: dict[int, str] = {}
+    kept: dict[str, dict[str, Any]] = {}
     for run in found:
         not_of_it = run.part([*compared_keys, *NOT_OF_A_SETTING])
-        settings[id(run)] = _canonical({k: v for k, v in run.flat.items() if k not in not_of_it})
+        of_it = {key: value for key, value in run.flat.items() if key not in not_of_it}
+        settings[id(run)] = _canonical(of_it)
+        kept[settings[id(run)]] = of_it
 
     same: defaultdict[Hashable, list[_Found]] = defaultdict(list)
     for run in found:
-        same[settings[id(run)], groups[id(run)], run.flat["seed"]].append(run)
-    single = []
-    for runs in same.values():
-        if len(runs) == 1:
-            single += runs
-            continue
-        differ = ", ".join(_differing([run.flat for run in runs])) or "nothing"
-        for run in runs:
-            other = next(each for each in runs if each is not run).stored.directory
-            why = f"is the same as {other} but for {differ}: choose one with --where"
-            left_out.append(LeftOut(run.stored.directory, why))
+        same[settings[id(run)], identities[id(run)], run.flat["seed"]].append(run)
+    single = [run for runs in same.values() for run in _one_of(runs, left_out)]
 
-    setting_names = _setting_names(single, settings)
-    group_names = _group_names(single, by, settings, groups, compared_keys)
+    levels = {settings[id(run)]: _levels(run, by) for run in single}
+    setting_names = _setting_names(levels, {key: kept[key] for key in levels})
+    groups: defaultdict[str, dict[str, _Found]] = defaultdict(dict)
+    for run in single:
+        groups[settings[id(run)]][identities[id(run)]] = run
+    group_names = {
+        key: _told_apart(
+            {each: _group_name(run, by) for each, run in of_setting.items()},
+            {each: run.part(compared_keys) for each, run in of_setting.items()},
+        )
+        for key, of_setting in groups.items()
+    }
     return [
         Run(
             run.stored.directory,
             setting_names[settings[id(run)]],
-            group_names[groups[id(run)]],
+            group_names[settings[id(run)]][identities[id(run)]],
             run.flat["seed"],
+            run.options,
             run.provenance,
             run.stored.rounds,
             run.result,
@@ -294,72 +341,87 @@ def _named(found: Sequence[_Found], by: Sequence[str], left_out: list[LeftOut]) 
     ]
 
 
-def _setting_names(runs: Sequence[_Found], settings: Mapping[int, str]) -> dict[str, str]:
-    """By experiment, data and backbone, as few as tell them apart, and by what else differs."""
-    first = {settings[id(run)]: run for run in reversed(runs)}
-    levels = {
-        key: (
-            run.flat["experiment_name"],
-            f"{run.options['dataset']}-{run.options['imbalance']}",
-            run.options["backbone"],
-        )
-        for key, run in first.items()
-    }
-    details = {
-        key: {n: v for n, v in run.flat.items() if n not in ("experiment_name", *NOT_OF_A_SETTING)}
-        for key, run in first.items()
-    }
-    names: dict[str, str] = {}
-    for kept in ((0,), (1,), (0, 1), (0, 1, 2)):
-        names = {key: "/".join(parts[n] for n in kept) for key, parts in levels.items()}
-        if len({*names.values()}) == len(names):
-            return names
-    differ = [n for n in range(3) if len({parts[n] for parts in levels.values()}) > 1] or [0]
-    names = {key: "/".join(parts[n] for n in differ) for key, parts in levels.items()}
-    return _told_apart(names, details)
-
-
-def _group_names(
-    runs: Sequence[_Found],
-    by: Sequence[str],
-    settings: Mapping[int, str],
-    groups: Mapping[int, str],
-    compared_keys: Sequence[str],
-) -> dict[str, str]:
-    """By the values compared, and by options where a name stands for several in one setting."""
-    names, parts = {}, {}
-    of_name: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+def _one_of(runs: Sequence[_Found], left_out: list[LeftOut]) -> Sequence[_Found]:
+    """Of runs that are the same in what a report tells apart, the first if the others are copies of
+    it; else none."""
+    first, *others = runs
+    if all(other.stored.rounds == first.stored.rounds for other in others):
+        copy = f"is a copy of {first.stored.directory}"
+        left_out += [LeftOut(other.stored.directory, copy) for other in others]
+        return [first]
+    differ = _differing([run.flat for run in runs])
+    remedy = "keep one, or report on a folder that holds one"
+    if differ:
+        remedy = f"they differ in {', '.join(differ)}, by which --where chooses"
     for run in runs:
-        group = groups[id(run)]
-        values = [
-            run.options[key]
-            if key in run.options
-            else f"{key.rpartition('.')[2]}={shown(run.value(key))}"
-            for key in by
-        ]
-        names[group], parts[group] = ", ".join(values), run.part(compared_keys)
-        of_name[settings[id(run)], names[group]].add(group)
-    ambiguous = {name for (_, name), several in of_name.items() if len(several) > 1}
-    apart = _told_apart({group: name for group, name in names.items() if name in ambiguous}, parts)
-    return names | apart
+        other = next(each for each in runs if each is not run).stored.directory
+        why = f"is of the same setting and seed as {other}: {remedy}"
+        left_out.append(LeftOut(run.stored.directory, why))
+    return []
 
 
-def _told_apart(names: Mapping[str, str], details: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+def _levels(run: _Found, by: Sequence[str]) -> tuple[str, ...]:
+    """What names its setting: experiment, data, backbone and, where others are compared, strategy;
+    without what is compared."""
+
+    def named(*groups: str) -> str:
+        return "-".join(run.options[group] for group in groups if group not in by)
+
+    strategy = "" if "strategy" in by else run.options["strategy"]
+    experiment = "" if "experiment_name" in by else run.flat["experiment_name"]
+    return experiment, named("dataset", "imbalance"), named("backbone"), strategy
+
+
+def _setting_names(
+    levels: Mapping[str, Sequence[str]], kept: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
+    """By as few levels as tell settings apart, else by all that differ and what else does."""
+    names: dict[str, str] = {}
+    for chosen in ((0,), (1,), (3,), (0, 1), (0, 3), (0, 1, 2), (0, 1, 2, 3)):
+        names = {key: "/".join(parts[n] for n in chosen) for key, parts in levels.items()}
+        if len({*names.values()}) == len(names) and all(names.values()):
+            return names
+    differ = [n for n in range(4) if len({parts[n] for parts in levels.values()}) > 1] or [0]
+    names = {key: "/".join(parts[n] for n in differ) for key, parts in levels.items()}
+    return _told_apart(names, kept)
+
+
+def _group_name(run: _Found, by: Sequence[str]) -> str:
+    values = [
+        run.options[key]
+        if key in run.options
+        else f"{key.rpartition('.')[2]}={shown(run.value(key))}"
+        for key in by
+    ]
+    return ", ".join(values)
+
+
+def _told_apart(
+    names: Mapping[str, str], details: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
     """Names, those that are given several times with the values in which their details differ."""
     of_name: defaultdict[str, list[str]] = defaultdict(list)
     for key, name in names.items():
         of_name[name].append(key)
     apart = dict(names)
     for name, keys in of_name.items():
-        if len(keys) > 1:
-            differ = _differing([details[key] for key in keys])
-            for key in keys:
-                values = [
-                    f"{option.rpartition('.')[2]}={shown(details[key].get(option))}"
-                    for option in differ
-                ]
-                apart[key] = f"{name} ({', '.join(values)})"
+        if len(keys) == 1:
+            continue
+        differ = _differing([details[key] for key in keys])
+        taken: Counter[str] = Counter()
+        for key in keys:
+            values = [
+                f"{option.rpartition('.')[2]}={shown(details[key].get(option, LACKS))}"
+                for option in differ
+            ]
+            text = _cut(f"{name} ({', '.join(values)})")
+            taken[text] += 1
+            apart[key] = text if taken[text] == 1 else f"{text} {taken[text]}"
     return apart
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _differing(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -372,7 +434,9 @@ def _differing(records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """A value as it would be typed."""
+    """A value as it would be typed; a dash for one that is not there."""
+    if value is LACKS:
+        return "–"
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -8,7 +8,8 @@ too few pairs there is no p-value.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -26,8 +27,8 @@ FEWEST_FOR_RANKS = 6  # settings; with fewer, the critical difference says next 
 class Comparison:
     """Two groups over the seeds that both have: the mean of first - second, its 95% confidence
     interval by Student's t, and two-sided p-values of the paired t-test and of Wilcoxon's signed
-    ranks, as they are and corrected for the family that they were made in; None where the pairs are
-    too few, or equal in a way that leaves nothing to test."""
+    ranks, as they are and corrected for the family that they were made in; None where the pairs
+    that there are, or that differ, are too few."""
 
     first: str
     second: str
@@ -62,8 +63,8 @@ def compared(frame: pd.DataFrame, first: str, second: str) -> Comparison:
         interval = mean - half, mean + half
         if spread:
             t_test = float(stats.ttest_1samp(differences, 0).pvalue)
-        elif not differences.any():
-            t_test = 1.0
+        else:  # the limit, as the spread goes to 0
+            t_test = 0.0 if differences.any() else 1.0
     wilcoxon = None
     if np.count_nonzero(differences) >= FEWEST_FOR_WILCOXON:
         wilcoxon = float(stats.wilcoxon(differences).pvalue)
@@ -103,10 +104,20 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
+def paired_means(frame: pd.DataFrame) -> pd.Series:
+    """Means to rank by: over the seeds that all groups have, of the groups that have enough seeds
+    to be tested; or, where no seed is common or no group has enough, of each over its own."""
+    counts = frame.count()
+    enough = frame.columns[counts >= min(FEWEST_FOR_T, counts.max())]
+    common = frame[enough].dropna()
+    return (frame[enough] if common.empty else common).mean().dropna()
+
+
 def best_and_level(frame: pd.DataFrame) -> tuple[set[str], set[str]]:
-    """The columns of the largest mean, and of the others those that are not significantly worse by
-    the paired t-test, corrected by Holm; one that can't be tested is not among them."""
-    means = frame.mean().dropna()
+    """The columns of the largest mean, see `paired_means`, and of the others those that are not
+    significantly worse by the paired t-test, corrected by Holm; one that can't be tested is not
+    among them."""
+    means = paired_means(frame)
     if means.empty:
         return set(), set()
     best = {str(group) for group in means.index[means >= means.max() - 1e-12]}
@@ -127,12 +138,15 @@ def missing_seeds(frame: pd.DataFrame) -> dict[str, list[int]]:
     }
 
 
-def labels_needed(accuracies: Mapping[int, pd.DataFrame], target: float) -> pd.DataFrame:
+def labels_needed(
+    accuracies: Mapping[int, pd.DataFrame], target: float | pd.Series
+) -> pd.DataFrame:
     """The smallest number of labels at which an accuracy of at least `target` was measured; NaN
-    where it never was. accuracies: a frame for each number of labels."""
+    where it never was. accuracies: a frame for each number of labels. target: for all, or for each
+    seed."""
     needed: pd.DataFrame | None = None
     for labels in sorted(accuracies, reverse=True):
-        reached = accuracies[labels] >= target
+        reached = accuracies[labels].ge(target, axis=0)
         if needed is None:
             needed = pd.DataFrame(
                 math.nan, index=accuracies[labels].index, columns=accuracies[labels].columns
@@ -153,48 +167,50 @@ def penalty_matrix(
 ) -> pd.DataFrame:
     """How often the group of a row beats that of a column, at most once for each setting: in each,
     the share of the numbers of labels at which the paired t-test, two-sided at 0.05 and without
-    correction, says so (Ash et al. 2020, arXiv 1906.03671, section 4).
+    correction, says so (Ash et al. 2020, arXiv 1906.03671, section 4). NaN for a pair that could
+    never be tested, and for a group and itself.
 
     settings: of each, a frame for each number of labels."""
-    penalties = pd.DataFrame(0.0, index=list(groups), columns=list(groups))
+    penalties = pd.DataFrame(math.nan, index=list(groups), columns=list(groups))
     for frames in settings.values():
-        for first, second, difference in _beaten(frames, groups):
-            winner, loser = (first, second) if difference > 0 else (second, first)
-            penalties.loc[winner, loser] += 1 / len(frames)
+        for frame in frames.values():
+            for first, second in combinations([group for group in groups if group in frame], 2):
+                each = compared(frame, first, second)
+                if each.t_test is None:
+                    continue
+                for pair in ((first, second), (second, first)):
+                    if math.isnan(penalties.loc[pair]):
+                        penalties.loc[pair] = 0.0
+                if each.t_test < ALPHA:
+                    pair = (first, second) if each.difference > 0 else (second, first)
+                    penalties.loc[pair] += 1 / len(frames)
     return penalties
-
-
-def _beaten(
-    frames: Mapping[int, pd.DataFrame], groups: Sequence[str]
-) -> Iterator[tuple[str, str, float]]:
-    for frame in frames.values():
-        for first, second in combinations([group for group in groups if group in frame], 2):
-            each = compared(frame, first, second)
-            if each.t_test is not None and each.t_test < ALPHA:
-                yield first, second, each.difference
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """mean: of each group over settings, 1 is best. critical_difference: two mean ranks differ
+    """mean: of each group over the settings, 1 is best. critical_difference: two mean ranks differ
     significantly if by more (Nemenyi); None with too few settings. friedman: p-value of there being
     no difference at all."""
 
     mean: pd.Series
-    settings: int
+    settings: Sequence[str]
     critical_difference: float | None
     friedman: float | None
 
 
 def ranks(means: pd.DataFrame) -> Ranks:
-    """Ranks of groups over settings (Demsar 2006). means: a row for each setting, a column for each
-    group, larger is better; settings that lack a group don't count."""
-    whole = means.dropna()
+    """Ranks of groups over settings (Demsar 2006): of the groups that most settings have, over the
+    settings that have them all. means: a row for each setting, a column for each group, larger is
+    better, NaN where a setting lacks a group."""
+    of_setting = Counter(tuple(means.columns[there]) for there in means.notna().to_numpy())
+    (most, _), *_ = of_setting.most_common(1)
+    whole = means[list(most)].dropna()
     settings, groups = whole.shape
     mean = whole.rank(axis=1, ascending=False).mean()
     if settings < FEWEST_FOR_RANKS or groups < 3:
-        return Ranks(mean, settings, None, None)
+        return Ranks(mean, list(whole.index), None, None)
     q = float(stats.studentized_range.ppf(1 - ALPHA, groups, math.inf)) / math.sqrt(2)
     difference = q * math.sqrt(groups * (groups + 1) / (6 * settings))
     friedman = float(stats.friedmanchisquare(*(whole[group] for group in whole)).pvalue)
-    return Ranks(mean, settings, difference, friedman)
+    return Ranks(mean, list(whole.index), difference, friedman)

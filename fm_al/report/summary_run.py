@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -72,25 +73,29 @@ def _log(
         for figure in part.figures:
             image = folder / "figures" / f"{figure.name}.png"
             row[f"figures/{figure.name}"] = wandb.Image(str(image), caption=figure.title)
-    identity = f"{experiment} {report.command}"
+    identity = f"{experiment} {report.command} {folder.resolve()}"
     is_offline = os.environ.get("WANDB_MODE") == "offline"
-    scratch = folder / "wandb" if is_offline else Path(tempfile.mkdtemp(prefix="fm-al-report-"))
-    scratch.mkdir(exist_ok=True)
-    run = wandb.init(
-        project=tracker["project"],
-        entity=tracker["entity"],
-        group=(tracker["group"] or experiment)[-LONGEST_NAME:],
-        job_type="report",
-        id=hashlib.sha256(identity.encode()).hexdigest()[:16],
-        name=f"report {experiment}"[-LONGEST_NAME:],
-        config={"command": report.command, "runs": [str(r.directory) for r in report.runs.runs]},
-        dir=scratch,
-        reinit="create_new",
-        resume=None if is_offline else "allow",
-        settings=quiet_settings(disable_code=True, disable_git=True, save_code=False),
-    )
-    run.log(row)
-    run.finish()
+    with contextlib.ExitStack() as stack:
+        place = folder / "wandb"
+        if is_offline:
+            place.mkdir(exist_ok=True)
+        else:
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fm-al-report-")))
+        run = wandb.init(
+            project=tracker["project"],
+            entity=tracker["entity"],
+            group=(tracker["group"] or experiment)[-LONGEST_NAME:],
+            job_type="report",
+            id=hashlib.sha256(identity.encode()).hexdigest()[:16],
+            name=f"report {experiment}"[-LONGEST_NAME:],
+            config={"command": report.command, "runs": len(report.runs.runs)},
+            dir=place,
+            reinit="create_new",
+            resume=None if is_offline else "allow",
+            settings=quiet_settings(disable_code=True, disable_git=True, save_code=False),
+        )
+        run.log(row)
+        run.finish()
     return run.dir if is_offline else run.url or run.id
 
 

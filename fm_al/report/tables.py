@@ -20,6 +20,7 @@ from fm_al.report.statistics import (
     best_and_level,
     labels_needed,
     missing_seeds,
+    paired_means,
     share_saved,
 )
 from fm_al.report.typeset import LEVEL, Cell, Table
@@ -32,11 +33,15 @@ MOST_CLASSES = 20  # that a table has columns for
 
 def tables_of_setting(runs: Runs, prefix: str, targets: Sequence[float]) -> list[Table]:
     """Of the runs of one setting. targets: accuracies to count the labels for, beside that which
-    random labels reach in the end."""
+    random labels reach in the end; the same for the other figures."""
     return [
         *(_over_labels(runs, prefix, figure) for figure in FIGURES),
         _areas(runs, prefix),
-        *_labels_to_targets(runs, prefix, targets),
+        *(
+            table
+            for figure in FIGURES
+            for table in _labels_to_targets(runs, prefix, figure, targets)
+        ),
         *_per_class(runs, prefix),
         comparisons(
             f"{prefix}area_differences",
@@ -53,9 +58,10 @@ def tables_of_setting(runs: Runs, prefix: str, targets: Sequence[float]) -> list
 
 
 def by_area(runs: Runs) -> list[str]:
-    """The groups, that of the largest mean area under the accuracy curve first."""
-    means = runs.area("accuracy").mean()
-    return sorted(runs.groups, key=lambda group: -means[group])
+    """The groups, that of the largest area under the accuracy curve first, see `paired_means`;
+    those that can't be ranked last."""
+    means = paired_means(runs.area("accuracy"))
+    return sorted(runs.groups, key=lambda group: -means.get(group, -math.inf))
 
 
 def _over_labels(runs: Runs, prefix: str, figure: str) -> Table:
@@ -79,35 +85,41 @@ def _areas(runs: Runs, prefix: str) -> Table:
     )
 
 
-def _labels_to_targets(runs: Runs, prefix: str, targets: Sequence[float]) -> list[Table]:
-    accuracies = {labels: runs.at("accuracy", labels) for labels in runs.labels}
-    wanted = {f"{target:g}": target for target in targets}
+def _labels_to_targets(
+    runs: Runs, prefix: str, figure: str, targets: Sequence[float]
+) -> list[Table]:
+    figures = {labels: runs.at(figure, labels) for labels in runs.labels}
+    wanted: dict[str, float | pd.Series] = {f"{target:g}": target for target in targets}
     reference = REFERENCE if REFERENCE in runs.groups else None
     if reference is not None:
-        final = float(accuracies[runs.labels[-1]][reference].mean())
-        wanted = {f"{final:.3f}, as {reference} reaches in the end": final} | wanted
+        # Of each seed by itself: then random always gets there, and no pair is lost.
+        wanted = {f"{reference}'s last": runs.final(figure)[reference]} | wanted
     columns, cells = [_compared_by(runs)], {group: [Cell(group)] for group in by_area(runs)}
     for name, target in wanted.items():
-        needed = labels_needed(accuracies, target)
+        needed = labels_needed(figures, target)
         columns.append(f"labels for {name}")
         saved = None
         if reference is not None:
             columns.append(f"saved against {reference}")
             saved = share_saved(needed, reference)
         for group, row in cells.items():
-            row.append(_reached(needed[group], accuracies[runs.labels[0]][group].count()))
+            row.append(_reached(needed[group], figures[runs.labels[0]][group].count()))
             if saved is not None:
                 row.append(Cell("-") if group == reference else _share(saved[group]))
     if len(columns) == 1:
         return []
     notes = [
-        "labels: the first number at which the accuracy was measured, mean ± standard deviation "
-        "over the seeds that reach it, and how many do; nothing is interpolated",
+        f"labels: the first number at which that {FIGURES[figure]} was measured, mean ± standard "
+        "deviation over the seeds that reach it, and how many do; nothing is interpolated",
     ]
     if reference is not None:
-        notes.append(f"saved: 1 - labels / labels of {reference}, over seeds where both reach it")
-    title = "Labels needed to reach an accuracy"
-    return [Table(f"{prefix}labels_needed", title, columns, list(cells.values()), notes)]
+        notes += [
+            f"{reference}'s last: what {reference} ends with, seed by seed",
+            f"saved: 1 - labels / labels of {reference}, over the seeds, so many, where both get "
+            "there",
+        ]
+    title = f"Labels needed to reach {'an' if figure == 'accuracy' else 'a'} {FIGURES[figure]}"
+    return [Table(f"{prefix}labels_needed_{figure}", title, columns, list(cells.values()), notes)]
 
 
 def _reached(needed: pd.Series, seeds: int) -> Cell:
@@ -121,19 +133,21 @@ def _reached(needed: pd.Series, seeds: int) -> Cell:
 def _share(saved: pd.Series) -> Cell:
     if not saved.count():
         return Cell("-")
-    return mean_cell(saved, "{:.0%}")
+    cell = mean_cell(saved, "{:.0%}")
+    return Cell(f"{cell.text} ({saved.count()})", cell.value, cell.spread)
 
 
 def _per_class(runs: Runs, prefix: str) -> list[Table]:
     """At the last number of labels."""
     names = runs.class_names
-    if len(names) > MOST_CLASSES:
+    if names is None or len(names) > MOST_CLASSES:
         return []
     frames = []
     for number in range(len(names)):
         frame = pd.DataFrame(math.nan, index=runs.seeds, columns=runs.groups)
         for run in runs.runs:
-            frame.loc[run.seed, run.group] = run.rounds[-1]["per_class_accuracy"][number]
+            accuracies = run.at(runs.labels[-1])["per_class_accuracy"]
+            frame.loc[run.seed, run.group] = accuracies[number]
         frames.append(frame)
     return [
         Table(
@@ -164,18 +178,13 @@ def _seconds(runs: Runs, prefix: str) -> Table:
 
 def comparisons(name: str, title: str, compared: Sequence[Comparison]) -> Table:
     """A row for each two groups."""
-    rows, notes = [], []
+    rows = []
     for each in compared:
-        pair = Cell(f"{each.first} - {each.second}")
-        if not each.pairs:
-            rows.append([pair, *[Cell("-")] * 6, Cell("0", 0)])
-            continue
-        low, high = each.interval or (math.nan, math.nan)
+        ends = each.interval or (None, None)
         rows.append(
             [
-                pair,
-                Cell(f"{each.difference:+.4f}", each.difference),
-                Cell(f"{low:+.4f} to {high:+.4f}" if each.interval else "-"),
+                Cell(f"{each.first} - {each.second}"),
+                *(_signed(value) for value in (each.difference if each.pairs else None, *ends)),
                 _p(each.t_test),
                 _p(each.t_test_corrected, is_bold=True),
                 _p(each.wilcoxon),
@@ -183,16 +192,25 @@ def comparisons(name: str, title: str, compared: Sequence[Comparison]) -> Table:
                 Cell(str(each.pairs), each.pairs),
             ]
         )
-    notes.append(f"paired over seeds; two-sided; Holm: corrected for {len(compared)} comparisons")
+    t_tests = sum(each.t_test is not None for each in compared)
+    wilcoxons = sum(each.wilcoxon is not None for each in compared)
+    notes = [
+        "paired over seeds; from, to: 95% confidence interval; two-sided; Holm: corrected for "
+        f"{t_tests} t-tests and {wilcoxons} of Wilcoxon's",
+    ]
     if any(each.pairs < FEWEST_FOR_T for each in compared):
         notes.append(f"of fewer than {FEWEST_FOR_T} pairs there are too few seeds for a t-test")
-    if any(each.wilcoxon is None for each in compared):
+    if wilcoxons < len(compared):
         notes.append(
             f"Wilcoxon's test needs {FEWEST_FOR_WILCOXON} pairs that differ: with fewer no p-value "
             f"can be below {ALPHA}"
         )
-    columns = ["pair", "difference", "95% interval", "t-test", "Holm", "Wilcoxon", "Holm ", "pairs"]
+    columns = ["pair", "difference", "from", "to", "t-test", "Holm", "Wilcoxon", "Holm ", "pairs"]
     return Table(name, title, columns, rows, notes)
+
+
+def _signed(value: float | None) -> Cell:
+    return Cell("-") if value is None else Cell(f"{value:+.4f}", value)
 
 
 def _p(value: float | None, is_bold: bool = False) -> Cell:
@@ -231,15 +249,13 @@ def beside_published(runs: Runs, prefix: str, published: Published) -> list[Tabl
 
 def penalties(matrix: pd.DataFrame, settings: int) -> Table:
     """The pairwise penalty matrix, see `fm_al.report.statistics.penalty_matrix`."""
+
+    def cell(value: float, best: bool = False) -> Cell:
+        return Cell("-") if math.isnan(value) else Cell(f"{value:.2f}", value, best=best)
+
     lost = matrix.mean()
-    fewest = lost.min()
-    rows = [
-        [Cell(str(group)), *(Cell(f"{value:.2f}", value) for value in matrix.loc[group])]
-        for group in matrix.index
-    ]
-    rows.append(
-        [Cell("lost, mean"), *(Cell(f"{v:.2f}", v, best=v == fewest) for v in lost.tolist())]
-    )
+    rows = [[Cell(str(group)), *map(cell, matrix.loc[group])] for group in matrix.index]
+    rows.append([Cell("lost, mean"), *(cell(each, each == lost.min()) for each in lost)])
     plural = "s" * (settings != 1)
     return Table(
         "penalties",
@@ -250,7 +266,7 @@ def penalties(matrix: pd.DataFrame, settings: int) -> Table:
             f"how often, over {settings} setting{plural}, the row beats the column: in each, the "
             "share of the numbers of labels, after the first, at which the paired t-test says so "
             f"(two-sided, {ALPHA}, not corrected, as in the BADGE paper)",
-            "lost, mean: of the column against all others; lower is better",
+            "lost, mean: of the column against all that it was tested with; lower is better",
         ],
     )
 
@@ -289,7 +305,8 @@ def rank_table(ranks: Ranks) -> Table:
     """Mean ranks over settings."""
     best = ranks.mean.min()
     notes = [
-        f"of the mean area under the accuracy curve, over {ranks.settings} settings; 1 is best"
+        f"of the area under the accuracy curve, over {len(ranks.settings)} settings "
+        f"({', '.join(ranks.settings)}); 1 is best"
     ]
     if ranks.critical_difference is None:
         notes.append(
@@ -342,6 +359,10 @@ def _notes(runs: Runs) -> list[str]:
             f"bold: the best of a column; {LEVEL}: not significantly worse (paired t-test over "
             f"seeds, {ALPHA}, Holm)"
         )
+        if missing_seeds(runs.final("accuracy")):
+            notes.append(
+                "the best is told by the seeds that all have, of those with enough to test"
+            )
     else:
         notes.append("bold: the best of a column; too few seeds to test what differs")
     for group, lacks in missing_seeds(runs.final("accuracy")).items():

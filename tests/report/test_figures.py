@@ -130,6 +130,14 @@ def test_bands_are_students_intervals(trial: Runs, drawn: dict[str, Figure]) -> 
             assert there.max() == pytest.approx(high[number])
 
 
+def test_intervals_of_two_seeds_leave_the_lines_room(tmp_path: Path) -> None:
+    for seed in range(2):
+        make_run(tmp_path, "random", seed, [0.3 + 0.05 * seed, 0.5, 0.6])
+    [axes] = setting_of(tmp_path)["accuracy"].drawing.axes
+    assert bands(axes)["random"].get_paths()[0].vertices.min() < 0.05
+    assert axes.get_ylim() == pytest.approx((0.285, 0.615))
+
+
 def test_published_figures_are_hollow_and_beside_accuracy_alone(drawn: dict[str, Figure]) -> None:
     [axes] = drawn["trial-accuracy"].drawing.axes
     shown = [line for line in axes.lines if line.get_label() == "published"]
@@ -177,6 +185,7 @@ def test_a_group_may_lack_a_seed(tmp_path: Path) -> None:
         for seed in seeds:
             make_run(tmp_path, strategy, seed, [0.1, 0.2 + 0.1 * seed])
     drawn = setting_of(tmp_path)
+    assert "mask" not in drawn
     [axes] = drawn["accuracy"].drawing.axes
     assert lines(axes, "badge", "mean")[0].get_ydata().tolist() == pytest.approx([0.1, 0.3])
     assert [line.get_label() for line in lines(axes, "badge", "seed")] == ["seed 0", "seed 2"]
@@ -186,8 +195,7 @@ def test_a_group_may_lack_a_seed(tmp_path: Path) -> None:
 
 def test_one_round_queries_nothing(tmp_path: Path) -> None:
     make_run(tmp_path, "fishermask", 0, [0.5])
-    assert "queries" not in setting_of(tmp_path)
-    assert "mask" not in setting_of(tmp_path)
+    assert list(setting_of(tmp_path)) == [*figures.OVER_LABELS, "area", "seconds"]
 
 
 def test_shares_of_a_query_are_of_all_of_it(trial: Runs, drawn: dict[str, Figure]) -> None:
@@ -249,26 +257,44 @@ def test_masks_are_shown_by_layer(trial: Runs, drawn: dict[str, Figure]) -> None
         np.testing.assert_allclose(shown[:, number], sizes / sizes.sum())
 
 
-def test_no_mask_no_figure(tmp_path: Path) -> None:
-    make_run(tmp_path, "random", 0, [0.1, 0.2])
-    assert "mask" not in setting_of(tmp_path)
+def mask_axes(trial: Runs, masks: Sequence[Sequence[dict[str, int]]]) -> Axes:
+    """Of a group with these masks by seed and query."""
+    old = trial.of_group("fishermask")[0]
+    runs = [
+        Run(old.directory, old.setting, old.group, seed, {}, [*rounds, old.rounds[-1]], old.result)
+        for seed, of_seed in enumerate(masks)
+        for rounds in [
+            [
+                record | {"strategy": {"mask_sizes": sizes} if sizes else {}}
+                for record, sizes in zip(old.rounds[:-1], of_seed, strict=True)
+            ]
+        ]
+    ]
+    made = by_name(figures_of_setting(Runs(runs), "", Palette.of([old.group])))
+    return made["mask"].drawing.axes[0]
 
 
 def test_many_layers_are_taken_together_in_the_networks_order(trial: Runs) -> None:
     layers = ["stem.weight"]
     layers += [f"blocks.{block}.{part}.weight" for block in (10, 9, 2) for part in range(20)]
     sizes = dict.fromkeys(layers, 2) | {"stem.weight": 0}
-    old = trial.of_group("fishermask")[0]
-    rounds = [record | {"strategy": {"mask_sizes": sizes}} for record in old.rounds[:-1]]
-    rounds[0] = rounds[0] | {"strategy": {}}  # a query by nothing but chance
-    run = Run(old.directory, old.setting, old.group, 0, {}, [*rounds, old.rounds[-1]], old.result)
-    mask = by_name(figures_of_setting(Runs([run]), "", Palette.of([old.group])))["mask"]
-    axes = mask.drawing.axes[0]
+    axes = mask_axes(trial, [[{}, sizes, sizes, sizes]])  # the first query without a mask
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == ["stem.weight", "blocks.10", "blocks.9", "blocks.2"]
     shown = axes.collections[0].get_array().filled(np.nan)
     np.testing.assert_allclose(shown[:, 1], [np.nan, 1 / 3, 1 / 3, 1 / 3])
     assert np.isnan(shown[:, 0]).all()
+
+
+def test_layers_without_weights_are_left_out_of_records_and_have_their_place(trial: Runs) -> None:
+    first = [{"stem": 1, "head": 3}, {"stem": 2, "body.10": 1, "head": 1}]
+    second = [{"body.2": 1, "head": 3}, {"stem": 2, "body.2": 1, "body.3": 1, "head": 4}]
+    axes = mask_axes(trial, [[*first, {"head": 1}, {}], [*second, {"head": 1}, {}]])
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["stem", "body.2", "body.3", "body.10", "head"]
+    shown = axes.collections[0].get_array().filled(0)
+    np.testing.assert_allclose(shown[:, 0], [0.125, 0.125, 0, 0, 0.75])
+    np.testing.assert_allclose(shown[:, 1], [0.375, 0.0625, 0.0625, 0.125, 0.375])
 
 
 def test_seconds_are_stacked_and_their_total_is_said(drawn: dict[str, Figure]) -> None:
@@ -389,20 +415,23 @@ def test_text_stays_text_inline_and_is_sans_serif(drawn: dict[str, Figure]) -> N
     assert "sans-serif" in text
 
 
-def test_files_are_the_same_each_time(trial: Runs, tmp_path: Path) -> None:
-    for folder in (tmp_path / "once", tmp_path / "again"):
+def test_files_are_the_same_each_time(
+    trial: Runs, drawn: dict[str, Figure], tmp_path: Path
+) -> None:
+    anew = by_name(figures_of_setting(trial, "trial-", Palette.of(trial.groups)))
+    for name, made in (("once", drawn), ("again", anew)):
+        folder = tmp_path / name
         folder.mkdir()
-        for figure in figures_of_setting(trial, "x-", Palette.of(trial.groups))[3:5]:
-            inline_svg(figure)
-            save(figure, folder)
+        save(made["trial-area"], folder)
+        save(made["trial-queries"], folder)
     once = {path.name: path.read_bytes() for path in (tmp_path / "once").iterdir()}
     again = {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
     endings = ("pdf", "svg", "png")
-    assert set(once) == {f"x-{name}.{end}" for name in ("area", "queries") for end in endings}
+    assert set(once) == {f"trial-{name}.{end}" for name in ("area", "queries") for end in endings}
     assert once == again
-    assert b"FontFile2" in once["x-area.pdf"]
-    assert b"CreationDate" not in once["x-area.pdf"]
-    assert b"<text" not in once["x-area.svg"]  # outlines, which need no font
+    assert b"FontFile2" in once["trial-area.pdf"]
+    assert b"CreationDate" not in once["trial-area.pdf"]
+    assert b"<text" not in once["trial-area.svg"]  # outlines, which need no font
 
 
 def test_penalties_are_shown_with_their_means() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import re
 from collections.abc import Sequence
@@ -12,8 +11,8 @@ import pytest
 
 from fm_al.report.claim import claim
 from fm_al.report.published import published
+from fm_al.report.report import GENERATOR, report_of
 from fm_al.report.report import markdown as report_markdown
-from fm_al.report.report import report_of
 from fm_al.report.runs import read_runs
 from fm_al.report.tables import by_area, tables_of_setting
 from fm_al.report.typeset import Cell, Table, as_csv, latex, markdown
@@ -35,7 +34,7 @@ ACCURACY = {
 
 
 def frozen(folder: Path) -> Path:
-    named = {"experiment": "imbalanced_mnist", "initial": 15, "per_round": 70}
+    named = {"experiment": "imbalanced_mnist", "dataset": "mnist", "initial": 15, "per_round": 70}
     for strategy, seeds in ACCURACY.items():
         for seed, accuracy in seeds.items():
             make_run(folder, strategy, seed, accuracy, **named)
@@ -49,7 +48,8 @@ def report(folder: Path, *arguments: str) -> Ended:
 
 def markdown_of(folder: Path, targets: Sequence[float] = (), with_published: bool = False) -> str:
     """As the report's, without the time that drawing takes; paths start from the folder."""
-    with contextlib.chdir(folder):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
         runs = read_runs(Path())
         made = report_of(runs, "A trial", "fm-al-report .", str, targets, with_published)
     return report_markdown(made, "figures")
@@ -65,6 +65,7 @@ def test_the_folder_holds_every_table_and_figure_and_a_page_that_links_to_them(t
     stale = tmp_path / "outputs" / "report" / "tables" / "of_an_earlier_report.md"
     stale.parent.mkdir(parents=True)
     stale.touch()
+    (stale.parents[1] / "index.html").write_text(GENERATOR)
     done = report(tmp_path, "outputs")
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("report: outputs/report/index.html\n")
@@ -74,7 +75,7 @@ def test_the_folder_holds_every_table_and_figure_and_a_page_that_links_to_them(t
     there = {str(path.relative_to(folder)) for path in folder.glob("*/*")}
     assert linked == there
     names = {Path(path).stem for path in there if path.startswith("tables")}
-    for table in ("accuracy", "balanced_accuracy", "macro_f1", "areas", "labels_needed"):
+    for table in ("accuracy", "balanced_accuracy", "macro_f1", "areas", "labels_needed_accuracy"):
         assert f"imbalanced_mnist-{table}" in names
         assert f"other-{table}" in names
     assert {"penalties", "wins", "ranks", "other-per_class", "other-seconds"} <= names
@@ -99,6 +100,27 @@ def test_where_by_and_out_are_in_the_command_that_the_report_names(tmp_path: Pat
     assert "(made/figures/accuracy.png)" in written
     assert (tmp_path / "made" / "figures" / "accuracy.png").exists()
     assert "| fraction=0.002 - fraction=0.01 |" in written
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    frozen(tmp_path / "outputs")
+    mine = tmp_path / "paper" / "figures" / "mine.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("drawn by hand")
+    refused = report(tmp_path, "outputs", "--out", "paper")
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "fm-al: --out paper: holds something that is no report; use another folder\n"
+    )
+    assert mine.read_text() == "drawn by hand"
+
+
+def test_settings_with_names_alike_have_files_of_their_own(tmp_path: Path) -> None:
+    for experiment in ("cifar10.v1", "cifar10-v1", "CIFAR10_v1"):
+        make_run(tmp_path, "random", 0, [0.3, 0.5], experiment=experiment)
+    made = report_of(read_runs(tmp_path), "A trial", "fm-al-report .", str, [], False)
+    names = [table.name for part in made.parts for table in part.tables]
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +152,8 @@ def test_one_run_alone_is_shown_and_nothing_is_tested(tmp_path: Path) -> None:
     written = markdown_of(tmp_path)
     assert "too few seeds to test random; it takes 3" in written
     assert "| random | 0.300 | 0.500 |" in written
-    assert "**" not in written.partition("## All settings")[0]
+    assert "**" not in written
+    assert "Pairwise" not in written
 
 
 # Tables
@@ -186,7 +209,7 @@ def test_the_claim_is_what_the_statistics_say(tmp_path: Path) -> None:
         make_run(tmp_path, "entropy", seed, [0.3, 0.6 - wave, 0.8])
     make_run(tmp_path, "bait", 0, [0.3, 0.6, 0.8])
     rank, area, end = claim(read_runs(tmp_path))
-    assert rank.startswith("By the mean area under the accuracy curve, FisherMask is second of 5")
+    assert rank.startswith("By the mean area under the accuracy curve, FisherMask is second of 4")
     assert "the claim holds against random;" in area
     assert "the opposite holds against badge;" in area
     assert "no difference is significant to entropy;" in area
@@ -196,10 +219,12 @@ def test_the_claim_is_what_the_statistics_say(tmp_path: Path) -> None:
 
 
 def test_published_numbers_are_those_of_the_figure() -> None:
-    assert published("imbalanced_cifar10")["random"][15] == 0.252
-    assert published("imbalanced_cifar10_as_published") == published("imbalanced_cifar10")
-    assert published("imbalanced_fashion_mnist") == {}
-    assert published("balanced_cifar100") == {}
-    assert set(published("imbalanced_mnist")) == {
+    figure = published("imbalanced_cifar10", "cifar10")
+    assert figure["random"][15] == 0.252
+    assert published("imbalanced_cifar10_as_published", "cifar10_jpeg") == figure
+    assert published("imbalanced_cifar10", "svhn") == {}
+    assert published("imbalanced_fashion_mnist", "fashion_mnist") == {}
+    assert published("balanced_cifar100", "cifar100") == {}
+    assert set(published("imbalanced_mnist", "mnist")) == {
         "bait", "coreset", "entropy", "fishermask", "random"
     }  # fmt: skip

@@ -59,6 +59,11 @@ def test_unfinished_damaged_and_foreign_folders_are_named_and_left_out(tmp_path:
     (make_run(tmp_path, "random", 5, RISING) / "result.json").write_text("{")
     bare = make_run(tmp_path, "random", 6, RISING)
     (bare / "provenance.json").write_text('{"decides": 3, "starts": []}')
+    poor = make_run(tmp_path, "random", 7, RISING)
+    rounds = [json.loads(line) for line in (poor / "rounds.jsonl").read_text().splitlines()]
+    for record in rounds:
+        del record["macro_f1"]
+    (poor / "rounds.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in rounds))
     foreign = tmp_path / "elsewhere"
     foreign.mkdir()
     (foreign / "provenance.json").write_text('{"of": "another program"}')
@@ -66,7 +71,8 @@ def test_unfinished_damaged_and_foreign_folders_are_named_and_left_out(tmp_path:
     runs = read_runs(tmp_path)
     assert [run.seed for run in runs.runs] == [0]
     said = whys(runs)
-    assert len(said) == 7
+    assert len(said) == 8
+    assert said["random/seed7"] == "has rounds without macro_f1"
     assert said["random/seed1"] == "is not finished: 2 rounds so far"
     assert said["random/seed2"] == "failed after 2 rounds: the disk is full"
     assert "line 1 is damaged" in said["random/seed3"]
@@ -149,6 +155,71 @@ def test_what_is_compared_can_be_any_key(tmp_path: Path) -> None:
     assert whys(runs) == {"random/seed0": "has no strategy.fraction to compare by"}
     both = read_runs(tmp_path, by=["strategy", "budget.total"])
     assert both.groups[-1] == "random, total=50"
+    assert read_runs(tmp_path, by=["seed"]).settings[-1] == "random"
+
+
+def test_budgets_are_compared_at_the_labels_that_all_have(tmp_path: Path) -> None:
+    make_run(tmp_path, "random", 0, [0.1, 0.2, 0.3, 0.4], per_round=10)
+    make_run(tmp_path / "wide", "random", 0, [0.1, 0.35, 0.5], per_round=20)
+    runs = read_runs(tmp_path, by=["budget.per_round", "budget.total"])
+    (setting,) = runs.settings
+    one = runs.of(setting)
+    assert one.labels == [10, 30]
+    assert one.at("accuracy", 30).loc[0].tolist() == [0.3, 0.35]
+    assert one.area("accuracy").loc[0].tolist() == pytest.approx([0.2, 0.225])
+    make_run(tmp_path / "late", "random", 0, [0.1, 0.2], initial=15, per_round=30)
+    with pytest.raises(ConfigError, match=r"--by budget.*: .* have no number of labels in common"):
+        read_runs(tmp_path, by=["budget.initial", "budget.per_round", "budget.total"])
+
+
+def test_where_strategies_are_not_compared_they_name_settings(tmp_path: Path) -> None:
+    for strategy in ("bait", "fishermask"):
+        for weighting in ("fisher", "uniform"):
+            make_run(
+                tmp_path, strategy, 0, RISING,
+                options={"weighting": weighting, f"of_{strategy}": 1},
+                overrides=f"strategy.weighting={weighting}",
+            )  # fmt: skip
+    runs = read_runs(tmp_path, by=["strategy.weighting"])
+    assert runs.settings == ["bait", "fishermask"]
+    assert runs.groups == ["weighting=fisher", "weighting=uniform"]
+
+
+def test_a_setting_is_not_named_by_what_is_compared_or_by_its_device(tmp_path: Path) -> None:
+    for ratio, strategies, device in ((1, ["badge", "random"], "cpu"), (5, ["random"], "cuda")):
+        for strategy in strategies:
+            make_run(
+                tmp_path, strategy, 0, RISING, device=device,
+                imbalance={"ratio": ratio}, overrides=f"imbalance.ratio={ratio}",
+            )  # fmt: skip
+    assert read_runs(tmp_path).settings == ["trial (ratio=1)", "trial (ratio=5)"]
+
+
+def test_what_is_missing_and_what_is_null_are_two_settings(tmp_path: Path) -> None:
+    make_run(tmp_path, "random", 0, RISING)
+    make_run(tmp_path / "new", "random", 0, RISING, imbalance={"classes": None})
+    assert read_runs(tmp_path).settings == ["trial (classes=null)", "trial (classes=–)"]
+
+
+def test_long_names_are_cut_and_stay_apart(tmp_path: Path) -> None:
+    for number in range(3):
+        options = {f"{'x' * 60}_{key}": number for key in range(5)}
+        make_run(tmp_path / str(number), "random", 0, RISING, imbalance=options)
+    settings = read_runs(tmp_path).settings
+    assert len(settings) == 3
+    assert max(map(len, settings)) < 110
+
+
+def test_a_strategy_is_told_apart_only_in_the_settings_where_it_has_to_be(tmp_path: Path) -> None:
+    make_run(tmp_path, "fishermask", 0, RISING, experiment="figure", options={"fraction": 1})
+    for fraction in (1, 2):
+        make_run(
+            tmp_path, "fishermask", 0, RISING, experiment="ablation",
+            options={"fraction": fraction}, overrides=f"strategy.fraction={fraction}",
+        )  # fmt: skip
+    runs = read_runs(tmp_path)
+    assert runs.of("figure").groups == ["fishermask"]
+    assert runs.of("ablation").groups == ["fishermask (fraction=1)", "fishermask (fraction=2)"]
 
 
 def test_runs_are_chosen_by_any_key(tmp_path: Path) -> None:
@@ -162,7 +233,7 @@ def test_runs_are_chosen_by_any_key(tmp_path: Path) -> None:
     assert chosen(strategy="badge,random") == 10
     assert chosen(strategy="badge", seed="0,2") == 3
     assert chosen(dataset="cifar10", imbalance="step", backbone="resnet18_quarter") == 20
-    assert chosen(**{"trainer.optimizer.lr": "0.001"}) == 20
+    assert chosen(**{"trainer.optimizer.lr": "1e-3"}) == 20
     assert chosen(**{"budget.train_before_first_query": "true"}) == 20
     with pytest.raises(ConfigError, match="--where seed=7: none of the 20 finished runs has that"):
         chosen(seed="7")
@@ -175,12 +246,27 @@ def test_runs_are_chosen_by_any_key(tmp_path: Path) -> None:
 def test_runs_that_are_the_same_but_for_the_device_are_named_with_the_remedy(tmp_path) -> None:
     make_run(tmp_path, "random", 0, RISING)
     make_run(tmp_path, "badge", 0, RISING)
-    make_run(tmp_path / "elsewhere", "badge", 0, RISING, device="cuda")
+    make_run(tmp_path / "elsewhere", "badge", 0, [0.3, 0.5, 0.6], device="cuda")
     runs = read_runs(tmp_path)
     assert runs.groups == ["random"]
     assert len(runs.left_out) == 2
-    assert "but for device.kind: choose one with --where" in runs.left_out[0].why
+    assert "they differ in device.kind, by which --where chooses" in runs.left_out[0].why
     assert read_runs(tmp_path, {"device.kind": ["cpu"]}).groups == ["badge", "random"]
+
+
+def test_of_a_copy_one_is_taken_and_the_other_named(tmp_path: Path) -> None:
+    directory = make_run(tmp_path, "badge", 0, RISING)
+    shutil.copytree(directory, tmp_path / "backup" / directory.relative_to(tmp_path))
+    runs = read_runs(tmp_path)
+    assert len(runs.runs) == 1
+    assert [each.why for each in runs.left_out] == [f"is a copy of {runs.runs[0].directory}"]
+
+
+def test_where_nothing_is_left_it_says_why(tmp_path: Path) -> None:
+    make_run(tmp_path, "random", 0, RISING)
+    make_run(tmp_path, "fishermask", 0, RISING, options={"fraction": 0.1})
+    with pytest.raises(ConfigError, match=r"no run is left to report on; .* has no strategy.fract"):
+        read_runs(tmp_path, {"strategy": ["random"]}, by=["strategy.fraction"])
 
 
 def test_folders_that_were_renamed_are_read_by_what_they_hold(tmp_path: Path) -> None:

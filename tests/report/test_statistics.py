@@ -20,6 +20,7 @@ from fm_al.report.statistics import (
     holm,
     labels_needed,
     missing_seeds,
+    paired_means,
     penalty_matrix,
     ranks,
     share_saved,
@@ -95,7 +96,7 @@ def test_differences_without_spread() -> None:
     equal = compared(frame(a=[0.1, 0.7, 0.4], b=[0.1, 0.7, 0.4]), "a", "b")
     assert (equal.t_test, equal.interval) == (1.0, (0.0, 0.0))
     shifted = compared(frame(a=[0.3, 0.9, 0.6], b=[0.1, 0.7, 0.4]), "a", "b")
-    assert shifted.t_test is None
+    assert shifted.t_test == 0, "the limit"
     assert shifted.interval == pytest.approx((0.2, 0.2))
 
 
@@ -137,6 +138,29 @@ def test_a_winner_is_significantly_better() -> None:
     assert by_pair == {("a", "b"): "a", ("a", "c"): None, ("b", "c"): "c"}
 
 
+def test_ranks_are_of_the_groups_that_most_settings_have() -> None:
+    means = pd.DataFrame(
+        {"a": [0.9, 0.8, 0.7], "b": [0.5, 0.6, 0.5], "only here": [NAN, NAN, 0.9]},
+        index=["x", "y", "z"],
+    )
+    result = ranks(means)
+    assert result.settings == ["x", "y", "z"]
+    assert result.mean.to_dict() == {"a": 1, "b": 2}
+
+
+def test_groups_are_ranked_over_the_seeds_that_all_have() -> None:
+    """b has the best seeds only, and is worse in every pair; c has too few to be ranked."""
+    values = frame(
+        a=[0.1, 0.2, 0.3, 0.4], b=[NAN, 0.17, 0.27, 0.37], c=[NAN, NAN, NAN, 0.9]
+    )  # fmt: skip
+    means = paired_means(values)
+    assert means.to_dict() == pytest.approx({"a": 0.3, "b": 0.27})
+    assert best_and_level(values)[0] == {"a"}
+    assert paired_means(values[["c"]]).to_dict() == {"c": 0.9}
+    apart = paired_means(frame(a=[1, 2, 3, NAN, NAN, NAN], b=[NAN, NAN, NAN, 4, 5, 6]))
+    assert apart.to_dict() == {"a": 2, "b": 5}
+
+
 def test_the_best_and_those_level_with_it() -> None:
     values = frame(
         a=[0.50, 0.61, 0.72, 0.80],
@@ -160,6 +184,9 @@ def test_labels_needed_and_saved_by_hand() -> None:
     assert needed["fast"].tolist() == [20, 10]
     assert needed["slow"].tolist()[0] == 20
     assert math.isnan(needed["slow"].tolist()[1])
+    of_seeds = labels_needed(accuracies, pd.Series([0.5, 0.95]))
+    assert of_seeds["fast"].tolist()[0] == 10
+    assert math.isnan(of_seeds["fast"].tolist()[1])
     saved = share_saved(needed, "slow")
     assert saved["fast"].tolist()[0] == 0
     assert math.isnan(saved["fast"].tolist()[1])
@@ -179,7 +206,9 @@ def test_penalties_by_hand() -> None:
     )
     assert matrix.loc["a", "b"] == 1.5
     assert matrix.loc["b", "a"] == 0
-    assert matrix.loc["a", "a"] == 0
+    assert math.isnan(matrix.loc["a", "a"])
+    untested = penalty_matrix({"few": {20: clear[:2]}}, ["a", "b"])
+    assert untested.isna().all(axis=None)
 
 
 def test_ranks_are_those_of_demsar() -> None:
@@ -201,6 +230,6 @@ def test_ranks_are_those_of_demsar() -> None:
 def test_ranks_of_few_settings_have_no_critical_difference() -> None:
     means = pd.DataFrame({"a": [0.9, 0.8, NAN], "b": [0.7, 0.8, 0.1], "c": [0.1, 0.2, 0.3]})
     result = ranks(means)
-    assert result.settings == 2
+    assert result.settings == [0, 1]
     assert result.mean.to_dict() == {"a": 1.25, "b": 1.75, "c": 3.0}
     assert (result.critical_difference, result.friedman) == (None, None)
