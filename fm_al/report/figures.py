@@ -23,12 +23,13 @@ import pandas as pd
 from matplotlib import style
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize, to_rgb
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy import stats
 
+from fm_al.report.palette import GREY, Palette, fill, is_light
 from fm_al.report.runs import Runs, by_numbers
 
 STYLE: list[str | Path | dict[str, Any]] = [
@@ -70,18 +71,6 @@ OVER_LABELS = {
 UNPUBLISHED: Mapping[str, Mapping[int, float]] = MappingProxyType({})
 MARK = re.compile(r"series-(\d+)-(.*)")
 
-# Of groups: distinct in lightness, neighbours most, and for the colour-blind.
-COLOURS = "#D55E00", "#08306B", "#56B4E9", "#00805F", "#F0AE00", "#6B3A00", "#D07FB0", "#6A4FC0"
-DASHES = (), (1, 1), (6, 1.5, 1, 1.5), (7, 2), (4, 1, 1, 1, 1, 1)
-MARKERS = "os^Dv*P<>"
-GREY = "#404040"
-# Of what is stacked: Tol's muted colours, light ones between dark ones.
-FILLS = (
-    *("#332288", "#DDCC77", "#117733", "#88CCEE", "#882255"),
-    *("#999933", "#AA4499", "#44AA99", "#CC6677", "#BBBBBB"),
-)
-HATCHES = "", "////", "", "\\\\\\\\"  # lines only: in SVG each dot of a dotted one is a path
-
 
 @dataclass(frozen=True)
 class Figure:
@@ -91,56 +80,6 @@ class Figure:
     title: str
     caption: str
     drawing: Drawing
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a group is drawn. dashes: lengths of strokes and gaps; none for a solid line."""
-
-    colour: str
-    dashes: tuple[float, ...]
-    marker: str
-
-    @property
-    def linestyle(self) -> tuple[float, tuple[float, ...] | None]:
-        return 0, self.dashes or None
-
-
-@dataclass(frozen=True)
-class Palette:
-    """How groups look everywhere in a report, in the order in which they are shown."""
-
-    looks: Mapping[str, Look]
-
-    @classmethod
-    def of(cls, groups: Sequence[str]) -> Palette:
-        """`fishermask` comes first and `random` last, and these look the same whatever else there
-        is; the others by name."""
-        others = sorted({*groups} - {"fishermask", "random"}, key=by_numbers)
-        names = [name for name in ("fishermask", *others) if name in groups]
-        looks = {
-            name: Look(
-                COLOURS[number % len(COLOURS)],
-                DASHES[number % len(DASHES)],
-                MARKERS[number % len(MARKERS)],
-            )
-            for number, name in enumerate(names)
-        }
-        return cls(looks | ({"random": Look(GREY, (3, 2), "X")} if "random" in groups else {}))
-
-    def ordered(self, groups: Iterable[str]) -> list[str]:
-        return sorted(groups, key=list(self.looks).index)
-
-
-def fill(number: int) -> dict[str, Any]:
-    """How the part of this number of a stack is drawn; 20 are distinct."""
-    colour = np.array(to_rgb(FILLS[number % len(FILLS)]))
-    return {
-        "facecolor": tuple(colour),
-        "hatch": HATCHES[(number + number // len(FILLS)) % len(HATCHES)],
-        "edgecolor": tuple(0.5 * colour + (0 if _is_light(colour) else 0.5)),
-        "linewidth": 0,
-    }
 
 
 @style.context(STYLE)
@@ -415,7 +354,7 @@ def penalty_figure(matrix: pd.DataFrame, title: str, note: str) -> Figure:
     for row, of_row in zip(rows, values, strict=True):
         for column, value in enumerate(of_row):
             lacks = math.isnan(value)
-            ink = "black" if lacks or _is_light(mesh.to_rgba(value)[:3]) else "white"
+            ink = "black" if lacks or is_light(mesh.to_rgba(value)[:3]) else "white"
             text = "–" if lacks else f"{value:.2f}"
             axes.text(column, row, text, color=ink, ha="center", va="center")
     axes.set_yticks(rows, [*map(_broken, matrix.index), "mean (lower is better)"])
@@ -625,7 +564,3 @@ def _broken(name: str) -> str:
 def _row_height(names: Iterable[str]) -> float:
     """Inches."""
     return 0.16 + 0.14 * max(_broken(name).count("\n") + 1 for name in names)
-
-
-def _is_light(colour: Iterable[float]) -> bool:
-    return float(np.dot(tuple(colour), (0.299, 0.587, 0.114))) > 0.5

@@ -20,8 +20,9 @@ from fm_al.errors import ConfigError
 from fm_al.files import write_whole
 from fm_al.report import figures, typeset
 from fm_al.report.claim import claim
-from fm_al.report.figures import Figure, Palette
+from fm_al.report.figures import Figure
 from fm_al.report.page import Drawing, LegendEntry, Section, page
+from fm_al.report.palette import Palette
 from fm_al.report.published import Published, published
 from fm_al.report.runs import Runs
 from fm_al.report.statistics import (

@@ -57,10 +57,10 @@ class Run:
     setting: str
     group: str
     seed: int
-    options: Mapping[str, str]
     provenance: Record
     rounds: list[Record]
     result: Record
+    options: Mapping[str, str]
 
     def at(self, labels: int) -> Record:
         """The record of the round of so many labels."""
@@ -332,10 +332,10 @@ def _named(found: Sequence[_Found], by: Sequence[str], left_out: list[LeftOut]) 
             setting_names[settings[id(run)]],
             group_names[settings[id(run)]][identities[id(run)]],
             run.flat["seed"],
-            run.options,
             run.provenance,
             run.stored.rounds,
             run.result,
+            run.options,
         )
         for run in single
     ]

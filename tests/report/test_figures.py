@@ -23,19 +23,20 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from scipy import stats
 
-from fm_al.report import figures
+from fm_al.report import figures, palette
 from fm_al.report.figures import (
     Figure,
-    Palette,
     figures_of_setting,
     inline_svg,
     penalty_figure,
     rank_figure,
     save,
 )
+from fm_al.report.palette import Palette
 from fm_al.report.runs import Run, Runs, read_runs
 from tests.report.made_runs import CLASSES, MASKED, make_run, make_trial
 
+PROVENANCE = {"decides": {"budget": {}}}
 ODD = 'fishermask (fraction=0.01) <b>&amp; "x" 100% $a$ ümlaut'
 
 
@@ -233,7 +234,7 @@ def test_many_classes_are_taken_together(tmp_path: Path) -> None:
         for labels in (10, 10 + sum(counts))
     ]
     result = {"class_names": classes, "seconds": {"train": 1.0}}
-    runs = Runs([Run(tmp_path, "setting", "badge", 0, {}, rounds, result)])
+    runs = Runs([Run(tmp_path, "setting", "badge", 0, PROVENANCE, rounds, result, {})])
     queries = by_name(figures_of_setting(runs, "", Palette.of(runs.groups)))["queries"]
     [axes] = queries.drawing.axes
     names = [patch.get_label() for patch in axes.patches]
@@ -261,7 +262,16 @@ def mask_axes(trial: Runs, masks: Sequence[Sequence[dict[str, int]]]) -> Axes:
     """Of a group with these masks by seed and query."""
     old = trial.of_group("fishermask")[0]
     runs = [
-        Run(old.directory, old.setting, old.group, seed, {}, [*rounds, old.rounds[-1]], old.result)
+        Run(
+            old.directory,
+            old.setting,
+            old.group,
+            seed,
+            PROVENANCE,
+            [*rounds, old.rounds[-1]],
+            old.result,
+            {},
+        )
         for seed, of_seed in enumerate(masks)
         for rounds in [
             [
@@ -350,11 +360,11 @@ def lightness(colour: str) -> float:
 
 
 def test_colours_differ_in_grey() -> None:
-    light = [lightness(colour) for colour in figures.COLOURS]
+    light = [lightness(colour) for colour in palette.COLOURS]
     assert min(abs(a - b) for a, b in itertools.combinations(light, 2)) > 4.5
     assert min(abs(a - b) for a, b in itertools.pairwise(light)) > 20
     assert max(light) < 78  # to be seen on white
-    light = [lightness(colour) for colour in figures.FILLS]
+    light = [lightness(colour) for colour in palette.FILLS]
     assert min(abs(a - b) for a, b in itertools.pairwise(light[:5])) > 30
 
 
@@ -363,7 +373,7 @@ def test_inline_svg_has_groups_by_name(tmp_path: Path, trial: Runs) -> None:
         [
             Run(run.directory, run.setting, ODD if run.group == "fishermask" else run.group, *rest)
             for run in trial.runs
-            for rest in [(run.seed, run.provenance, run.rounds, run.result)]
+            for rest in [(run.seed, run.provenance, run.rounds, run.result, {})]
         ]
     )
     made = figures_of_setting(runs, "odd-", Palette.of(runs.groups))

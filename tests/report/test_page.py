@@ -39,7 +39,7 @@ SVG = (
 
 def a_run(group: str = "random", seed: int = 0) -> Run:
     provenance = {"decides": {"seed": seed}, "software": {}, "starts": []}
-    return Run(Path(f"{group}/seed{seed}"), "cifar10", group, seed, provenance, [], {})
+    return Run(Path(f"{group}/seed{seed}"), "cifar10", group, seed, provenance, [], {}, {})
 
 
 def a_table(name: str = "accuracy", *rows: tuple[Cell, ...], columns: int = 9) -> Table:
@@ -172,7 +172,7 @@ def test_remarks_notes_and_captions_are_shown() -> None:
 def test_the_command_of_a_part_is_given_where_it_is_not_that_of_the_page() -> None:
     assert "<code>fm-al-report outputs --where a=b</code>" in a_page(a_section())
     whole = Section("cifar10", [], [], "fm-al-report outputs")
-    assert a_page(whole).count("fm-al-report") == 1
+    assert a_page(whole).count("<code>fm-al-report") == 1
 
 
 class Elements(HTMLParser):
@@ -210,7 +210,7 @@ def hostile_page(name: str) -> str:
     }
     other = provenance | {"decides": {}, "software": {}}
     runs = Runs(
-        [Run(Path(name), name, name, 0, each, [], {}) for each in (provenance, other)],
+        [Run(Path(name), name, name, 0, each, [], {}, {}) for each in (provenance, other)],
         [LeftOut(Path(name), name)],
     )
     return page(name, name, [section, section], [LegendEntry(name, name)], runs, [name])

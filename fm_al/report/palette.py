@@ -1,0 +1,80 @@
+"""How groups, and the parts of a whole, look in the figures: in colour, in grey and to the
+colour-blind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import to_rgb
+
+from fm_al.report.runs import by_numbers
+
+# Of groups: distinct in lightness, neighbours most, and for the colour-blind.
+COLOURS = "#D55E00", "#08306B", "#56B4E9", "#00805F", "#F0AE00", "#6B3A00", "#D07FB0", "#6A4FC0"
+DASHES = (), (1, 1), (6, 1.5, 1, 1.5), (7, 2), (4, 1, 1, 1, 1, 1)
+MARKERS = "os^Dv*P<>"
+GREY = "#404040"
+# Of what is stacked: Tol's muted colours, light ones between dark ones.
+FILLS = (
+    *("#332288", "#DDCC77", "#117733", "#88CCEE", "#882255"),
+    *("#999933", "#AA4499", "#44AA99", "#CC6677", "#BBBBBB"),
+)
+HATCHES = "", "////", "", "\\\\\\\\"  # lines only: in SVG each dot of a dotted one is a path
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a group is drawn. dashes: lengths of strokes and gaps; none for a solid line."""
+
+    colour: str
+    dashes: tuple[float, ...]
+    marker: str
+
+    @property
+    def linestyle(self) -> tuple[float, tuple[float, ...] | None]:
+        return 0, self.dashes or None
+
+
+@dataclass(frozen=True)
+class Palette:
+    """How groups look everywhere in a report, in the order in which they are shown."""
+
+    looks: Mapping[str, Look]
+
+    @classmethod
+    def of(cls, groups: Sequence[str]) -> Palette:
+        """`fishermask` comes first and `random` last, and these look the same whatever else there
+        is; the others by name."""
+        others = sorted({*groups} - {"fishermask", "random"}, key=by_numbers)
+        names = [name for name in ("fishermask", *others) if name in groups]
+        looks = {
+            name: Look(
+                COLOURS[number % len(COLOURS)],
+                DASHES[number % len(DASHES)],
+                MARKERS[number % len(MARKERS)],
+            )
+            for number, name in enumerate(names)
+        }
+        return cls(looks | ({"random": Look(GREY, (3, 2), "X")} if "random" in groups else {}))
+
+    def ordered(self, groups: Iterable[str]) -> list[str]:
+        return sorted(groups, key=list(self.looks).index)
+
+
+def fill(number: int) -> dict[str, Any]:
+    """How the part of this number of a stack is drawn; 20 are distinct."""
+    colour = np.array(to_rgb(FILLS[number % len(FILLS)]))
+    return {
+        "facecolor": tuple(colour),
+        "hatch": HATCHES[(number + number // len(FILLS)) % len(HATCHES)],
+        "edgecolor": tuple(0.5 * colour + (0 if is_light(colour) else 0.5)),
+        "linewidth": 0,
+    }
+
+
+def is_light(colour: Iterable[float]) -> bool:
+    """Whether black shows better on it than white. colour: red, green and blue in [0, 1]."""
+    return float(np.dot(tuple(colour), (0.299, 0.587, 0.114))) > 0.5
