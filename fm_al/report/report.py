@@ -112,9 +112,8 @@ def _together(runs: Runs, command: str, palette: Palette) -> Part:
     """What counts settings."""
     groups = palette.ordered(runs.groups)
     of_settings = {setting: runs.of(setting) for setting in runs.settings}
-    # In the first round all have the same labels.
     after_first = {
-        setting: {labels: each.at("accuracy", labels) for labels in each.labels[1:]}
+        setting: {labels: each.at("accuracy", labels) for labels in each.labels_after_first}
         for setting, each in of_settings.items()
     }
     matrix = penalty_matrix(after_first, groups)
@@ -142,7 +141,13 @@ def _together(runs: Runs, command: str, palette: Palette) -> Part:
 def _notices(runs: Runs) -> list[str]:
     notices = []
     for setting in runs.settings:
-        frame = runs.of(setting).final("accuracy")
+        of_setting = runs.of(setting)
+        frame = of_setting.final("accuracy")
+        if of_setting.differ_at_first:
+            notices.append(
+                f"{setting}: some strategies were trained before their first query and others not, "
+                f"so they are compared from {of_setting.labels[0]} labels on"
+            )
         for group, lacks in missing_seeds(frame).items():
             listed = ", ".join(map(str, lacks))
             notices.append(f"{setting}: {group} lacks seed{'s' * (len(lacks) > 1)} {listed}")

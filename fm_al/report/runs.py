@@ -13,6 +13,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -103,15 +104,25 @@ class Runs:
 
     # Of one setting:
 
-    @property
+    @cached_property
     def labels(self) -> list[int]:
         """The numbers of labels at which runs are compared: those that all have; without the first
         where some of them, and not others, were trained before their first query."""
         of_runs = [{record["labelled"] for record in run.rounds} for run in self.runs]
         common = sorted(set.intersection(*of_runs))
+        return common[1:] if self.differ_at_first and len(common) > 1 else common
+
+    @property
+    def labels_after_first(self) -> list[int]:
+        """Those at which strategies had a say: in the first round all have the same labels."""
+        first = {run.rounds[0]["labelled"] for run in self.runs}
+        return [labels for labels in self.labels if labels not in first]
+
+    @property
+    def differ_at_first(self) -> bool:
+        """Whether some were trained before their first query, and others not."""
         budgets = [run.provenance["decides"]["budget"] for run in self.runs]
-        trained = {budget.get("train_before_first_query", True) for budget in budgets}
-        return common[1:] if len(trained) > 1 and len(common) > 1 else common
+        return len({budget.get("train_before_first_query", True) for budget in budgets}) > 1
 
     @property
     def class_names(self) -> list[str] | None:

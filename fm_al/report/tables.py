@@ -142,12 +142,11 @@ def _per_class(runs: Runs, prefix: str) -> list[Table]:
     names = runs.class_names
     if names is None or len(names) > MOST_CLASSES:
         return []
-    frames = []
+    frames, last = [], runs.labels[-1]
     for number in range(len(names)):
         frame = pd.DataFrame(math.nan, index=runs.seeds, columns=runs.groups)
         for run in runs.runs:
-            accuracies = run.at(runs.labels[-1])["per_class_accuracy"]
-            frame.loc[run.seed, run.group] = accuracies[number]
+            frame.loc[run.seed, run.group] = run.at(last)["per_class_accuracy"][number]
         frames.append(frame)
     return [
         Table(

@@ -137,7 +137,12 @@ def test_training_before_the_first_query_belongs_to_the_strategy(tmp_path: Path)
         provenance = json.loads((directory / "provenance.json").read_text())
         provenance["decides"]["budget"]["train_before_first_query"] = strategy == "bait"
         (directory / "provenance.json").write_text(json.dumps(provenance))
-    assert read_runs(tmp_path).settings == ["trial"]
+    runs = read_runs(tmp_path)
+    assert runs.settings == ["trial"]
+    assert runs.of("trial").labels == [30, 50], "the first round is of untrained networks"
+    assert runs.of("trial").labels_after_first == [30, 50]
+    alone = read_runs(tmp_path, {"strategy": ["bait"]})
+    assert (alone.labels, alone.labels_after_first) == ([10, 30, 50], [30, 50])
 
 
 def test_what_is_compared_can_be_any_key(tmp_path: Path) -> None:
