@@ -142,15 +142,23 @@ def _over_labels(
     if axes.collections:
         caption += (
             ", as a band its 95% confidence interval by Student's t, for each number of labels by "
-            "itself (cut off where it is of two seeds and large), and each seed as a faint line"
+            "itself, and each seed as a faint line"
         )
+        if any(len(runs.of_group(group)) == 2 for group in groups):
+            caption += "; a band of two seeds may be cut off"
     caption += ". Nothing is smoothed."
     if len(runs.labels) > MOST_MARKS:
         caption += " Marks only tell lines apart: not every number of labels has one."
     hollow: dict[str, Any] = {"ls": ":", "lw": 1, "mfc": "white", "label": "published"}
-    shown = [group for group in groups if key == "accuracy" and published.get(group)]
-    for group in shown:
-        look, points = palette.looks[group], sorted(published[group].items())
+    last = runs.labels[-1]
+    there = {
+        group: sorted(point for point in published[group].items() if point[0] <= last)
+        for group in groups
+        if key == "accuracy" and group in published
+    }
+    shown = {group: points for group, points in there.items() if points}
+    for group, points in shown.items():
+        look = palette.looks[group]
         _mark(
             group,
             *axes.plot(*zip(*points, strict=True), c=look.colour, marker=look.marker, **hollow),

@@ -91,7 +91,7 @@ def report_of(
         parts.append(
             Part(
                 setting,
-                command_of(experiment) if experiments[experiment] == 1 else command,
+                command_of(experiment) if 1 == experiments[experiment] < len(slugs) else command,
                 [
                     *tables_of_setting(of_setting, prefix, targets),
                     *beside_published(of_setting, prefix, beside),
