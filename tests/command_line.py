@@ -40,9 +40,12 @@ def fm_al(folder: Path, *arguments: str, function: str = "main") -> Ended:
     with (
         patch.object(sys, "argv", ["fm-al", *arguments]),
         patch.dict(os.environ),
+        # Which a process has that was forked while another one's `fm-al` ran.
+        patch.object(__main__, "_full_error_wanted", False),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
+        os.environ.pop(__main__.FULL_ERROR, None)
         os.chdir(folder)
         try:
             getattr(__main__, function)()
