@@ -54,6 +54,7 @@ def report_from(given: argparse.Namespace) -> Report:
         *([f"--by={given.by}"] if by != STRATEGY else []),
         *(["--target", *(f"{target:g}" for target in given.target)] if given.target else []),
         *(["--published"] if given.published else []),
+        *(f"--note={note}" for note in given.note),
     ]
 
     def command(more: Sequence[str]) -> str:
@@ -71,6 +72,7 @@ def report_from(given: argparse.Namespace) -> Report:
         command_of,
         given.target,
         given.published,
+        given.note,
     )
 
 
@@ -110,6 +112,13 @@ def parser() -> argparse.ArgumentParser:
         "--published", action="store_true", help="beside the numbers that the paper published"
     )
     parser.add_argument("--title", metavar="TEXT", help="of the report")
+    parser.add_argument(
+        "--note",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="what else a reader has to know; may be given several times",
+    )
     parser.add_argument(
         "--markdown", type=Path, metavar="FILE", help="write the Markdown there as well"
     )

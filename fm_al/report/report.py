@@ -9,6 +9,7 @@ figures/         each figure as .pdf, .svg and .png
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -73,11 +74,13 @@ def report_of(
     command_of: Callable[[str], str],
     targets: Sequence[float],
     with_published: bool,
+    notes: Sequence[str] = (),
 ) -> Report:
     """command_of: what makes the report of one experiment alone. targets: accuracies to count the
-    labels for. with_published: whether published numbers stand beside those measured."""
+    labels for. with_published: whether published numbers stand beside those measured. notes: what
+    else a reader has to know."""
     palette, parts = Palette.of(runs.groups), []
-    notices, slugs = _notices(runs), _slugs(runs.settings)
+    notices, slugs = [*notes, *_notices(runs)], _slugs(runs.settings)
     experiments = Counter(_experiment(runs.of(setting)) for setting in runs.settings)
     for setting in runs.settings:
         of_setting = runs.of(setting)
@@ -223,10 +226,12 @@ def _in_words(runs: Runs) -> str:
     budget = made[0]["decides"]["budget"]
     kinds = sorted({each["decides"]["device"]["kind"] for each in made})
     versions = sorted({str(each["software"]["torch"]) for each in made})
+    commands = sorted({shlex.join(start["command"]) for each in made for start in each["starts"]})
     return (
         f"{runs.runs[0].setting}: {len(made)} runs, seeds {', '.join(map(str, runs.seeds))}; "
         f"{budget['initial']} labels at first, {budget['per_round']} a round, {budget['total']} in "
-        f"the end; on {', '.join(kinds)}, torch {', '.join(versions)}"
+        f"the end; on {', '.join(kinds)}, torch {', '.join(versions)}; started by "
+        f"{', '.join(f'`{command}`' for command in commands)}"
     )
 
 

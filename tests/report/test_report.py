@@ -90,13 +90,15 @@ def test_where_by_and_out_are_in_the_command_that_the_report_names(tmp_path: Pat
                 options={"fraction": fraction}, overrides=f"strategy.fraction={fraction}",
             )  # fmt: skip
     options = ["--where", "strategy=fishermask", "seed=0,1,2", "--by", "strategy.fraction"]
+    options += ["--note", "half of it by night"]
     done = report(tmp_path, "outputs", *options, "--out", "made", "--markdown", "MADE.md")
     assert done.returncode == 0, done.stderr
     written = (tmp_path / "MADE.md").read_text()
     assert (
         "Written by `fm-al-report outputs --where strategy=fishermask seed=0,1,2 "
-        "--by=strategy.fraction`." in written
+        "--by=strategy.fraction '--note=half of it by night'`." in written
     )
+    assert "\n- half of it by night\n" in written
     assert "(made/figures/accuracy.png)" in written
     assert (tmp_path / "made" / "figures" / "accuracy.png").exists()
     assert "| fraction=0.002 - fraction=0.01 |" in written
