@@ -17,7 +17,7 @@ from tests.data.datasets import stored
 @pytest.fixture(params=names("dataset"))
 def dataset(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch) -> Dataset:
     """The data set as configured; what it reads is made up and lies in `tmp_path`."""
-    if request.param == "image_folder":
+    if request.param in ("image_folder", "cifar10_jpeg"):
         return built("dataset", request.param, root=str(_folder(tmp_path / "images")))
     if request.param != "digits":
         stored.write(request.param, tmp_path, monkeypatch)
