@@ -1,0 +1,34 @@
+"""RESULTS.md is what the report writes of the records that are kept beside it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from fm_al.report.command import parser, report_from
+from fm_al.report.report import markdown
+from tests.command_line import ROOT
+
+RESULTS = (ROOT / "RESULTS.md").read_text()
+RECORDS = ROOT / "outputs" / "results" / "records.tar.xz"
+
+
+def test_results_follow_from_the_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tarfile.open(RECORDS) as archive:
+        archive.extractall(tmp_path / "outputs" / "results", filter="data")
+    monkeypatch.chdir(tmp_path)
+    (title,) = re.findall(r"^# (.*)", RESULTS)
+    (command,) = re.findall(r"^Written by `fm-al-report (.*)`\.$", RESULTS, re.MULTILINE)
+    made = report_from(parser().parse_args([*shlex.split(command), "--title", title]))
+    assert markdown(made, "outputs/results/report/figures") == RESULTS
+
+
+def test_the_pictures_are_there() -> None:
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", RESULTS + (ROOT / "README.md").read_text())
+    assert pictures
+    for picture in pictures:
+        assert (ROOT / picture).is_file(), picture
