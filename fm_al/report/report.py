@@ -173,6 +173,9 @@ def write(report: Report, folder: Path) -> None:
     is_report = index.exists() and GENERATOR in index.read_text(errors="replace")
     if folder.exists() and any(folder.iterdir()) and not is_report:
         raise ConfigError(f"--out {folder}: holds something that is no report; use another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    # First, so that a folder whose writing broke off is known for a report by the next one.
+    write_whole(index, f"{GENERATOR}<p>This report was not written to its end.".encode())
     for name, endings in FILES.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for old in (folder / name).iterdir():

@@ -117,6 +117,18 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert mine.read_text() == "drawn by hand"
 
 
+def test_a_report_that_broke_off_is_written_again(tmp_path: Path) -> None:
+    make_run(tmp_path / "outputs", "random", 0, [0.3, 0.5])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("fm_al.report.figures.save", lambda *_: (tmp_path / "none" / "x").open())
+        broken = report(tmp_path, "outputs")
+    assert broken.returncode == 1
+    assert broken.stderr.startswith("fm-al: the report can't be written: ")
+    assert broken.stderr.count("\n") == 1
+    assert "not written to its end" in (tmp_path / "outputs/report/index.html").read_text()
+    assert report(tmp_path, "outputs").returncode == 0
+
+
 def test_settings_with_names_alike_have_files_of_their_own(tmp_path: Path) -> None:
     for experiment in ("cifar10.v1", "cifar10-v1", "CIFAR10_v1"):
         make_run(tmp_path, "random", 0, [0.3, 0.5], experiment=experiment)
