@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import wandb
 
 from fm_al.errors import ConfigError, RunError
 from fm_al.lock import locked
 from fm_al.records import Record, open_run, record_failure
 from fm_al.sync import sync
 from fm_al.tracking import TrackedRun, WandbTracker, run_id
-from tests.test_tracking import CLASSES, KEY, RESULT, ROOT, record, rows
-from tests.wandb_server import Server
+from tests.test_tracking import CLASSES, RESULT, ROOT, record, rows
+from tests.wandb_server import KEY, Server, known_server
 
 NONE = {"_target_": "fm_al.tracking.NoTracker"}
 OFFLINE = {
@@ -36,18 +35,10 @@ OFFLINE = {
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server that this process knows."""
-    server = Server()
-    monkeypatch.setenv("WANDB_BASE_URL", server.url)
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))  # so that it is put back
     monkeypatch.setattr("fm_al.sync.CONFIRMING", 0.5)
     monkeypatch.setattr("fm_al.sync.RETRIES", 1)
-    wandb.teardown()
-    yield server
-    wandb.teardown()
-    server.shutdown()
-    server.server_close()
+    with known_server(tmp_path / "of_wandb") as server:
+        yield server
 
 
 def recorded(

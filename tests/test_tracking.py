@@ -16,12 +16,11 @@ from hydra.utils import instantiate
 
 from fm_al.records import Record
 from fm_al.tracking import TrackedRun, Tracker, WandbTracker, figures, history, run_id
-from tests.wandb_server import Server
+from tests.wandb_server import KEY, Server
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ["cat", "dog", "red fox"]
 LAUNCH = {"sweep": "s1", "job": "12_3", "node": "n7", "partition": "gpu", "host": "h"}
-KEY = "0123456789abcdef" * 2 + "fedcba98"
 RESULT = {
     "accuracy": 0.4,
     "area_under_curve": 0.25,

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fm_al.records import Record
+
+KEY = "0123456789abcdef" * 2 + "fedcba98"
 
 
 @dataclass
@@ -112,6 +119,24 @@ class Server(ThreadingHTTPServer):
             run.state = "finished" if sent["exitcode"] == 0 else "failed"
             if run.state == "failed" and run.preempting:
                 run.state = "preempted"
+
+
+@contextlib.contextmanager
+def known_server(folder: Path) -> Iterator[Server]:
+    """One that wandb knows in this process; its files go to a folder."""
+    import wandb  # here, since there are tests of doing without it
+
+    server = Server()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("WANDB_BASE_URL", server.url)
+        environment.setenv("WANDB_API_KEY", KEY)
+        for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
+            environment.setenv(name, str(folder))
+        wandb.teardown()
+        yield server
+        wandb.teardown()
+    server.shutdown()
+    server.server_close()
 
 
 def _project(name: str) -> Record:

@@ -16,9 +16,20 @@ from fm_al.report.runs import read_runs
 from fm_al.report.summary_run import log_summary_runs
 from fm_al.sync import OPTIONS, WANDB_TRACKER
 from fm_al.tracking import history
+from tests.command_line import fm_al
 from tests.report.made_runs import make_run
+from tests.wandb_server import known_server
 
 WANTED = {"project": None, "entity": None, "group": None}
+
+
+def make_tracked_runs(folder: Path, *experiments: str) -> None:
+    """Two strategies of three seeds each."""
+    for experiment in experiments:
+        for strategy, seed in itertools.product(("random", "badge"), range(3)):
+            directory = make_run(folder, strategy, seed, [0.3, 0.5], experiment=experiment)
+            tracker = {"_target_": WANDB_TRACKER, **OPTIONS, "project": "mine"}
+            (directory / "config.yaml").write_text(yaml.safe_dump({"tracker": tracker}))
 
 
 @pytest.fixture
@@ -29,11 +40,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_tables_and_figures_are_logged_to_a_run_of_the_group(offline: None, tmp_path: Path) -> None:
-    for experiment in ("first", "second"):
-        for strategy, seed in itertools.product(("random", "badge"), range(3)):
-            directory = make_run(tmp_path, strategy, seed, [0.3, 0.5], experiment=experiment)
-            tracker = {"_target_": WANDB_TRACKER, **OPTIONS, "project": "mine"}
-            (directory / "config.yaml").write_text(yaml.safe_dump({"tracker": tracker}))
+    make_tracked_runs(tmp_path, "first", "second")
     report = report_of(read_runs(tmp_path), "Title", "fm-al-report .", str, [], False)
     folder = tmp_path / "report"
     write(report, folder)
@@ -55,6 +62,24 @@ def test_tables_and_figures_are_logged_to_a_run_of_the_group(offline: None, tmp_
         assert f"{experiment}-accuracy" in stored
         (table,) = files.rglob("penalties_*.table.json")
         assert json.loads(table.read_text())["columns"] == ["beats", "badge", "random"]
+
+
+def test_the_server_gets_them_once_for_each_report(tmp_path: Path) -> None:
+    make_tracked_runs(tmp_path / "outputs", "trial")
+    with known_server(tmp_path / "of_wandb") as server:
+        for times in (1, 2):
+            made = fm_al(tmp_path, "outputs", "--wandb", "--group=g", function="report")
+            assert made.returncode == 0, made.stderr
+            assert f"logged to {server.url}/team/mine/runs/" in made.stdout
+            run = server.only_run
+            assert (run.group, run.name, run.state) == ("g", "report trial", "finished")
+            assert len(run.history) == times
+            row = run.history[times - 1]
+            assert {"tables/accuracy", "tables/penalties", "figures/accuracy"} <= row.keys()
+            media = [value for key, value in row.items() if key.split("/")[0] != "_wandb"]
+            paths = {value["path"] for value in media if isinstance(value, dict)}
+            assert len(paths) > 10
+            assert paths <= run.files
 
 
 def test_without_a_key_it_is_an_error_and_the_report_is_there(monkeypatch, tmp_path: Path) -> None:
