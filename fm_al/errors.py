@@ -1,5 +1,8 @@
 """The two kinds of error a user meets; each is one line that says what would do."""
 
+import argparse
+from typing import NoReturn
+
 
 class ConfigError(ValueError):
     """The configuration can't work: names the key, the value and what is allowed. Exit code 2."""
@@ -15,3 +18,10 @@ class RunError(RuntimeError):
 
 class HeldError(RunError):
     """Another live process writes the run; it goes on there."""
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """Of a command whose arguments are not Hydra's."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; {self.prog} --help says what there is")

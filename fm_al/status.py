@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections import Counter
@@ -18,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fm_al.config import Budget
-from fm_al.errors import ConfigError, RunError
+from fm_al.errors import ArgumentParser, ConfigError, RunError
 from fm_al.lock import holder
 from fm_al.records import StoredRun, runs_below, stored_run
 from fm_al.slurm import in_queue
@@ -188,7 +187,7 @@ def total(statuses: Sequence[RunStatus]) -> str:
 
 def show(arguments: Sequence[str]) -> None:
     """`fm-al-status DIR`."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="fm-al-status", description="What has become of the runs below a folder."
     )
     parser.add_argument(

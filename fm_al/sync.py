@@ -11,7 +11,6 @@ all rows of an offline run a second time, and so is made to skip the folders of 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import tempfile
@@ -26,7 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from fm_al.config import check_node
-from fm_al.errors import ConfigError, HeldError, RunError
+from fm_al.errors import ArgumentParser, ConfigError, HeldError, RunError
 from fm_al.files import write_whole
 from fm_al.lock import holder, locked
 from fm_al.records import Record, StoredRun, runs_below, stored_run
@@ -55,7 +54,7 @@ UPLOADED = "uploaded"
 
 def sync(arguments: Sequence[str]) -> int:
     """`fm-al-sync DIR`; the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="fm-al-sync",
         description="Uploads the runs below a folder to Weights & Biases, from their records: "
         "each run once, each round once. Runs that go on are uploaded as far as they have come; "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fm_al.errors import ConfigError, RunError
+from fm_al.errors import ArgumentParser, ConfigError, RunError
 from fm_al.files import write_whole
 from fm_al.report.report import Report, markdown, report_of, write
 from fm_al.report.runs import STRATEGY, read_runs
@@ -76,9 +76,9 @@ def report_from(given: argparse.Namespace) -> Report:
     )
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> ArgumentParser:
     """Of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="fm-al-report",
         description="Tables, statistics and figures of the finished runs below a folder. Strategies"
         " are compared within each setting, paired by seed.",

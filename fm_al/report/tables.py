@@ -23,7 +23,7 @@ from fm_al.report.statistics import (
     paired_means,
     share_saved,
 )
-from fm_al.report.typeset import LEVEL, Cell, Table
+from fm_al.report.typeset import LEVEL, NO_NUMBER, Cell, Table
 
 REFERENCE = "random"  # what labels are saved against, where it is among the groups
 FIGURES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
@@ -100,12 +100,12 @@ def _labels_to_targets(
         columns.append(f"labels for {name}")
         saved = None
         if reference is not None:
-            columns.append(f"saved against {reference}")
+            columns.append(f"saved for {name}")
             saved = share_saved(needed, reference)
         for group, row in cells.items():
             row.append(_reached(needed[group], figures[runs.labels[0]][group].count()))
             if saved is not None:
-                row.append(Cell("-") if group == reference else _share(saved[group]))
+                row.append(NO_NUMBER if group == reference else _share(saved[group]))
     if len(columns) == 1:
         return []
     notes = [
@@ -125,16 +125,16 @@ def _labels_to_targets(
 def _reached(needed: pd.Series, seeds: int) -> Cell:
     reached = int(needed.count())
     if not reached:
-        return Cell(f"never (0 of {seeds})")
+        return Cell(f"never (0 of {seeds})", seeds=0)
     cell = mean_cell(needed, "{:.0f}")
-    return Cell(f"{cell.text} ({reached} of {seeds})", cell.value, cell.spread)
+    return Cell(f"{cell.text} ({reached} of {seeds})", cell.value, cell.spread, seeds=reached)
 
 
 def _share(saved: pd.Series) -> Cell:
     if not saved.count():
-        return Cell("-")
+        return NO_NUMBER
     cell = mean_cell(saved, "{:.0%}")
-    return Cell(f"{cell.text} ({saved.count()})", cell.value, cell.spread)
+    return Cell(f"{cell.text} ({saved.count()})", cell.value, cell.spread, seeds=saved.count())
 
 
 def _per_class(runs: Runs, prefix: str) -> list[Table]:
@@ -209,12 +209,12 @@ def comparisons(name: str, title: str, compared: Sequence[Comparison]) -> Table:
 
 
 def _signed(value: float | None) -> Cell:
-    return Cell("-") if value is None else Cell(f"{value:+.4f}", value)
+    return NO_NUMBER if value is None else Cell(f"{value:+.4f}", value)
 
 
 def _p(value: float | None, is_bold: bool = False) -> Cell:
     if value is None:
-        return Cell("-")
+        return NO_NUMBER
     text = f"{value:.3f}" if value >= 0.001 else "<0.001"
     return Cell(text, value, best=is_bold and value < ALPHA)
 
@@ -230,7 +230,7 @@ def beside_published(runs: Runs, prefix: str, published: Published) -> list[Tabl
     for group in groups:
         rows.append([Cell(group), Cell("measured"), *(mean_cell(each[group]) for each in frames)])
         there = [published[group].get(n) for n in labels]
-        cells = [Cell("-") if each is None else Cell(f"{each:.3f}", each) for each in there]
+        cells = [NO_NUMBER if each is None else Cell(f"{each:.3f}", each) for each in there]
         rows.append([Cell(group), Cell("published"), *cells])
     return [
         Table(
@@ -250,7 +250,7 @@ def penalties(matrix: pd.DataFrame, settings: int) -> Table:
     """The pairwise penalty matrix, see `fm_al.report.statistics.penalty_matrix`."""
 
     def cell(value: float, best: bool = False) -> Cell:
-        return Cell("-") if math.isnan(value) else Cell(f"{value:.2f}", value, best=best)
+        return NO_NUMBER if math.isnan(value) else Cell(f"{value:.2f}", value, best=best)
 
     lost = matrix.mean()
     rows = [[Cell(str(group)), *map(cell, matrix.loc[group])] for group in matrix.index]
@@ -328,7 +328,7 @@ def mean_cell(values: pd.Series, form: str = "{:.3f}") -> Cell:
     """Mean ± standard deviation of what is there."""
     there = values.dropna()
     if there.empty:
-        return Cell("-")
+        return NO_NUMBER
     mean = float(there.mean())
     if len(there) == 1:
         return Cell(form.format(mean), mean)

@@ -17,13 +17,18 @@ LEVEL = "°"
 @dataclass(frozen=True)
 class Cell:
     """text: what is shown. value: the number that it is sorted by and that CSV has, with `spread`
-    beside it. best: the best of its column. level: not significantly worse than the best."""
+    beside it. best: the best of its column. level: not significantly worse than the best. seeds:
+    how many it is a mean of, where rows differ in that."""
 
     text: str
     value: float | None = None
     spread: float | None = None
     best: bool = False
     level: bool = False
+    seeds: int | None = None
+
+
+NO_NUMBER = Cell("-")
 
 
 @dataclass(frozen=True)
@@ -113,23 +118,25 @@ def _escaped(text: str) -> str:
 
 
 def as_csv(table: Table) -> str:
-    """Numbers at full precision, a standard deviation beside each mean; text where there is no
-    number."""
-    spreads = [
-        any(row[number].spread is not None for row in table.rows)
-        for number in range(len(table.columns))
-    ]
-    header: list[str] = []
-    for column, has_spread in zip(table.columns, spreads, strict=True):
-        header += [column, f"{column} sd"] if has_spread else [column]
+    """Numbers at full precision, beside a mean its standard deviation and, where they differ, its
+    number of seeds; empty where there is none."""
+    written: list[tuple[str, list[str | float | None]]] = []
+    for number, column in enumerate(table.columns):
+        cells = [row[number] for row in table.rows]
+        written.append((column, [_in_csv(cell) for cell in cells]))
+        for name, beside in (
+            ("sd", [cell.spread for cell in cells]),
+            ("seeds", [cell.seeds for cell in cells]),
+        ):
+            if any(value is not None for value in beside):
+                written.append((f"{column} {name}", list(beside)))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header)
-    for row in table.rows:
-        values: list[str | float | None] = []
-        for cell, has_spread in zip(row, spreads, strict=True):
-            values.append(cell.text if cell.value is None else cell.value)
-            if has_spread:
-                values.append(cell.spread)
-        writer.writerow(values)
+    writer.writerow(name for name, _ in written)
+    writer.writerows(zip(*(values for _, values in written), strict=True))
     return out.getvalue()
+
+
+def _in_csv(cell: Cell) -> str | float | None:
+    is_text = cell.value is None and cell.seeds is None and cell != NO_NUMBER
+    return cell.text if is_text else cell.value

@@ -186,6 +186,18 @@ def test_csv_has_full_precision_and_deviations_beside_means(tmp_path: Path) -> N
     assert (alone["85"], alone["85 sd"]) == ("0.5", "")
 
 
+def test_csv_says_of_how_many_seeds_a_mean_is(tmp_path: Path) -> None:
+    for seed, last in enumerate((0.9, 0.9, 0.6)):
+        make_run(tmp_path, "margin", seed, [0.3, 0.5, last])
+        make_run(tmp_path, "random", seed, [0.3, 0.4, 0.5])
+    tables = {table.name: table for table in tables_of_setting(read_runs(tmp_path), "", [0.8])}
+    margin, random = csv.DictReader(as_csv(tables["labels_needed_accuracy"]).splitlines())
+    assert (margin["labels for 0.8"], margin["labels for 0.8 seeds"]) == ("50.0", "2")
+    assert (random["labels for 0.8"], random["labels for 0.8 seeds"]) == ("", "0")
+    assert (random["saved for 0.8"], margin["saved for 0.8"]) == ("", "")
+    assert margin["saved for random's last seeds"] == "3"
+
+
 ODD = Table(
     "t",
     "50% of a_b & c",
