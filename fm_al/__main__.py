@@ -20,7 +20,7 @@ from fm_al.config import build, check_node, no_such_option
 from fm_al.errors import ConfigError
 from fm_al.run import FORESEEN, closing_line, exit_code, one_line
 from fm_al.status import show
-from fm_al.sweep import planned_run, register
+from fm_al.sweep import OF_SUBMITIT, planned_run, register
 from fm_al.sync import sync
 
 CONF = str(Path(__file__).parent / "conf")
@@ -88,15 +88,19 @@ def _explained(error: Exception) -> str:
     """Hydra's account of a composition that failed, as one line with what there is instead."""
     cause = error.__cause__
     if isinstance(cause, ValidationError):
-        return f"{cause.full_key}: {str(cause.msg).splitlines()[0]}"
+        said = str(cause.msg).splitlines()[0]
+        return f"{cause.full_key}: {'should be a list: [...]' if 'ListConfig' in said else said}"
     if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
         parent, _, name = str(cause.full_key).rpartition(".")
         names = [str(name) for name in cause.parent_node]
         there = [name for name in names if not name.startswith("_") and name != "hydra"]
+        if not there:
+            return f"{cause.full_key}: is new; put + before it: +{cause.full_key}=..."
         return no_such_option(parent, name, there)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        return no_such_option(group, name, list(error.options), joint="=")
+        options = [each for each in error.options if not each.startswith(OF_SUBMITIT)]
+        return no_such_option(group, name, options, joint="=")
     return one_line(ConfigError(error))
 
 

@@ -11,6 +11,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -30,9 +31,10 @@ from fm_al.records import (
     stored_run,
 )
 from fm_al.run import FORESEEN, PlannedRun, closing_line, one_line
-from fm_al.status import SILENT, UNDER_WAY, RunStatus, statuses_of, told_apart, total
+from fm_al.status import SILENT, UNDER_WAY, RunStatus, last_line, statuses_of, told_apart, total
 
-MOST_NAMED = 5  # of the runs that are left alone
+MOST_NAMED = 5  # of the runs that are left alone, and of the reasons why runs failed
+SAY_EVERY = 300.0  # seconds, in a file
 
 
 class Launching(Protocol):
@@ -159,12 +161,15 @@ class Sweep:
                 self.launching.start(waiting, folder)
             if wait:
                 self._follow(waiting, folder)
+            elif waiting:
+                more = f"{len(waiting)} more {'is' if len(waiting) == 1 else 'are'}"
+                self.console.print(f"{more} not submitted: start again when some have ended")
 
     @staticmethod
     def ask_for_all(runs: Iterable[PlannedRun], folder: Path) -> None:
         """Notes that runs wait for their turn in the sweep of this folder."""
         for run in runs:
-            ask_for(run.directory, folder, None, None)
+            ask_for(run.directory, folder)
             forget_failure(run.directory)
 
     def _follow(self, waiting: deque[PlannedRun], folder: Path) -> None:
@@ -172,6 +177,7 @@ class Sweep:
         each ends."""
         silent_since: dict[Path, float] = {}
         said: set[str] = set()
+        last_said = time.monotonic()
         with contextlib.ExitStack() as stack:
             line = None
             if not self.launching.blocks:
@@ -184,8 +190,8 @@ class Sweep:
                 except RunError as error:  # SLURM's controller is away for a while
                     self._say_once(f"{one_line(error)}; asking again", said)
                 for status in statuses:
-                    if "Held" in status.detail or "Never" in status.detail:
-                        self._say_once(f"{status.directory}: {status.detail}", said)
+                    if status.unusual_wait:
+                        self._say_once(status.unusual_wait, said)
                     is_silent = False
                     if status.state in ("stale", "new"):
                         since = silent_since.setdefault(status.directory, time.monotonic())
@@ -193,8 +199,12 @@ class Sweep:
                     else:
                         silent_since.pop(status.directory, None)
                     self._note(status, is_silent)
+                so_far = f"{len(self.results)} finished; not yet: {total(statuses)}"
                 if line is not None:
-                    line.update(f"{len(self.results)} finished; not yet: {total(statuses)}")
+                    line.update(so_far)
+                if not self.console.is_terminal and time.monotonic() - last_said >= SAY_EVERY:
+                    self.console.print(so_far)
+                    last_said = time.monotonic()
                 if not (self.launching.blocks and waiting):
                     time.sleep(self.launching.poll)
                 self.launching.start(waiting, folder)
@@ -223,8 +233,9 @@ class Sweep:
 
     def _note_failure(self, status: RunStatus) -> None:
         self.failures[status.directory] = status
-        log = f" (log: {status.log})" if status.log else ""
-        self.console.print(f"failed: {status.detail}: {status.directory}{log}")
+        self.console.print(f"failed: {status.detail}: {status.directory}")
+        if status.log is not None:
+            self.console.print(f"  log: {status.log}\n{last_line(status.log)}", end="")
 
     def close(self) -> None:
         """Prints what came of it. Raises RunError if a run failed, ConfigError if all did, for
@@ -241,8 +252,10 @@ class Sweep:
                 failed_alike.setdefault(status.detail, []).append(directory)
             listed = "; ".join(
                 f"{first}{_and_more(len(others))}: {why}"
-                for why, (first, *others) in failed_alike.items()
+                for why, (first, *others) in islice(failed_alike.items(), MOST_NAMED)
             )
+            if len(failed_alike) > MOST_NAMED:
+                listed += f"; and {len(failed_alike) - MOST_NAMED} other reasons, see above"
             all_config = all(status.is_config_error for status in self.failures.values())
             kind = ConfigError if all_config and not self.results else RunError
             raise kind(f"{len(self.failures)} of {len(self.planned)} runs failed: {listed}")

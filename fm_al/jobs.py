@@ -7,6 +7,7 @@ import io
 import multiprocessing
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -30,12 +31,14 @@ from fm_al.errors import ConfigError, HeldError, RunError
 from fm_al.lock import Process
 from fm_al.records import Record, ask_for, forget_failure
 from fm_al.run import FORESEEN, PlannedRun, closing_line, exit_code, failure_recorded, one_line
-from fm_al.slurm import largest_array
+from fm_al.slurm import SlurmJob, in_queue, largest_array, this_cluster
 from fm_al.status import SILENT
 
-HELD_AGAIN = 30.0  # seconds
+HELD_AGAIN = 10.0  # seconds
+HELD_FOR = 180.0  # seconds; a job that is cancelled has 30 by SLURM's default
 # From 22.05 to 23.02 srun does not take this over from the job by itself.
 CPUS_OF_A_STEP = '[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"'
+LEAST = {"cpus_per_task": 1, "max_num_timeout": 0, "slurm_array_parallelism": 1, "timeout_min": 1}
 PRELOADED = ["fm_al.experiment", "torch._dynamo"]
 
 
@@ -61,7 +64,8 @@ class Job:
             # The submitting process does this too, unless it has ended before.
             if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
                 log = submitit.JobEnvironment().paths.stdout
-                ask_for(directory, Path(self.sweep_folder), process.job, log)
+                cluster = os.environ.get("SLURM_CLUSTER_NAME")
+                ask_for(directory, Path(self.sweep_folder), log, process.job, cluster)
             forget_failure(directory)
             with failure_recorded(directory):
                 run = PlannedRun.of(self.config, directory)
@@ -73,14 +77,17 @@ class Job:
             sys.exit(exit_code(error))
 
     def _result(self, run: PlannedRun, console: Console) -> Record:
+        began = time.monotonic()
         while True:
             try:
                 sweep = Path(self.sweep_folder).name
                 return run.result() or run.run(console, sweep)
             except HeldError as error:
-                # A node that SLURM gave up may still live. Its job is this one, which nobody would
-                # start again.
-                if "SLURM_RESTART_COUNT" not in os.environ:
+                # A job that was cancelled may be about to end, and a node that SLURM gave up may
+                # still live: its job is this one, which nobody would start again.
+                if "SLURM_RESTART_COUNT" not in os.environ and (
+                    "SLURM_JOB_ID" not in os.environ or time.monotonic() - began > HELD_FOR
+                ):
                     raise
                 console.print(f"{one_line(error)}; trying again")
                 time.sleep(HELD_AGAIN)
@@ -106,59 +113,85 @@ class Slurm:
     poll = 5.0
     silence = 60.0  # what a network file system may be late
 
-    def __init__(self, parameters: Record, max_num_timeout: int, console: Console) -> None:
-        """parameters: submitit's, as `AutoExecutor.update_parameters` takes them. Raises
-        ConfigError for what a job script can't hold, and where there is no SLURM."""
+    def __init__(
+        self, parameters: Record, max_num_timeout: int, max_jobs: int | None, console: Console
+    ) -> None:
+        """parameters: submitit's, as `AutoExecutor.update_parameters` takes them. max_jobs: that
+        are in the queue at a time. Raises ConfigError for what a job script can't hold, and where
+        there is no SLURM."""
         if shutil.which("sbatch") is None:
             raise ConfigError(
                 "hydra/launcher=slurm: there is no SLURM here (no sbatch on the path); use "
                 "hydra/launcher=local, or launchers/local_cluster start"
             )
-        _check_parameters(parameters)
+        _check_parameters(parameters | {"max_num_timeout": max_num_timeout})
         # Each run goes on where it ended, so it may be queued again after a failure of its node.
         additional = {"requeue": True} | (parameters.get("slurm_additional_parameters") or {})
         self.parameters = parameters | {
             "slurm_additional_parameters": additional,
-            "slurm_setup": [*(parameters.get("slurm_setup") or []), CPUS_OF_A_STEP],
+            "slurm_setup": [
+                *(text for line in parameters.get("slurm_setup") or [] for text in _or_end(line)),
+                CPUS_OF_A_STEP,
+            ],
+            "slurm_wckey": None,  # submitit's own, which clusters that know wckeys refuse
         }
         self.max_num_timeout = max_num_timeout
+        self.max_jobs = max_jobs
         self.console = console
         self.gpu = any(parameters.get(key) for key in ("gpus_per_node", "slurm_gpus_per_task"))
         self.gpu = self.gpu or "gpu" in str(parameters.get("slurm_gres"))
         self._submitted: list[str] = []
+        self._unended: list[SlurmJob] = []
 
     def start(self, waiting: deque[PlannedRun], folder: Path) -> None:
         if not waiting:
             return
-        submissions, most = _own_folder(folder), largest_array()
-        while waiting:
-            self._submit(list(islice(waiting, most)), submissions, folder)
-            for _ in range(min(most, len(waiting))):
+        submissions, room = _own_folder(folder), self._room(len(waiting))
+        while room:
+            runs = list(islice(waiting, min(room, largest_array())))
+            self._submit(runs, submissions, folder)
+            room -= len(runs)
+            for _ in runs:
                 waiting.popleft()
+
+    def _room(self, wanted: int) -> int:
+        """For how many more jobs of this sweep."""
+        if self.max_jobs is None:
+            return wanted
+        try:
+            said = in_queue(self._unended)
+        except RunError:  # which whoever follows the runs says
+            return 0
+        self._unended = [job for job in self._unended if job in said]
+        return min(wanted, self.max_jobs - len(self._unended))
 
     def _submit(self, runs: list[PlannedRun], submissions: Path, folder: Path) -> None:
         """Submits runs as one array; arrays of one sweep go one after the other, so that
-        array_parallelism holds for them together."""
+        array_parallelism holds for them together, unless max_jobs does that."""
         try:
             executor = submitit.AutoExecutor(
                 submissions, cluster="slurm", slurm_max_num_timeout=self.max_num_timeout
             )
             executor.update_parameters(**self.parameters)
-            if self._submitted:
+            if self._submitted and self.max_jobs is None:
                 executor.update_parameters(slurm_dependency=f"afterany:{self._submitted[-1]}")
             # Else what sbatch refuses would stand on the terminal twice.
+            cluster = this_cluster()
             with _signals_held_back(), contextlib.redirect_stderr(io.StringIO()):
                 jobs = executor.submit_array([job_of(run, folder, self.gpu) for run in runs])
                 for run, job in zip(runs, jobs, strict=True):
-                    ask_for(run.directory, folder, job.job_id, job.paths.stdout)
+                    ask_for(run.directory, folder, job.paths.stdout, job.job_id, cluster)
         except (FailedJobError, FailedSubmissionError) as error:
             said = re.findall(r"^sbatch: error: (.*)", str(error), re.MULTILINE) or [str(error)]
+            is_limit = re.search(r"(?i)submit\w*limit|job count limit", " ".join(said))
+            advice = "; hydra.sweeper.max_jobs=N submits N at a time" if is_limit else ""
             before = f"; job {', '.join(self._submitted)} goes on" if self._submitted else ""
             raise RunError(
-                f"sbatch refuses: {'; '.join(said)} (options: hydra.launcher){before}"
+                f"sbatch refuses: {'; '.join(said)} (options: hydra.launcher){advice}{before}"
             ) from None
         array = jobs[0].job_id.split("_")[0]
         self._submitted.append(array)
+        self._unended += [SlurmJob(job.job_id, cluster) for job in jobs]
         self.console.print(f"submitted {len(runs)} run{'s' * (len(runs) > 1)} as job {array}")
 
     def ended(self, directory: Path) -> str | None:
@@ -212,7 +245,7 @@ class Local:
             job = job_of(run, folder, gpu=False)
             process = self._context.Process(target=_run_in_process, args=(job, log, gpu))
             process.start()
-            ask_for(run.directory, folder, None, log)
+            ask_for(run.directory, folder, log)
             self._running[run.directory] = slot, process
 
     def ended(self, directory: Path) -> str | None:
@@ -263,6 +296,14 @@ def _own_folder(folder: Path) -> Path:
     return own
 
 
+def _or_end(line: str) -> list[str]:
+    """A line of a job script, and what ends the job if it fails."""
+    said = shlex.quote(
+        f"fm-al: the job ends, since this line of hydra.launcher.setup failed: {line}"
+    )
+    return [line, f"[ $? -eq 0 ] || {{ echo {said} >&2; exit 1; }}"]
+
+
 def _check_parameters(parameters: Record) -> None:
     def texts(value: Any) -> Iterable[str]:
         if isinstance(value, dict):
@@ -276,6 +317,8 @@ def _check_parameters(parameters: Record) -> None:
                 raise ConfigError(f"{key}={text!r}: a job script's line can't hold that")
         if name in ("nodes", "tasks_per_node") and value != 1:
             raise ConfigError(f"{key}={value}: a run is one process, so it should be 1")
+        if name in LEAST and value is not None and value < LEAST[name]:
+            raise ConfigError(f"{key}={value}: should be at least {LEAST[name]}")
     limit, ahead = parameters["timeout_min"], parameters["slurm_signal_delay_s"]
     if ahead >= 60 * limit:
         raise ConfigError(

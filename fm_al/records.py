@@ -244,9 +244,15 @@ def open_run(
         yield RunRecords(directory, lock, start, rounds, result)
 
 
-def ask_for(directory: Path, sweep_folder: Path, job: str | None, log: Path | None) -> None:
-    """Notes in a run's directory, made where there is none, who was asked to run it. job: its id.
-    log: what it prints."""
+def ask_for(
+    directory: Path,
+    sweep_folder: Path,
+    log: Path | None = None,
+    job: str | None = None,
+    cluster: str | None = None,
+) -> None:
+    """Notes in a run's directory, made where there is none, who was asked to run it. log: what it
+    prints. job, cluster: SLURM's id of it, and the name of that SLURM."""
     directory.mkdir(parents=True, exist_ok=True)
 
     def from_here(path: Path) -> str:
@@ -256,6 +262,7 @@ def ask_for(directory: Path, sweep_folder: Path, job: str | None, log: Path | No
         "time": _now(),
         "folder": from_here(sweep_folder),
         "job": job,
+        "cluster": cluster,
         "log": from_here(log) if log else None,
     }
     _write_json(directory / "job.json", asked)

@@ -2,59 +2,115 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from fm_al.errors import RunError
 
 TIMEOUT = 60  # seconds for an answer
+# Why jobs wait that will start by themselves before long.
+USUAL = ("Priority", "Resources", "BeginTime", "Dependency", "JobArrayTaskLimit", "Cleaning")
+ADVICE = {
+    "held": "`scontrol release` with the job's number lets it go",
+    "timelimit": "longer than its partition allows: scancel it, and start again with a smaller "
+    "hydra.launcher.timeout_min; a run goes on in the next job",
+}
 
 
-def in_queue(jobs: Iterable[str]) -> dict[str, str]:
-    """The jobs that SLURM has not ended: what it says of each, such as `pending (Priority)`.
+@dataclass(frozen=True)
+class SlurmJob:
+    """id: `<array>_<task>` for a task of an array. cluster: which it is of, since every one counts
+    its jobs from 1; None where that was not noted."""
+
+    id: str
+    cluster: str | None
+
+
+def in_queue(jobs: Iterable[SlurmJob]) -> dict[SlurmJob, str]:
+    """The jobs that SLURM has not ended: what it says of each, such as `pending (Priority)`. Those
+    of other clusters are taken for such.
 
     Raises RunError where SLURM can't be asked."""
-    arrays = sorted({job.split("_")[0] for job in jobs})
-    if not arrays:
+    asked_for = list(jobs)
+    if not asked_for:
         return {}
-    command = ["squeue", "--noheader", "--array", "--format=%i|%T|%r|%N|%e"]
-    command.append(f"--jobs={','.join(arrays)}")
-    # What narrows the user's own view of the queue does not make jobs vanish.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("SQUEUE_")}
-    try:
-        asked = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=TIMEOUT
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise _can_not_be_asked(str(error)) from None
+    said, cluster = {}, this_cluster()
+    of_id: dict[str, SlurmJob] = {}
+    for job in asked_for:
+        if job.cluster in (cluster, None):
+            of_id[job.id] = job
+        else:
+            said[job] = (
+                f"of cluster {job.cluster}, which can't be asked from here; if it is gone for "
+                "good, remove the run's job.json"
+            )
+    arrays = sorted({job.split("_")[0] for job in of_id})
+    if not arrays:
+        return said
+    asked = _asked(
+        ["squeue", "--noheader", "--array", "--format=%i|%T|%r|%N|%e", f"--jobs={','.join(arrays)}"]
+    )
     if asked.returncode and "Invalid job id" not in asked.stderr:  # forgotten: ended long ago
         raise _can_not_be_asked(asked.stderr)
-    said = {}
     for line in asked.stdout.splitlines():
-        job, state, reason, node, end = line.split("|", 4)
+        id, state, reason, node, end = line.split("|", 4)
         # One that is queued again while it is completing has no end.
-        if state == "COMPLETING" and end not in ("NONE", "N/A"):
+        if id not in of_id or (state == "COMPLETING" and end not in ("NONE", "N/A")):
             continue
         why = "" if reason == "None" else f" ({reason})"
-        said[job] = f"starting on {node}" if state == "RUNNING" else f"{state.lower()}{why}"
+        said[of_id[id]] = f"starting on {node}" if state == "RUNNING" else f"{state.lower()}{why}"
     return said
 
 
-def _can_not_be_asked(why: str) -> RunError:
-    return RunError(
-        f"SLURM can't be asked for its jobs ({' '.join(why.split())[:200]}); is SLURM_CONF set, as "
-        "when they were submitted? If they are gone for good, remove the job.json of their runs"
-    )
+def unusual_wait(id: str, said: str) -> str | None:
+    """Of a job and what SLURM says of it: why it, or its array, waits and what would do, unless
+    that passes by itself."""
+    pending = re.fullmatch(r"pending \((.*)\)", said)
+    if pending is None or pending[1] in USUAL:
+        return None
+    advice = [text for part, text in ADVICE.items() if part in pending[1].lower()]
+    return "; ".join([f"job {id.split('_')[0]}: {said}", *advice])
+
+
+def this_cluster() -> str:
+    """Its name. Raises RunError where SLURM can't be asked."""
+    return _configured("ClusterName", os.environ.get("SLURM_CONF"))
 
 
 def largest_array() -> int:
     """SLURM's limit on the number of jobs in an array."""
-    asked = subprocess.run(
-        ["scontrol", "show", "config"], capture_output=True, text=True, timeout=TIMEOUT
-    )
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", asked.stdout, re.MULTILINE)
+    # 0: it has no arrays
+    return max(1, int(_configured("MaxArraySize", os.environ.get("SLURM_CONF"))))
+
+
+@functools.cache
+def _configured(name: str, conf: str | None) -> str:
+    """conf: the environment's, by which this process knows one SLURM from another."""
+    asked = _asked(["scontrol", "show", "config"])
+    found = re.search(rf"^{name}\s*=\s*(\S+)", asked.stdout, re.MULTILINE)
     if found is None:
-        raise RunError(f"SLURM can't be asked for its limits: {' '.join(asked.stderr.split())}")
-    return max(1, int(found[1]))  # 0: it has no arrays
+        raise _can_not_be_asked(asked.stderr)
+    return found[1]
+
+
+def _asked(command: list[str]) -> subprocess.CompletedProcess[str]:
+    # What narrows the user's own view of the queue does not make jobs vanish.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SQUEUE_")}
+    try:
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=TIMEOUT
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _can_not_be_asked(str(error)) from None
+
+
+def _can_not_be_asked(why: str) -> RunError:
+    return RunError(
+        f"SLURM can't be asked ({' '.join(why.split())[:200]}); is SLURM_CONF set, as by "
+        "launchers/local_cluster start or when the jobs were submitted? If they are gone for good, "
+        "remove the job.json of their runs"
+    )

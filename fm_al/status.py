@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -20,14 +21,23 @@ from fm_al.config import Budget
 from fm_al.errors import ArgumentParser, ConfigError, RunError
 from fm_al.lock import holder
 from fm_al.records import StoredRun, runs_below, stored_run
-from fm_al.slurm import in_queue
+from fm_al.slurm import SlurmJob, in_queue, unusual_wait
 
-State = Literal["damaged", "failed", "stale", "running", "waiting", "new", "finished"]
+logger = logging.getLogger(__name__)
+
+State = Literal["damaged", "failed", "stale", "ending", "running", "waiting", "new", "finished"]
 WIDE = 200  # characters a line, in a file
+TAIL = 4096  # bytes of a log, in which its last line is
 UNDER_WAY = ("running", "waiting")
 STATES: tuple[State, ...] = get_args(State)
 SILENT = "ended without a word: killed, cancelled or out of memory?"
-STYLES = {"running": "cyan", "failed": "red", "stale": "yellow", "damaged": "red"}
+STYLES = {
+    "running": "cyan",
+    "failed": "red",
+    "stale": "yellow",
+    "ending": "yellow",
+    "damaged": "red",
+}
 
 
 @dataclass(frozen=True)
@@ -35,11 +45,12 @@ class RunStatus:
     """How a run stands.
 
     finished; running; waiting: for SLURM or for its turn in a sweep; failed: with an error; stale:
-    it began or was asked for, and nobody runs it any more; damaged: its records can't be read; new:
-    nothing is there yet.
+    it began or was asked for, and nobody runs it any more; ending: SLURM has ended its job, and its
+    process is about to go; damaged: its records can't be read; new: nothing is there yet.
 
     rounds, of_rounds: finished ones, and all. detail: who runs it, what it waits for, or why it
-    ended. log: what its job printed."""
+    ended. log: what its job printed. unusual_wait: why its job may wait for long, in words that it
+    shares with others of its array."""
 
     directory: Path
     state: State
@@ -50,9 +61,10 @@ class RunStatus:
     detail: str = ""
     log: Path | None = None
     is_config_error: bool = False
+    unusual_wait: str | None = None
 
 
-Queue = Callable[[Iterable[str]], Mapping[str, str]]
+Queue = Callable[[Iterable[SlurmJob]], Mapping[SlurmJob, str]]
 
 
 def statuses_of(directories: Sequence[Path], queue: Queue = in_queue) -> list[RunStatus]:
@@ -64,12 +76,8 @@ def statuses_of(directories: Sequence[Path], queue: Queue = in_queue) -> list[Ru
             stored[directory] = stored_run(directory)
         except (RunError, OSError) as error:
             stored[directory] = error
-    jobs = {
-        run.job["job"]
-        for run in stored.values()
-        if isinstance(run, StoredRun) and run.result is None and run.job and run.job["job"]
-    }
-    said = queue(jobs)
+    unended = [run for run in stored.values() if isinstance(run, StoredRun) and run.result is None]
+    said = queue({job for run in unended if (job := _job_of(run))})
     return [
         _status(run, said)
         if isinstance(run, StoredRun)
@@ -78,7 +86,13 @@ def statuses_of(directories: Sequence[Path], queue: Queue = in_queue) -> list[Ru
     ]
 
 
-def _status(run: StoredRun, said: Mapping[str, str]) -> RunStatus:
+def _job_of(run: StoredRun) -> SlurmJob | None:
+    if run.job is None or run.job["job"] is None:
+        return None
+    return SlurmJob(run.job["job"], run.job.get("cluster"))
+
+
+def _status(run: StoredRun, said: Mapping[SlurmJob, str]) -> RunStatus:
     log = None
     if run.job is not None and run.job["log"] is not None:
         log = (run.directory / run.job["log"]).resolve()  # through links, as it was noted
@@ -106,17 +120,21 @@ def _status(run: StoredRun, said: Mapping[str, str]) -> RunStatus:
 
     if run.result is not None:
         return status("finished")
+    job = _job_of(run)
     if process := holder(run.directory / "lock"):
+        if job is not None and process.job == job.id and job not in said:
+            return status("ending", f"{process}, which SLURM has ended")
         return status("running", str(process))
-    if run.job is not None:
-        if run.job["job"] in said:
-            return status("waiting", f"job {run.job['job']}: {said[run.job['job']]}")
+    if job is not None and job in said:
+        waits = status("waiting", f"job {job.id}: {said[job]}")
+        return replace(waits, unusual_wait=unusual_wait(job.id, said[job]))
+    if run.job is not None and job is None and run.error is None:
         sweep = run.directory / run.job["folder"] / "lock"
-        if not run.job["job"] and not run.error and (process := holder(sweep)):
+        if process := holder(sweep):
             return status("waiting", f"for its turn in the sweep of {process}")
     if run.error is not None:
         return status("failed", run.error["message"])
-    if run.provenance is None and (run.job is None or run.job["job"] is None):
+    if run.provenance is None and job is None:
         return status("new", "its sweep ended before its turn" if run.job else "")
     return status("stale", SILENT)
 
@@ -125,12 +143,13 @@ def statuses_below(folder: Path) -> list[RunStatus]:
     """How the runs in a folder and below stand, those first that need a look. Where SLURM can't be
     asked, runs that may be in its queue are."""
 
-    def said_or_unknown(jobs: Iterable[str]) -> Mapping[str, str]:
+    def said_or_unknown(jobs: Iterable[SlurmJob]) -> Mapping[SlurmJob, str]:
         asked_for = list(jobs)
         try:
             return in_queue(asked_for)
         except RunError as error:
-            return dict.fromkeys(asked_for, str(error))
+            logger.warning("%s", error)
+            return dict.fromkeys(asked_for, "SLURM can't be asked")
 
     statuses = statuses_of(runs_below(folder), said_or_unknown)
     return sorted(statuses, key=lambda status: STATES.index(status.state))
@@ -151,7 +170,7 @@ def table(statuses: Sequence[RunStatus]) -> Table:
             f"{status.rounds}/{status.of_rounds}" if status.of_rounds else "",
             "" if status.labelled is None else str(status.labelled),
             "" if status.accuracy is None else f"{status.accuracy:.3f}",
-            status.detail if status.state in (*UNDER_WAY, "new") else "",
+            status.detail if status.state in (*UNDER_WAY, "ending", "new") else "",
         )
     return rows
 
@@ -160,10 +179,22 @@ def troubles(statuses: Sequence[RunStatus]) -> str:
     """What is wrong with the runs with which something is."""
     return "".join(
         f"{status.state}: {status.directory}\n  {status.detail}\n"
-        + (f"  log: {status.log}\n" if status.log else "")
+        + (f"  log: {status.log}\n{last_line(status.log)}" if status.log else "")
         for status in statuses
         if status.state in ("damaged", "failed", "stale")
     )
+
+
+def last_line(log: Path) -> str:
+    """The last thing that a log says, for people; that of SLURM's among them."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, log.stat().st_size - TAIL))
+            lines = stream.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    said = [line.strip() for line in lines if line.strip()]
+    return f"  its last line: {said[-1][:WIDE]}\n" if said else ""
 
 
 def told_apart(paths: Sequence[Path]) -> list[str]:

@@ -54,6 +54,7 @@ OF_EVERY_EXECUTOR = (
     "tasks_per_node",
     "timeout_min",
 )
+OF_SUBMITIT = "submitit_"
 OWN_FOLDER = "./.submitit/%j"  # hydra-submitit-launcher's default
 
 
@@ -122,24 +123,27 @@ class ExperimentSweeper(Sweeper):
         dry_run: bool,
         retry_failed: bool,
         wait: bool,
+        max_jobs: Annotated[int, Field(ge=1)] | None,
         id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] | None,
     ) -> None:
         """params: overrides to sweep, of an experiment preset say; what is typed wins. dry_run:
         only say what would be started. retry_failed: go on with runs that failed before. wait:
         until all runs have ended; else return when they are submitted or, where it is this
-        machine that runs them, left to a process of their own. id: names the sweep's folder; null
-        is a new one."""
+        machine that runs them, left to a process of their own. max_jobs: that are in SLURM's queue
+        at a time; null is all. id: names the sweep's folder; null is a new one."""
         self.options = {
             "params": dict(params) if params else None,
             "dry_run": dry_run,
             "retry_failed": retry_failed,
             "wait": wait,
+            "max_jobs": max_jobs,
             "id": id,
         }
         self.params = [f"{key}={value}" for key, value in (params or {}).items()]
         self.dry_run = dry_run
         self.retry_failed = retry_failed
         self.wait = wait
+        self.max_jobs = max_jobs
         self.id = id or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
     def setup(
@@ -213,6 +217,12 @@ class ExperimentSweeper(Sweeper):
         launcher = self.config.hydra.launcher
         given: Any = OmegaConf.to_container(launcher, resolve=True)
         devices = [run.experiment.device for run in planned]
+        choice = self.config.hydra.runtime.choices["hydra/launcher"]
+        if choice.startswith(OF_SUBMITIT):
+            raise ConfigError(
+                f"hydra/launcher={choice}: its defaults end a run at a time limit; use local or "
+                "slurm, which has the same options"
+            )
         # By name: Hydra's search for plugins may make a class anew.
         match name := given.pop("_target_").rpartition(".")[2]:
             case "BasicLauncher":
@@ -228,11 +238,26 @@ class ExperimentSweeper(Sweeper):
                     console=console,
                 )
             case "SlurmLauncher":
-                return _slurm(given, console)
+                return self._slurm(given, console)
         raise ConfigError(
             f"hydra/launcher ({name}): should be basic (one run after the other), local, slurm or "
             "slurm_gpu"
         )
+
+    def _slurm(self, options: dict[str, Any], console: Console) -> Slurm:
+        """From the options of hydra-submitit-launcher: submitit knows those that only SLURM has by
+        a prefix."""
+        if (own := options.pop("submitit_folder")) != OWN_FOLDER:
+            raise ConfigError(
+                f"hydra.launcher.submitit_folder={own}: jobs are kept in the sweep's own folder, "
+                "<output_dir>/<experiment_name>/sweeps; leave this out"
+            )
+        max_num_timeout = options.pop("max_num_timeout")
+        parameters = {
+            name if name in OF_EVERY_EXECUTOR else f"slurm_{name}": value
+            for name, value in options.items()
+        }
+        return Slurm(parameters, max_num_timeout, self.max_jobs, console)
 
     def _leave_to_itself(self, folder: Path) -> int:
         """Starts this sweep again in a process of its own, which outlives the session; its id."""
@@ -247,22 +272,6 @@ class ExperimentSweeper(Sweeper):
                 env=environment,
                 start_new_session=True,
             ).pid
-
-
-def _slurm(options: dict[str, Any], console: Console) -> Slurm:
-    """From the options of hydra-submitit-launcher: submitit knows those that only SLURM has by a
-    prefix."""
-    if (own := options.pop("submitit_folder")) != OWN_FOLDER:
-        raise ConfigError(
-            f"hydra.launcher.submitit_folder={own}: jobs are kept in the sweep's own folder, "
-            "<output_dir>/<experiment_name>/sweeps; leave this out"
-        )
-    max_num_timeout = options.pop("max_num_timeout")
-    parameters = {
-        name if name in OF_EVERY_EXECUTOR else f"slurm_{name}": value
-        for name, value in options.items()
-    }
-    return Slurm(parameters, max_num_timeout, console)
 
 
 def register() -> None:

@@ -174,14 +174,14 @@ def test_jobs_are_followed_by_their_records(tmp_path: Path) -> None:
     runs = [OneStep(tmp_path / name) for name in "ab"]
     with locked(tmp_path / "lock"):
         for run in runs:  # as if SLURM had them
-            ask_for(run.directory, tmp_path, None, tmp_path / "log.out")
+            ask_for(run.directory, tmp_path, tmp_path / "log.out")
     with locked(tmp_path / "lock"):
         statuses = Elsewhere(jobs)
         statuses.taken = list(runs)
         shown, error = swept(runs, statuses)
     assert "left alone: 2 runs: 2 waiting" in shown
     assert "finished 1 of 2: " in shown
-    assert f"failed: no such module: {tmp_path}/a (log: {tmp_path}/log.out)" in shown
+    assert f"failed: no such module: {tmp_path}/a\n  log: {tmp_path}/log.out\n" in shown
     assert error == f"RunError: 1 of 2 runs failed: {tmp_path}/a: no such module"
 
 

@@ -96,7 +96,7 @@ def test_a_job_holds_plain_data(compose) -> None:
 def test_there_has_to_be_a_slurm(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="there is no SLURM here"):
-        Slurm(OPTIONS, 3, console())
+        Slurm(OPTIONS, 3, None, console())
 
 
 @pytest.mark.usefixtures("sbatch")
@@ -109,12 +109,14 @@ def test_there_has_to_be_a_slurm(monkeypatch, tmp_path: Path) -> None:
         ({"slurm_additional_parameters": {"mail-type": "E\nD"}}, "additional_parameters="),
         ({"nodes": 2}, "hydra.launcher.nodes=2: a run is one process, so it should be 1"),
         ({"tasks_per_node": 2}, "hydra.launcher.tasks_per_node=2"),
+        ({"cpus_per_task": 0}, "hydra.launcher.cpus_per_task=0: should be at least 1"),
+        ({"slurm_array_parallelism": 0}, "hydra.launcher.array_parallelism=0: should be at least"),
         ({"timeout_min": 2, "slurm_signal_delay_s": 120}, "signal_delay_s=120: .*timeout_min=2"),
     ],
 )
 def test_what_a_job_script_can_not_hold_is_refused(options, message) -> None:
     with pytest.raises(ConfigError, match=message):
-        Slurm(OPTIONS | options, 3, console())
+        Slurm(OPTIONS | options, 3, None, console())
 
 
 @pytest.mark.usefixtures("sbatch")
@@ -129,17 +131,30 @@ def test_what_a_job_script_can_not_hold_is_refused(options, message) -> None:
     ],
 )
 def test_what_asks_for_a_gpu_is_known(options, gpu: bool) -> None:
-    assert Slurm(OPTIONS | options, 3, console()).gpu is gpu
+    assert Slurm(OPTIONS | options, 3, None, console()).gpu is gpu
 
 
 @pytest.mark.usefixtures("sbatch")
 def test_a_job_may_be_queued_again_unless_that_is_ruled_out() -> None:
     def additional(**given: Any) -> Any:
         options = OPTIONS | {"slurm_additional_parameters": given}
-        return Slurm(options, 3, console()).parameters["slurm_additional_parameters"]
+        return Slurm(options, 3, None, console()).parameters["slurm_additional_parameters"]
 
     assert additional() == {"requeue": True}
     assert additional(requeue=False, mail="x") == {"requeue": False, "mail": "x"}
+
+
+@pytest.mark.usefixtures("sbatch")
+def test_a_line_of_setup_that_fails_ends_the_job() -> None:
+    setup = ["true", "export A='x # y'", 'module load "it\'s $(not) there"', "echo too far"]
+    script = Slurm(OPTIONS | {"slurm_setup": setup}, 3, None, console()).parameters["slurm_setup"]
+    ended = subprocess.run(["bash", "-c", "\n".join(script)], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert ended.stderr.splitlines()[-1] == (
+        "fm-al: the job ends, since this line of hydra.launcher.setup failed: "
+        'module load "it\'s $(not) there"'
+    )
 
 
 @pytest.mark.parametrize("name", ["100%j", "a\\b", "two\nlines"])
@@ -207,8 +222,9 @@ def test_a_local_sweep_gives_the_records_of_one_after_the_other(tmp_path: Path) 
     assert kept.stdout.count("finished 1") == 0
 
 
-def test_a_requeued_job_waits_for_a_process_that_its_node_did_not_end(
-    compose, monkeypatch, capsys
+@pytest.mark.parametrize("slurms", ["SLURM_RESTART_COUNT", "SLURM_JOB_ID"])
+def test_a_job_waits_for_a_process_that_slurm_has_not_ended_yet(
+    compose, monkeypatch, capsys, slurms: str
 ) -> None:
     run, waits = planned(compose), []
     run.directory.mkdir(parents=True)
@@ -224,7 +240,7 @@ def test_a_requeued_job_waits_for_a_process_that_its_node_did_not_end(
     with pytest.raises(SystemExit):
         job_of(run, SWEEP, gpu=False)()
     assert waits == []
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    monkeypatch.setenv(slurms, "1")
     job_of(run, SWEEP, gpu=False)()
     assert len(waits) == 1
     assert "is being written by process" in capsys.readouterr().out

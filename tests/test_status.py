@@ -10,6 +10,7 @@ import pytest
 from fm_al.errors import RunError
 from fm_al.lock import locked
 from fm_al.records import ask_for, open_run, record_failure
+from fm_al.slurm import SlurmJob
 from fm_al.status import RunStatus, statuses_of, told_apart, total
 from tests.command_line import fm_al
 
@@ -29,7 +30,8 @@ def begun(directory: Path) -> Path:
 
 
 def status_of(directory: Path, **queue: str) -> RunStatus:
-    (status,) = statuses_of([directory], lambda _: {k.removeprefix("_"): queue[k] for k in queue})
+    said = {SlurmJob(job.removeprefix("_"), None): text for job, text in queue.items()}
+    (status,) = statuses_of([directory], lambda _: said)
     return status
 
 
@@ -50,17 +52,42 @@ def test_a_run_that_is_held_says_by_whom(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_a_run_whose_job_is_queued_waits_even_after_a_failure(tmp_path: Path) -> None:
-    ask_for(tmp_path, tmp_path / "sweep", "12_3", tmp_path / "sweep" / "log.out")
+    ask_for(tmp_path, tmp_path / "sweep", tmp_path / "sweep" / "log.out", "12_3")
     record_failure(tmp_path, RunError(), "the node went away")
     status = status_of(tmp_path, _12_3="pending (Priority)")
     assert (status.state, status.detail) == ("waiting", "job 12_3: pending (Priority)")
     assert status_of(tmp_path, _12_4="pending (Priority)").state == "failed"
 
 
+def test_a_run_ends_whose_job_slurm_has_ended(tmp_path: Path, monkeypatch) -> None:
+    """As after scancel: its process lives on for as long as SLURM's KillWait."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    ask_for(tmp_path, tmp_path / "sweep", job="7")
+    with opened(tmp_path):
+        assert status_of(tmp_path, _7="starting on n1").state == "running"
+        status = status_of(tmp_path)
+    assert status.state == "ending"
+    assert re.fullmatch(r"process \d+ on \S+ \(job 7\), which SLURM has ended", status.detail)
+
+
+def test_arrays_that_wait_for_something_unusual_say_it_once(tmp_path: Path) -> None:
+    ask_for(tmp_path, tmp_path / "sweep", job="12_3")
+    assert status_of(tmp_path, _12_3="pending (Resources)").unusual_wait is None
+    assert status_of(tmp_path, _12_3="pending (PartitionDown)").unusual_wait == (
+        "job 12: pending (PartitionDown)"
+    )
+    held = status_of(tmp_path, _12_3="pending (launch failed requeued held)").unusual_wait
+    assert held is not None
+    assert "scontrol release" in held
+    limit = status_of(tmp_path, _12_3="pending (PartitionTimeLimit)").unusual_wait
+    assert limit is not None
+    assert "hydra.launcher.timeout_min" in limit
+
+
 def test_a_run_waits_for_its_turn_while_its_sweep_lives(tmp_path: Path) -> None:
     run, sweep = tmp_path / "run", tmp_path / "sweep"
     sweep.mkdir()
-    ask_for(run, sweep, None, None)
+    ask_for(run, sweep)
     with locked(sweep / "lock"):
         assert status_of(run).state == "waiting"
         assert status_of(run).detail.startswith("for its turn in the sweep of process ")
@@ -72,7 +99,7 @@ def test_a_run_waits_for_its_turn_while_its_sweep_lives(tmp_path: Path) -> None:
 
 def test_a_failed_run_says_why_and_where_its_log_is_until_it_starts_again(tmp_path: Path) -> None:
     run = begun(tmp_path / "run")
-    ask_for(run, tmp_path / "sweep", "12_3", tmp_path / "sweep" / "log.out")
+    ask_for(run, tmp_path / "sweep", tmp_path / "sweep" / "log.out", "12_3")
     record_failure(run, RunError("full"), "the disk is full")
     status = status_of(run)
     assert (status.state, status.detail) == ("failed", "the disk is full")
@@ -135,11 +162,11 @@ def test_fm_al_status_shows_every_run_the_total_and_what_is_wrong(tmp_path: Path
 def test_fm_al_status_shows_what_waits_for_a_slurm_that_can_not_be_asked(
     tmp_path: Path, monkeypatch
 ) -> None:
-    ask_for(tmp_path / "run", tmp_path / "sweep", "12_3", None)
+    ask_for(tmp_path / "run", tmp_path / "sweep", job="12_3")
     monkeypatch.setenv("PATH", str(tmp_path))
     shown = fm_al(tmp_path, ".", function="status")
     assert "waiting" in shown.stdout
-    assert "SLURM can't be asked for its jobs" in shown.stdout
+    assert "job 12_3: SLURM can't be asked" in shown.stdout
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,54 @@ def test_a_sweep_of_which_runs_are_cancelled_or_killed_is_started_again(cluster_
     cluster_in.assert_records_equal_undisturbed(*SLOW, "seed=0,1")
 
 
+def test_a_sweep_that_is_cancelled_may_be_started_again_at_once(cluster_in: Cluster) -> None:
+    """While the cancelled job's process has not gone yet: SLURM leaves it some time."""
+    detached = cluster_in.run(*SLOW, "hydra.sweeper.wait=false")
+    assert detached.returncode == 0, detached.stderr
+    (run,) = cluster_in.wait_for_the_middle()
+    subprocess.run(["scancel", cluster_in.job(run.directory)], check=True)
+    assert [status.state for status in cluster_in.statuses()] == ["ending"]
+    again = cluster_in.run(*SLOW)
+    assert again.returncode == 0, again.stderr
+    assert "submitted 1 run as job " in again.stdout
+    cluster_in.assert_records_equal_undisturbed(*SLOW)
+
+
+def test_jobs_of_another_cluster_are_left_to_it(cluster_in: Cluster, monkeypatch) -> None:
+    """Whose jobs may have the same numbers."""
+    waiting = [*SLOW, "+hydra.launcher.additional_parameters={begin: now+1hour}"]
+    assert cluster_in.run(*waiting, "hydra.sweeper.wait=false").returncode == 0
+    (run,) = cluster_in.wait_until(lambda statuses: len(statuses) == 1)
+    assert "pending (BeginTime)" in run.detail
+    monkeypatch.setattr("fm_al.slurm.this_cluster", lambda: "another")
+    (status,) = cluster_in.statuses()
+    assert status.state == "waiting"
+    assert "of cluster local_" in status.detail
+    assert "which can't be asked from here" in status.detail
+
+
+def test_so_many_jobs_as_are_allowed_are_in_the_queue(cluster_in: Cluster) -> None:
+    sweep = [*QUICK, "strategy=random", "seed=range(0,3)", "hydra.sweeper.max_jobs=2"]
+    first = cluster_in.run(*sweep, "hydra.sweeper.wait=false")
+    assert first.returncode == 0, first.stderr
+    assert "submitted 2 runs as job " in first.stdout
+    assert "1 more is not submitted: start again when some have ended" in first.stdout
+    rest = cluster_in.run(*sweep)
+    assert rest.returncode == 0, rest.stderr
+    assert "submitted 1 run as job " in rest.stdout
+    assert [status.state for status in cluster_in.statuses()] == ["finished"] * 3
+
+
+def test_a_set_up_that_fails_is_named(cluster_in: Cluster, monkeypatch) -> None:
+    monkeypatch.setattr("fm_al.jobs.Slurm.silence", 5.0)
+    failing = ["hydra.launcher.setup=[module load nowhere]", "strategy=random"]
+    done = fm_al(cluster_in.folder, "-m", *SLURM, *QUICK, *failing)
+    assert done.returncode == 1
+    assert "its last line: fm-al: the job ends, since this line of hydra.launcher.setup" in (
+        done.stdout
+    )
+
+
 def test_a_sweep_larger_than_an_array_may_be_is_several(cluster_in, monkeypatch) -> None:
     """One after the other, so that array_parallelism holds for all."""
     monkeypatch.setattr("fm_al.jobs.largest_array", lambda: 2)
