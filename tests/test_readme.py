@@ -78,7 +78,7 @@ def test_the_examples_of_the_clusters_options_can_be_typed(compose) -> None:
         key, _, value = shlex.split(example)[0].partition("=")
         name = key.removeprefix("+").removeprefix("hydra.launcher.")
         if name == "setup":
-            assert composed.setup == ["module load cuda/12", "source /opt/fm_al/bin/activate"]
+            assert composed.setup == ["module load cuda/12", "ulimit -n 4096"]
         elif name == "additional_parameters":
             assert composed.additional_parameters == {"mail-type": "END"}
         else:
