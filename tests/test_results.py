@@ -21,9 +21,8 @@ def test_results_follow_from_the_records(tmp_path: Path, monkeypatch: pytest.Mon
     with tarfile.open(RECORDS) as archive:
         archive.extractall(tmp_path / "outputs" / "results", filter="data")
     monkeypatch.chdir(tmp_path)
-    (title,) = re.findall(r"^# (.*)", RESULTS)
     (command,) = re.findall(r"^Written by `fm-al-report (.*)`\.$", RESULTS, re.MULTILINE)
-    made = report_from(parser().parse_args([*shlex.split(command), "--title", title]))
+    made = report_from(parser().parse_args(shlex.split(command)))
     assert markdown(made, "outputs/results/report/figures") == RESULTS
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from fm_al.report.runs import Runs
-from fm_al.report.statistics import ALPHA, compared_with, paired_means
+from fm_al.report.statistics import ALPHA, FEWEST_FOR_T, all_compared, comparable
 
 CLAIMED = "fishermask"
 
@@ -19,15 +19,22 @@ def claim(runs: Runs) -> list[str]:
         return []
     areas = runs.area("accuracy")
     sentences = []
-    means = paired_means(areas).sort_values(ascending=False, kind="stable")
-    if CLAIMED in means and len(means) > 1:
+    ranked = comparable(areas)
+    means = ranked.mean().sort_values(ascending=False, kind="stable")
+    if CLAIMED in means and len(means) > 1 and len(ranked.dropna()) >= FEWEST_FOR_T:
         place = list(means.index).index(CLAIMED)
         beside = means.index[1] if place == 0 else means.index[0]
         relation = "before" if place == 0 else "the first is"
+        # As many digits as tell the two apart.
+        digits = 3 if f"{means[CLAIMED]:.3f}" != f"{means[beside]:.3f}" else 5
+        lacking = areas[ranked.columns].isna().any(axis=None)
+        over = f" over the {len(ranked)} seeds that all have" * bool(lacking)
+        unranked = [group for group in areas if group not in ranked]
+        without = f"; not ranked, with too few seeds: {_listed(unranked)}" if unranked else ""
         sentences.append(
-            f"By the mean area under the accuracy curve, FisherMask is {_ordinal(place + 1)} of "
-            f"{len(means)} strategies: {means[CLAIMED]:.3f}, {relation} {beside} with "
-            f"{means[beside]:.3f}."
+            f"By the mean area under the accuracy curve{over}, FisherMask is "
+            f"{_ordinal(place + 1)} of {len(means)} strategies: {means[CLAIMED]:.{digits}f}, "
+            f"{relation} {beside} with {means[beside]:.{digits}f}{without}."
         )
     return [
         *sentences,
@@ -41,22 +48,25 @@ def _verdict(frame: pd.DataFrame, where: str) -> str:
     worse: list[str] = []
     level: list[str] = []
     untested: list[str] = []
-    compared = compared_with(frame, CLAIMED)
+    compared = all_compared(frame)
     for each in compared:
+        if CLAIMED not in (each.first, each.second):
+            continue
+        other = each.second if each.first == CLAIMED else each.first
         if each.t_test_corrected is None:
-            untested.append(each.second)
+            untested.append(other)
         elif each.winner is None:
-            level.append(each.second)
+            level.append(other)
         else:
-            (better if each.winner == CLAIMED else worse).append(each.second)
+            (better if each.winner == CLAIMED else worse).append(other)
     parts = [
         *([f"the claim holds against {_listed(better)}"] if better else []),
         *([f"the opposite holds against {_listed(worse)}"] if worse else []),
-        *([f"no difference is significant to {_listed(level)}"] if level else []),
+        *([f"there is no significant difference from {_listed(level)}"] if level else []),
         *([f"there are too few seeds to compare it with {_listed(untested)}"] if untested else []),
     ]
-    tested = len(compared) - len(untested)
-    how = f" (paired t-test over seeds, {ALPHA}, Holm over {tested} comparisons)" if tested else ""
+    tested = sum(each.t_test is not None for each in compared)
+    how = f" (paired t-test over seeds, {ALPHA}, Holm over all {tested} pairs)" if tested else ""
     return f"{where} {'; '.join(parts)}{how}."
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from fm_al.report.runs import STRATEGY, read_runs
 from fm_al.report.summary_run import log_summary_runs
 
 MOST_NAMED = 10  # of the folders left out
+OUTSIDE_BRACKETS = r",(?![^\[{]*[\]}])"
 
 
 def report(arguments: Sequence[str]) -> None:
@@ -45,15 +47,20 @@ def report_from(given: argparse.Namespace) -> Report:
     folder: Path = given.folder
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder")
-    where = _where(given.where)
+    where = where_of(given.where)
     for target in given.target:
         if not 0 < target <= 1:
             raise ConfigError(f"--target {target:g}: should be an accuracy, above 0 and at most 1")
     by = tuple(given.by.split(","))
+    if given.markdown is not None and not given.markdown.parent.is_dir():
+        raise ConfigError(
+            f"--markdown {given.markdown}: there is no folder {given.markdown.parent}"
+        )
     options = [
         *([f"--by={given.by}"] if by != STRATEGY else []),
         *(["--target", *(f"{target:g}" for target in given.target)] if given.target else []),
         *(["--published"] if given.published else []),
+        *([f"--title={given.title}"] if given.title else []),
         *(f"--note={note}" for note in given.note),
     ]
 
@@ -80,6 +87,7 @@ def parser() -> ArgumentParser:
     """Of the command line."""
     parser = ArgumentParser(
         prog="fm-al-report",
+        usage="%(prog)s DIR [option ...]",
         description="Tables, statistics and figures of the finished runs below a folder. Strategies"
         " are compared within each setting, paired by seed.",
     )
@@ -90,6 +98,7 @@ def parser() -> ArgumentParser:
     parser.add_argument(
         "--where",
         nargs="+",
+        action="extend",
         default=[],
         metavar="KEY=VALUE[,VALUE]",
         help="only runs of these values: strategy=bait,badge budget.per_round=70",
@@ -103,6 +112,7 @@ def parser() -> ArgumentParser:
     parser.add_argument(
         "--target",
         nargs="+",
+        action="extend",
         type=float,
         default=[],
         metavar="ACCURACY",
@@ -132,13 +142,14 @@ def parser() -> ArgumentParser:
     return parser
 
 
-def _where(given: Sequence[str]) -> dict[str, list[str]]:
+def where_of(given: Sequence[str]) -> dict[str, list[str]]:
+    """The values of each key. given: each as KEY=VALUE[,VALUE]. Raises ConfigError."""
     where: dict[str, list[str]] = {}
     for text in given:
         key, joint, values = text.partition("=")
         if not joint or not key or not values:
             raise ConfigError(f"--where {text}: should be KEY=VALUE, or KEY=VALUE,VALUE")
-        where.setdefault(key, []).extend(values.split(","))
+        where.setdefault(key, []).extend(re.split(OUTSIDE_BRACKETS, values))
     return where
 
 

@@ -27,10 +27,12 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.text import Annotation
 from scipy import stats
 
 from fm_al.report.palette import GREY, Palette, fill, is_light
 from fm_al.report.runs import Runs, by_numbers
+from fm_al.report.statistics import Penalties
 
 STYLE: list[str | Path | dict[str, Any]] = [
     "default",  # whatever a user's matplotlibrc has
@@ -163,7 +165,7 @@ def _over_labels(
             group,
             *axes.plot(*zip(*points, strict=True), c=look.colour, marker=look.marker, **hollow),
         )
-        heights += published[group].values()
+        heights += [accuracy for _, accuracy in points]
     if shown:
         means.append(Line2D([], [], color=GREY, marker="o", **hollow))
         caption += " Hollow marks on dotted lines: as published."
@@ -333,7 +335,7 @@ def _seconds(runs: Runs, prefix: str, palette: Palette) -> Figure:
             _mark(group, bar)
         left += widths
     for row, (group, total) in enumerate(zip(groups, left, strict=True)):
-        _mark(group, axes.text(total, row, f" {total:.1f}", va="center"))
+        _mark(group, _beside(axes, total, row, f"{total:.1f}"))
     _name_rows(axes, groups)
     axes.set_xlabel(f"{unit} for a run")
     stages = list(means.columns)
@@ -346,11 +348,11 @@ def _seconds(runs: Runs, prefix: str, palette: Palette) -> Figure:
 
 
 @style.context(STYLE)
-def penalty_figure(matrix: pd.DataFrame, title: str, note: str) -> Figure:
-    """Pairwise penalties: how much the group of a row beat that of a column. note: what has to be
-    known beside that."""
+def penalty_figure(penalties: Penalties, title: str, note: str) -> Figure:
+    """note: what has to be known."""
+    matrix = penalties.matrix
     count = len(matrix)
-    values = np.vstack([matrix, matrix.mean()]).astype(float)
+    values = np.vstack([matrix, penalties.lost]).astype(float)
     rows = [*range(count), count + 0.2]
     norm = Normalize(0, max(1e-9, np.nanmax(values)))
     height = 1.2 + _row_height(matrix.index) * count
@@ -365,7 +367,7 @@ def penalty_figure(matrix: pd.DataFrame, title: str, note: str) -> Figure:
             ink = "black" if lacks or is_light(mesh.to_rgba(value)[:3]) else "white"
             text = "–" if lacks else f"{value:.2f}"
             axes.text(column, row, text, color=ink, ha="center", va="center")
-    axes.set_yticks(rows, [*map(_broken, matrix.index), "mean (lower is better)"])
+    axes.set_yticks(rows, [*map(_broken, matrix.index), "lost, mean"])
     axes.set_xticks(range(count), list(map(_broken, matrix.columns)))
     if max(map(len, matrix.columns)) > 7:
         for label in axes.get_xticklabels():
@@ -374,17 +376,11 @@ def penalty_figure(matrix: pd.DataFrame, title: str, note: str) -> Figure:
     axes.invert_yaxis()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    caption = (
-        "Pairwise penalties: how much the group of a row beat that of a column. The last row has "
-        f"the mean of each column: lower is better. {note}"
-    )
-    return _finished("penalty", title, caption.strip(), drawing)
+    return _finished("penalty", title, note, drawing)
 
 
 @style.context(STYLE)
-def rank_figure(
-    ranks: pd.Series, critical_difference: float | None, title: str, note: str
-) -> Figure:
+def rank_figure(ranks: pd.Series, critical_difference: float, title: str, note: str) -> Figure:
     """Mean ranks, of which 1 is best, in the diagram of Demšar 2006 (JMLR 7, figure 1). note: what
     has to be known beside that."""
     ordered = ranks.sort_values(kind="stable")
@@ -399,19 +395,17 @@ def rank_figure(
     for rank in range(1, end + 1):
         axes.plot([rank, rank], [0, -0.25], **line)
         axes.text(rank, -0.4, str(rank), ha="center")
-    top, bottom = -1.0, 0.0
-    if critical_difference is not None:
-        top, said = -2.5, f"  critical difference {critical_difference:.2f}"
-        axes.plot([1, 1 + critical_difference], [-1.7, -1.7], marker="|", label="critical", **line)
-        axes.text(1 + critical_difference, -1.7, said, va="center")
-        caption += " A bar connects groups that differ by less than the critical difference."
-        ends = [-math.inf]  # of the last bar at each height
-        for first, last in _connected(ordered.to_list(), critical_difference):
-            height = next((k for k, taken in enumerate(ends) if taken < first), len(ends))
-            ends[height:] = [last, *ends[height + 1 :]]
-            bar = [ordered.iloc[first] - margin / 4, ordered.iloc[last] + margin / 4]
-            axes.plot(bar, [0.5 + 0.5 * height] * 2, c="black", lw=2.5, label="connected")
-        bottom = 0.5 * len(ends)
+    top, said = -2.5, f"critical difference {critical_difference:.2f}"
+    axes.plot([1, 1 + critical_difference], [-1.7, -1.7], marker="|", label="critical", **line)
+    _beside(axes, 1 + critical_difference, -1.7, said)
+    caption += " A bar connects groups that differ by less than the critical difference."
+    ends = [-math.inf]  # of the last bar at each height
+    for first, last in _connected(ordered.to_list(), critical_difference):
+        height = next((k for k, taken in enumerate(ends) if taken < first), len(ends))
+        ends[height:] = [last, *ends[height + 1 :]]
+        bar = [ordered.iloc[first] - margin / 4, ordered.iloc[last] + margin / 4]
+        axes.plot(bar, [0.5 + 0.5 * height] * 2, c="black", lw=2.5, label="connected")
+    bottom = 0.5 * len(ends)
     for place, (group, rank) in enumerate(ordered.items()):
         from_end = count - 1 - place
         row = bottom + 0.9 + step * min(place, from_end)
@@ -427,6 +421,11 @@ def rank_figure(
     drawing.set_figheight(0.2 + 0.2 * (bottom - top))
     axes.set(xlim=(1 - margin, end + margin), ylim=(bottom, top))
     return _finished("ranks", title, f"{caption} {note}".strip(), drawing)
+
+
+def _beside(axes: Axes, x: float, y: float, said: str) -> Annotation:
+    """A word at the right of a point."""
+    return axes.annotate(said, (x, y), xytext=(3, 0), textcoords="offset points", va="center")
 
 
 def _connected(ranks: Sequence[float], critical_difference: float) -> list[tuple[int, int]]:

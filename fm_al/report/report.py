@@ -29,12 +29,12 @@ from fm_al.report.runs import Runs
 from fm_al.report.statistics import (
     FEWEST_FOR_T,
     all_compared,
+    comparable,
     missing_seeds,
-    paired_means,
-    penalty_matrix,
+    penalties,
     ranks,
 )
-from fm_al.report.tables import beside_published, penalties, rank_table, tables_of_setting, wins
+from fm_al.report.tables import beside_published, penalty_table, rank_table, tables_of_setting, wins
 from fm_al.report.typeset import Table
 
 TOGETHER = "All settings"
@@ -89,7 +89,7 @@ def report_of(
         if with_published:
             beside = published(experiment, of_setting.runs[0].options["dataset"])
             if not beside:
-                notices.append(f"{setting}: the paper published no numbers of it")
+                notices.append(f"{setting}: no published numbers are known of it")
         prefix = f"{slugs[setting]}-" if len(runs.settings) > 1 else ""
         parts.append(
             Part(
@@ -119,25 +119,26 @@ def _together(runs: Runs, command: str, palette: Palette) -> Part:
         setting: {labels: each.at("accuracy", labels) for labels in each.labels_after_first}
         for setting, each in of_settings.items()
     }
-    matrix = penalty_matrix(after_first, groups)
+    beaten = penalties(after_first, groups)
     compared = {
         setting: all_compared(each.area("accuracy")) for setting, each in of_settings.items()
     }
     all_tables, drawn = [wins(compared, groups)], []
-    if not matrix.isna().all(axis=None):
-        table = penalties(matrix, len(of_settings))
+    if beaten.tested.any(axis=None):
+        table = penalty_table(beaten)
         all_tables.insert(0, table)
         note = typeset.sentence(table.notes)
-        drawn.append(figures.penalty_figure(matrix, table.title, note))
-    if len(of_settings) > 1:
-        means = {name: paired_means(each.area("accuracy")) for name, each in of_settings.items()}
-        ranked = ranks(pd.DataFrame(means).T)
-        table = rank_table(ranked)
+        drawn.append(figures.penalty_figure(beaten, table.title, note))
+    areas = {name: comparable(each.area("accuracy")) for name, each in of_settings.items()}
+    means = {name: each.mean() for name, each in areas.items() if len(each) >= FEWEST_FOR_T}
+    if ranked := ranks(pd.DataFrame(means, index=groups).T):
+        table = rank_table(ranked, list(of_settings), groups)
         all_tables.append(table)
-        note = typeset.sentence(table.notes)
-        drawn.append(
-            figures.rank_figure(ranked.mean, ranked.critical_difference, table.title, note)
-        )
+        if ranked.critical_difference is not None:
+            note = typeset.sentence(table.notes)
+            drawn.append(
+                figures.rank_figure(ranked.mean, ranked.critical_difference, table.title, note)
+            )
     return Part(TOGETHER, command, all_tables, drawn)
 
 
@@ -151,6 +152,8 @@ def _notices(runs: Runs) -> list[str]:
                 f"{setting}: some strategies were trained before their first query and others not, "
                 f"so they are compared from {of_setting.labels[0]} labels on"
             )
+        if others := [group for group in runs.groups if group not in frame]:
+            notices.append(f"{setting}: there is no {', '.join(others)}, as elsewhere")
         for group, lacks in missing_seeds(frame).items():
             listed = ", ".join(map(str, lacks))
             notices.append(f"{setting}: {group} lacks seed{'s' * (len(lacks) > 1)} {listed}")

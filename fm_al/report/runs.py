@@ -7,6 +7,7 @@ the same labels, so they are compared in pairs.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import re
@@ -200,6 +201,10 @@ def read_runs(
         _check_key("--where", key, found)
     for key in by:
         _check_key("--by", key, found)
+        if key == "seed":
+            raise ConfigError(
+                "--by seed: runs are paired by their seed; use --where to choose some"
+            )
     wanted = [
         run
         for run in found
@@ -249,7 +254,7 @@ def _finished(folder: Path, left_out: list[LeftOut]) -> Iterator[_Found]:
             options = _options(directory, flat)
             yield _Found(stored, provenance, result, options, flat)
         except (RunError, OSError) as error:
-            left_out.append(LeftOut(directory, str(error)))
+            left_out.append(LeftOut(directory, str(error).replace(f"{directory}/", "")))
         except (KeyError, TypeError, AttributeError) as error:
             left_out.append(LeftOut(directory, f"is damaged: {type(error).__name__} {error}"))
 
@@ -284,7 +289,10 @@ def _options(directory: Path, flat: Mapping[str, Any]) -> dict[str, str]:
         dataset, _, imbalance = before[-3].rpartition("-")
         names = dataset, imbalance, before[-2], before[-1]
     else:
-        names = tuple(flat[f"{group}._target_"].split(".")[-2] for group in OPTIONS)
+        names = tuple(
+            flat.get(f"{group}.name") or flat[f"{group}._target_"].split(".")[-2]
+            for group in OPTIONS
+        )
     return dict(zip(OPTIONS, names, strict=True))
 
 
@@ -292,9 +300,9 @@ def _check_key(option: str, key: str, found: Sequence[_Found]) -> None:
     there = sorted({*OPTIONS, *(key for run in found for key in run.flat)})
     if key not in there:
         close = difflib.get_close_matches(key, there, n=1)
-        meant = f"; did you mean {close[0]}?" if close else ""
+        meant = f", but {close[0]}, if you mean that" if close else ""
         raise ConfigError(
-            f"{option} {key}: no run has such a key; there are {', '.join(there)}{meant}"
+            f"{option} {key}: no run has such a key{meant}; there are {', '.join(there)}"
         )
 
 
@@ -306,6 +314,9 @@ def _is(value: Any, text: str) -> bool:
             return float(text) == value
         except ValueError:
             return False
+    if isinstance(value, list | dict):
+        with contextlib.suppress(ValueError):
+            return bool(json.loads(text) == value)
     return text == shown(value)
 
 
@@ -355,7 +366,7 @@ def _named(found: Sequence[_Found], by: Sequence[str], left_out: list[LeftOut]) 
 def _one_of(runs: Sequence[_Found], left_out: list[LeftOut]) -> Sequence[_Found]:
     """Of runs that are the same in what a report tells apart, the first if the others are copies of
     it; else none."""
-    first, *others = runs
+    first, *others = sorted(runs, key=_how_far_put_aside)
     if all(other.stored.rounds == first.stored.rounds for other in others):
         copy = f"is a copy of {first.stored.directory}"
         left_out += [LeftOut(other.stored.directory, copy) for other in others]
@@ -369,6 +380,13 @@ def _one_of(runs: Sequence[_Found], left_out: list[LeftOut]) -> Sequence[_Found]
         why = f"is of the same setting and seed as {other}: {remedy}"
         left_out.append(LeftOut(run.stored.directory, why))
     return []
+
+
+def _how_far_put_aside(run: _Found) -> tuple[bool, int]:
+    """Of a run that lies where it was written less than of a copy."""
+    parts = run.stored.directory.resolve().parts
+    is_there = run.flat["experiment_name"] in parts and parts[-1] == f"seed{run.flat['seed']}"
+    return not is_there, len(parts)
 
 
 def _levels(run: _Found, by: Sequence[str]) -> tuple[str, ...]:
@@ -389,11 +407,13 @@ def _setting_names(
     """By as few levels as tell settings apart, else by all that differ and what else does."""
     names: dict[str, str] = {}
     for chosen in ((0,), (1,), (3,), (0, 1), (0, 3), (0, 1, 2), (0, 1, 2, 3)):
-        names = {key: "/".join(parts[n] for n in chosen) for key, parts in levels.items()}
+        names = {
+            key: "/".join(parts[n] for n in chosen if parts[n]) for key, parts in levels.items()
+        }
         if len({*names.values()}) == len(names) and all(names.values()):
             return names
     differ = [n for n in range(4) if len({parts[n] for parts in levels.values()}) > 1] or [0]
-    names = {key: "/".join(parts[n] for n in differ) for key, parts in levels.items()}
+    names = {key: "/".join(parts[n] for n in differ if parts[n]) for key, parts in levels.items()}
     return _told_apart(names, kept)
 
 
@@ -404,7 +424,7 @@ def _group_name(run: _Found, by: Sequence[str]) -> str:
         else f"{key.rpartition('.')[2]}={shown(run.value(key))}"
         for key in by
     ]
-    return ", ".join(values)
+    return " ".join(values)
 
 
 def _told_apart(

@@ -8,7 +8,6 @@ too few pairs there is no p-value.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -50,10 +49,10 @@ class Comparison:
 
 def compared(frame: pd.DataFrame, first: str, second: str) -> Comparison:
     """Two columns, without correction."""
-    differences = (frame[first] - frame[second]).dropna().to_numpy()
+    # What rounding leaves of equal differences is no difference, nor does it break a tie of ranks.
+    differences = (frame[first] - frame[second]).dropna().round(12).to_numpy()
     pairs = len(differences)
     mean = float(differences.mean()) if pairs else math.nan
-    # Of equal differences, what rounding leaves is no spread.
     spread = float(differences.std(ddof=1)) if pairs > 1 else 0.0
     if spread < 1e-12:
         spread = 0.0
@@ -72,17 +71,9 @@ def compared(frame: pd.DataFrame, first: str, second: str) -> Comparison:
 
 
 def all_compared(frame: pd.DataFrame) -> list[Comparison]:
-    """Every two columns; p-values corrected by Holm for there being so many."""
-    return _corrected([compared(frame, *pair) for pair in combinations(frame.columns, 2)])
-
-
-def compared_with(frame: pd.DataFrame, reference: str) -> list[Comparison]:
-    """The reference with every other column; p-values corrected by Holm."""
-    others = [column for column in frame.columns if column != reference]
-    return _corrected([compared(frame, reference, other) for other in others])
-
-
-def _corrected(comparisons: list[Comparison]) -> list[Comparison]:
+    """Every two columns; p-values corrected by Holm for there being so many. There is no smaller
+    family, so that a pair has one verdict wherever it is spoken of."""
+    comparisons = [compared(frame, *pair) for pair in combinations(frame.columns, 2)]
     t_tests = holm([each.t_test for each in comparisons])
     wilcoxons = holm([each.wilcoxon for each in comparisons])
     return [
@@ -104,27 +95,33 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def paired_means(frame: pd.DataFrame) -> pd.Series:
-    """Means to rank by: over the seeds that all groups have, of the groups that have enough seeds
-    to be tested; or, where no seed is common or no group has enough, of each over its own."""
+def comparable(frame: pd.DataFrame) -> pd.DataFrame:
+    """What can be ranked by its means: the seeds that all groups have, of the groups that have
+    enough seeds to be tested; or, where no seed is common or no group has enough, all there is."""
     counts = frame.count()
     enough = frame.columns[counts >= min(FEWEST_FOR_T, counts.max())]
     common = frame[enough].dropna()
-    return (frame[enough] if common.empty else common).mean().dropna()
+    return frame[enough] if common.empty else common
+
+
+def paired_means(frame: pd.DataFrame) -> pd.Series:
+    """Means to rank by: of what is `comparable`."""
+    return comparable(frame).mean().dropna()
 
 
 def best_and_level(frame: pd.DataFrame) -> tuple[set[str], set[str]]:
     """The columns of the largest mean, see `paired_means`, and of the others those that are not
-    significantly worse by the paired t-test, corrected by Holm; one that can't be tested is not
-    among them."""
+    significantly worse, see `all_compared`; one that can't be tested is not among them."""
     means = paired_means(frame)
     if means.empty:
         return set(), set()
     best = {str(group) for group in means.index[means >= means.max() - 1e-12]}
+    first = str(means.idxmax())
     level = {
-        each.second
-        for each in compared_with(frame, str(means.idxmax()))
-        if each.t_test_corrected is not None and each.t_test_corrected >= ALPHA
+        other
+        for each in all_compared(frame)
+        if first in (each.first, each.second) and each.t_test is not None and each.winner is None
+        for other in (each.first, each.second)
     }
     return best, level - best
 
@@ -162,29 +159,43 @@ def share_saved(needed: pd.DataFrame, reference: str) -> pd.DataFrame:
     return 1 - needed.div(needed[reference], axis=0)
 
 
-def penalty_matrix(
-    settings: Mapping[str, Mapping[int, pd.DataFrame]], groups: Sequence[str]
-) -> pd.DataFrame:
-    """How often the group of a row beats that of a column, at most once for each setting: in each,
-    the share of the numbers of labels at which the paired t-test, two-sided at 0.05 and without
-    correction, says so (Ash et al. 2020, arXiv 1906.03671, section 4). NaN for a pair that could
-    never be tested, and for a group and itself.
+@dataclass(frozen=True)
+class Penalties:
+    """matrix: how often the group of a row beats that of a column, at most once for each setting:
+    in each, the share of the numbers of labels at which the paired t-test, two-sided at 0.05 and
+    without correction, says so (Ash et al. 2020, arXiv 1906.03671, section 4). NaN for a pair that
+    could never be tested, and for a group and itself. tested: in how many settings a pair was."""
 
-    settings: of each, a frame for each number of labels."""
-    penalties = pd.DataFrame(math.nan, index=list(groups), columns=list(groups))
+    matrix: pd.DataFrame
+    tested: pd.DataFrame
+
+    @property
+    def lost(self) -> pd.Series:
+        """Of each group, to all that it was tested with: the mean of its column."""
+        return self.matrix.mean()
+
+
+def penalties(
+    settings: Mapping[str, Mapping[int, pd.DataFrame]], groups: Sequence[str]
+) -> Penalties:
+    """settings: of each, a frame for each number of labels."""
+    matrix = pd.DataFrame(0.0, index=list(groups), columns=list(groups))
+    tested = pd.DataFrame(0, index=list(groups), columns=list(groups))
     for frames in settings.values():
-        for frame in frames.values():
-            for first, second in combinations([group for group in groups if group in frame], 2):
-                each = compared(frame, first, second)
-                if each.t_test is None:
-                    continue
-                for pair in ((first, second), (second, first)):
-                    if math.isnan(penalties.loc[pair]):
-                        penalties.loc[pair] = 0.0
-                if each.t_test < ALPHA:
-                    pair = (first, second) if each.difference > 0 else (second, first)
-                    penalties.loc[pair] += 1 / len(frames)
-    return penalties
+        for first, second in combinations(groups, 2):
+            of_pair = [
+                each
+                for frame in frames.values()
+                if first in frame and second in frame
+                if (each := compared(frame, first, second)).t_test is not None
+            ]
+            for winner, loser, sign in ((first, second, 1), (second, first, -1)):
+                tested.loc[winner, loser] += bool(of_pair)
+                matrix.loc[winner, loser] += sum(
+                    each.t_test < ALPHA and sign * each.difference > 0  # type: ignore[operator]
+                    for each in of_pair
+                ) / max(1, len(frames))
+    return Penalties(matrix.where(tested > 0), tested)
 
 
 @dataclass(frozen=True)
@@ -199,14 +210,19 @@ class Ranks:
     friedman: float | None
 
 
-def ranks(means: pd.DataFrame) -> Ranks:
-    """Ranks of groups over settings (Demsar 2006): of the groups that most settings have, over the
-    settings that have them all. means: a row for each setting, a column for each group, larger is
-    better, NaN where a setting lacks a group."""
-    of_setting = Counter(tuple(means.columns[there]) for there in means.notna().to_numpy())
-    (most, _), *_ = of_setting.most_common(1)
-    whole = means[list(most)].dropna()
+def ranks(means: pd.DataFrame) -> Ranks | None:
+    """Ranks of groups over settings (Demsar 2006): of so many groups, over all settings that have
+    them, as make most ranks; None where that leaves no two of both. means: a row for each setting,
+    a column for each group, larger is better, NaN where a setting lacks a group."""
+    there = means.notna()
+    choices = [frozenset(means.columns[row]) for row in there.to_numpy()]
+    if choices:
+        choices.append(frozenset.intersection(*choices))
+    wholes = [means[[group for group in means if group in each]].dropna() for each in choices]
+    whole = max(wholes, key=lambda each: each.size, default=means)
     settings, groups = whole.shape
+    if settings < 2 or groups < 2:
+        return None
     mean = whole.rank(axis=1, ascending=False).mean()
     if settings < FEWEST_FOR_RANKS or groups < 3:
         return Ranks(mean, list(whole.index), None, None)

@@ -15,6 +15,7 @@ from fm_al.report.statistics import (
     FEWEST_FOR_T,
     FEWEST_FOR_WILCOXON,
     Comparison,
+    Penalties,
     Ranks,
     all_compared,
     best_and_level,
@@ -103,7 +104,10 @@ def _labels_to_targets(
             columns.append(f"saved for {name}")
             saved = share_saved(needed, reference)
         for group, row in cells.items():
-            row.append(_reached(needed[group], figures[runs.labels[0]][group].count()))
+            has_target = figures[runs.labels[0]][group].notna()
+            if isinstance(target, pd.Series):
+                has_target &= target.notna()
+            row.append(_reached(needed[group], int(has_target.sum())))
             if saved is not None:
                 row.append(NO_NUMBER if group == reference else _share(saved[group]))
     if len(columns) == 1:
@@ -124,6 +128,8 @@ def _labels_to_targets(
 
 def _reached(needed: pd.Series, seeds: int) -> Cell:
     reached = int(needed.count())
+    if not seeds:
+        return NO_NUMBER
     if not reached:
         return Cell(f"never (0 of {seeds})", seeds=0)
     cell = mean_cell(needed, "{:.0f}")
@@ -194,15 +200,15 @@ def comparisons(name: str, title: str, compared: Sequence[Comparison]) -> Table:
     t_tests = sum(each.t_test is not None for each in compared)
     wilcoxons = sum(each.wilcoxon is not None for each in compared)
     notes = [
-        "paired over seeds; from, to: 95% confidence interval; two-sided; Holm: corrected for "
-        f"{t_tests} t-tests and {wilcoxons} of Wilcoxon's",
+        "paired over seeds; from, to: 95% confidence interval, of this pair alone; two-sided; "
+        f"Holm: corrected for {t_tests} t-tests and {wilcoxons} of Wilcoxon's",
     ]
     if any(each.pairs < FEWEST_FOR_T for each in compared):
         notes.append(f"of fewer than {FEWEST_FOR_T} pairs there are too few seeds for a t-test")
     if wilcoxons < len(compared):
         notes.append(
             f"Wilcoxon's test needs {FEWEST_FOR_WILCOXON} pairs that differ: with fewer no p-value "
-            f"can be below {ALPHA}"
+            f"can be below {ALPHA}, and corrected ones only with more"
         )
     columns = ["pair", "difference", "from", "to", "t-test", "Holm", "Wilcoxon", "Holm ", "pairs"]
     return Table(name, title, columns, rows, notes)
@@ -246,27 +252,28 @@ def beside_published(runs: Runs, prefix: str, published: Published) -> list[Tabl
     ]
 
 
-def penalties(matrix: pd.DataFrame, settings: int) -> Table:
-    """The pairwise penalty matrix, see `fm_al.report.statistics.penalty_matrix`."""
+def penalty_table(penalties: Penalties) -> Table:
+    """The pairwise penalty matrix."""
 
     def cell(value: float, best: bool = False) -> Cell:
         return NO_NUMBER if math.isnan(value) else Cell(f"{value:.2f}", value, best=best)
 
-    lost = matrix.mean()
+    matrix, lost = penalties.matrix, penalties.lost
     rows = [[Cell(str(group)), *map(cell, matrix.loc[group])] for group in matrix.index]
     rows.append([Cell("lost, mean"), *(cell(each, each == lost.min()) for each in lost)])
-    plural = "s" * (settings != 1)
+    there = penalties.tested.to_numpy()[matrix.notna().to_numpy()]
+    fewest, most = int(there.min()), int(there.max())
+    settings = f"{most} setting{'s' * (most > 1)}"
+    notes = [
+        f"how often, over {settings}, the row beats the column: in each, the share of the numbers "
+        "of labels, after the first, at which the paired t-test says so (two-sided, "
+        f"{ALPHA}, not corrected, as in the BADGE paper)",
+        "lost, mean: of the column against all that it was tested with; lower is better",
+    ]
+    if fewest < most:
+        notes.append(f"some pairs could be tested in {fewest} only, and so lose less")
     return Table(
-        "penalties",
-        "Pairwise penalties",
-        ["beats", *map(str, matrix.columns)],
-        rows,
-        [
-            f"how often, over {settings} setting{plural}, the row beats the column: in each, the "
-            "share of the numbers of labels, after the first, at which the paired t-test says so "
-            f"(two-sided, {ALPHA}, not corrected, as in the BADGE paper)",
-            "lost, mean: of the column against all that it was tested with; lower is better",
-        ],
+        "penalties", "Pairwise penalties", ["beats", *map(str, matrix.columns)], rows, notes
     )
 
 
@@ -300,13 +307,17 @@ def wins(of_settings: Mapping[str, Sequence[Comparison]], groups: Sequence[str])
     )
 
 
-def rank_table(ranks: Ranks) -> Table:
-    """Mean ranks over settings."""
+def rank_table(ranks: Ranks, settings: Sequence[str], groups: Sequence[str]) -> Table:
+    """Mean ranks over settings. settings, groups: all that there are."""
     best = ranks.mean.min()
     notes = [
         f"of the area under the accuracy curve, over {len(ranks.settings)} settings "
         f"({', '.join(ranks.settings)}); 1 is best"
     ]
+    if left_out := [each for each in settings if each not in ranks.settings]:
+        notes.append(f"without {', '.join(left_out)}: too few seeds, or groups, in common")
+    if left_out := [each for each in groups if each not in ranks.mean]:
+        notes.append(f"without {', '.join(left_out)}: not in all of these settings")
     if ranks.critical_difference is None:
         notes.append(
             f"no critical difference: that takes {FEWEST_FOR_RANKS} settings with at least three "
@@ -356,7 +367,7 @@ def _notes(runs: Runs) -> list[str]:
     if len(seeds) >= FEWEST_FOR_T:
         notes.append(
             f"bold: the best of a column; {LEVEL}: not significantly worse (paired t-test over "
-            f"seeds, {ALPHA}, Holm)"
+            f"seeds, {ALPHA}, Holm over all pairs)"
         )
         if missing_seeds(runs.final("accuracy")):
             notes.append(

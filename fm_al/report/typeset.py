@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from fm_al.files import write_whole
 
 LEVEL = "°"
+MOST_COLUMNS = 6  # beside the first, across a page of LaTeX's
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ def sentence(notes: Sequence[str]) -> str:
 
 
 def latex(table: Table) -> str:
-    """As a table of LaTeX's, which needs the package booktabs."""
+    """As a table of LaTeX's, which needs the package booktabs; of many columns as several parts of
+    it, one below the other, that a page is wide enough for."""
 
     def shown(cell: Cell) -> str:
         text = _escaped(cell.text)
@@ -88,17 +91,30 @@ def latex(table: Table) -> str:
     def line(cells: Iterable[str]) -> str:
         return "  " + " & ".join(cells) + r" \\" + "\n"
 
+    def part(columns: Sequence[int]) -> str:
+        rows = [[row[number] for number in columns] for row in table.rows]
+        return (
+            f"  \\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}\n"
+            "  \\toprule\n"
+            f"{line(_escaped(table.columns[number]) for number in columns)}"
+            "  \\midrule\n"
+            f"{''.join(line(map(shown, row)) for row in rows)}"
+            "  \\bottomrule\n"
+            "  \\end{tabular}\n"
+        )
+
+    numbers = range(1, len(table.columns))
+    parts = math.ceil(len(numbers) / MOST_COLUMNS)
+    each = max(1, math.ceil(len(numbers) / max(1, parts)))
     return (
         "\\begin{table}\n"
         f"  \\caption{{{_escaped(table.title)}. {_escaped(sentence(table.notes))}}}\n"
-        f"  \\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}\n"
-        "  \\toprule\n"
-        f"{line(map(_escaped, table.columns))}"
-        "  \\midrule\n"
-        f"{''.join(line(map(shown, row)) for row in table.rows)}"
-        "  \\bottomrule\n"
-        "  \\end{tabular}\n"
-        "\\end{table}\n"
+        f"  \\label{{tab:{table.name}}}\n"
+        "  \\small\n"
+        + "\n  \\medskip\n\n".join(
+            part([0, *numbers[first : first + each]]) for first in range(0, len(numbers), each)
+        )
+        + "\\end{table}\n"
     )
 
 

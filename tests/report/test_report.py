@@ -89,14 +89,14 @@ def test_where_by_and_out_are_in_the_command_that_the_report_names(tmp_path: Pat
                 tmp_path / "outputs", "fishermask", seed, [0.3, 0.5 + seed / 50 + fraction],
                 options={"fraction": fraction}, overrides=f"strategy.fraction={fraction}",
             )  # fmt: skip
-    options = ["--where", "strategy=fishermask", "seed=0,1,2", "--by", "strategy.fraction"]
-    options += ["--note", "half of it by night"]
+    options = ["--where", "strategy=fishermask", "--by", "strategy.fraction"]
+    options += ["--where", "seed=0,1,2", "--note", "half of it by night", "--title", "By day"]
     done = report(tmp_path, "outputs", *options, "--out", "made", "--markdown", "MADE.md")
     assert done.returncode == 0, done.stderr
     written = (tmp_path / "MADE.md").read_text()
     assert (
         "Written by `fm-al-report outputs --where strategy=fishermask seed=0,1,2 "
-        "--by=strategy.fraction '--note=half of it by night'`." in written
+        "--by=strategy.fraction '--title=By day' '--note=half of it by night'`." in written
     )
     assert "\n- half of it by night\n" in written
     assert "(made/figures/accuracy.png)" in written
@@ -143,7 +143,11 @@ def test_settings_with_names_alike_have_files_of_their_own(tmp_path: Path) -> No
         (["nowhere"], "nowhere: there is no such folder"),
         (["empty"], "empty: no finished runs are here or below"),
         (["outputs", "--where", "seed"], "--where seed: should be KEY=VALUE"),
-        (["outputs", "--where", "seeed=1"], "--where seeed: no run has such a key; .* mean seed"),
+        (
+            ["outputs", "--where", "seeed=1"],
+            "--where seeed: no run has such a key, but seed, if you mean that",
+        ),
+        (["outputs", "--markdown", "no/R.md"], "--markdown no/R.md: there is no folder no"),
         (["outputs", "--by", "nothing"], "--by nothing: no run has such a key"),
         (["outputs", "--target", "80"], "--target 80: should be an accuracy"),
         (["outputs", "--wandb"], "--wandb: outputs/.* was run without W&B, .* give --project NAME"),
@@ -219,6 +223,49 @@ def test_odd_characters_are_literal_in_markdown_and_latex() -> None:
         assert rf"\{rule}" in written
 
 
+def test_many_columns_are_parts_of_a_latex_table() -> None:
+    cells = [Cell(f"c{number}", number) for number in range(15)]
+    written = latex(Table("wide", "Wide", [f"h{number}" for number in range(15)], [cells]))
+    assert written.count(r"\begin{table}") == written.count(r"\label{tab:wide}") == 1
+    heads = [line for line in written.splitlines() if "h" in line and "&" in line]
+    assert [head.count("&") for head in heads] == [5, 5, 4]
+    assert all(head.strip().startswith("h0 & ") for head in heads)
+    assert written.count(r"\begin{tabular}{lrrrrr}") == 2
+    shown = re.findall(r"c\d+", written)
+    assert sorted(set(shown), key=lambda name: int(name[1:])) == [f"c{n}" for n in range(15)]
+
+
+def test_a_strategy_needs_no_labels_for_a_target_that_its_seed_has_not(tmp_path: Path) -> None:
+    """random's last accuracy is known of seed 0 alone."""
+    make_run(tmp_path, "random", 0, [0.3, 0.4, 0.5])
+    for seed, last in enumerate((0.9, 0.9, 0.2)):
+        make_run(tmp_path, "badge", seed, [0.3, 0.3, last])
+    for seed in (1, 2):
+        make_run(tmp_path, "margin", seed, [0.3, 0.3, 0.4])
+    tables = {table.name: table for table in tables_of_setting(read_runs(tmp_path), "", [])}
+    table = tables["labels_needed_accuracy"]
+    needed = {row[0].text: row[1].text for row in table.rows}
+    assert needed == {"random": "50 (1 of 1)", "badge": "50 (1 of 1)", "margin": "-"}
+
+
+def test_what_a_setting_lacks_of_the_others_is_said_and_one_seed_is_not_ranked(
+    tmp_path: Path,
+) -> None:
+    for strategy in ("fishermask", "badge", "random"):
+        for seed in range(3):
+            make_run(tmp_path, strategy, seed, [0.3, 0.5], experiment="whole")
+    make_run(tmp_path, "fishermask", 0, [0.3, 0.5], experiment="begun")
+    make_run(tmp_path, "random", 0, [0.3, 0.4], experiment="begun")
+    written = markdown_of(tmp_path)
+    assert "- begun: there is no badge, as elsewhere\n" in written
+    of_begun = written.partition("\n## begun\n")[2].partition("\n## ")[0]
+    assert "By the mean area" not in of_begun
+    assert "Over all numbers of labels there are too few seeds to compare it with random." in (
+        of_begun
+    )
+    assert "### Mean ranks" not in written
+
+
 def test_seconds_are_of_whole_runs(tmp_path: Path) -> None:
     runs = read_runs(frozen(tmp_path))
     (table,) = (each for each in tables_of_setting(runs, "", []) if each.name == "seconds")
@@ -236,9 +283,10 @@ def test_the_claim_is_what_the_statistics_say(tmp_path: Path) -> None:
     make_run(tmp_path, "bait", 0, [0.3, 0.6, 0.8])
     rank, area, end = claim(read_runs(tmp_path))
     assert rank.startswith("By the mean area under the accuracy curve, FisherMask is second of 4")
+    assert rank.endswith("; not ranked, with too few seeds: bait.")
     assert "the claim holds against random;" in area
     assert "the opposite holds against badge;" in area
-    assert "no difference is significant to entropy;" in area
+    assert "there is no significant difference from entropy;" in area
     assert "too few seeds to compare it with bait (" in area
     assert end.startswith("At 50 labels the claim holds against random;")
     assert claim(read_runs(tmp_path, {"strategy": ["badge", "random"]})) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fm_al.errors import ConfigError
+from fm_al.report.command import where_of
 from fm_al.report.runs import by_numbers, read_runs
 from tests.report.made_runs import make_run, make_trial
 
@@ -159,8 +160,7 @@ def test_what_is_compared_can_be_any_key(tmp_path: Path) -> None:
     assert runs.settings == ["trial (oversampling=0)", "trial (oversampling=1)"]
     assert whys(runs) == {"random/seed0": "has no strategy.fraction to compare by"}
     both = read_runs(tmp_path, by=["strategy", "budget.total"])
-    assert both.groups[-1] == "random, total=50"
-    assert read_runs(tmp_path, by=["seed"]).settings[-1] == "random"
+    assert both.groups[-1] == "random total=50"
 
 
 def test_budgets_are_compared_at_the_labels_that_all_have(tmp_path: Path) -> None:
@@ -242,9 +242,13 @@ def test_runs_are_chosen_by_any_key(tmp_path: Path) -> None:
     assert chosen(**{"budget.train_before_first_query": "true"}) == 20
     with pytest.raises(ConfigError, match="--where seed=7: none of the 20 finished runs has that"):
         chosen(seed="7")
-    with pytest.raises(ConfigError, match=r"--where strategi: no run has such .* mean strategy\?"):
+    with pytest.raises(
+        ConfigError, match=r"--where strategi: no run has such a key, but strategy, if you"
+    ):
         chosen(strategi="badge")
-    with pytest.raises(ConfigError, match=r"--by budget.totl: .* did you mean budget.total\?"):
+    with pytest.raises(
+        ConfigError, match=r"--by budget.totl: no run has such a key, but budget.total, if"
+    ):
         read_runs(tmp_path, by=["budget.totl"])
 
 
@@ -262,9 +266,33 @@ def test_runs_that_are_the_same_but_for_the_device_are_named_with_the_remedy(tmp
 def test_of_a_copy_one_is_taken_and_the_other_named(tmp_path: Path) -> None:
     directory = make_run(tmp_path, "badge", 0, RISING)
     shutil.copytree(directory, tmp_path / "backup" / directory.relative_to(tmp_path))
+    shutil.copytree(directory, tmp_path / "a backup")
     runs = read_runs(tmp_path)
-    assert len(runs.runs) == 1
-    assert [each.why for each in runs.left_out] == [f"is a copy of {runs.runs[0].directory}"]
+    assert [run.directory for run in runs.runs] == [directory]
+    assert [each.why for each in runs.left_out] == [f"is a copy of {directory}"] * 2
+
+
+def test_a_data_set_keeps_its_name_where_folders_were_given_others(tmp_path: Path) -> None:
+    make_run(
+        tmp_path / "outputs", "badge", 0, RISING, experiment="imbalanced_mnist", dataset="mnist"
+    )
+    (tmp_path / "outputs" / "imbalanced_mnist").rename(tmp_path / "outputs" / "in_may")
+    (run,) = read_runs(tmp_path).runs
+    assert run.options["dataset"] == "mnist"
+
+
+def test_values_with_commas_of_their_own_can_be_chosen(tmp_path: Path) -> None:
+    make_run(tmp_path, "fishermask", 0, RISING, options={"depths": [2, 2], "of": {"a": 1, "b": 2}})
+    make_run(tmp_path, "fishermask", 1, RISING, options={"depths": [3, 4], "of": {}})
+    for text in ("strategy.depths=[2,2],[9,9]", "strategy.depths=[2, 2]", "strategy.of={}"):
+        seeds = read_runs(tmp_path, where_of([text])).seeds
+        assert seeds == ([1] if "of" in text else [0])
+
+
+def test_seeds_are_not_compared(tmp_path: Path) -> None:
+    make_run(tmp_path, "badge", 0, RISING)
+    with pytest.raises(ConfigError, match="--by seed: runs are paired by their seed"):
+        read_runs(tmp_path, by=("seed",))
 
 
 def test_where_nothing_is_left_it_says_why(tmp_path: Path) -> None:

@@ -16,12 +16,11 @@ from fm_al.report.statistics import (
     all_compared,
     best_and_level,
     compared,
-    compared_with,
     holm,
     labels_needed,
     missing_seeds,
     paired_means,
-    penalty_matrix,
+    penalties,
     ranks,
     share_saved,
 )
@@ -127,7 +126,6 @@ def test_every_pair_is_compared_once_and_corrected_together() -> None:
     ]
     assert [each.t_test for each in pairs] == pytest.approx(raw)
     assert [each.t_test_corrected for each in pairs] == pytest.approx(holm(raw))
-    assert len(compared_with(values, "b")) == 2
 
 
 def test_a_winner_is_significantly_better() -> None:
@@ -138,7 +136,7 @@ def test_a_winner_is_significantly_better() -> None:
     assert by_pair == {("a", "b"): "a", ("a", "c"): None, ("b", "c"): "c"}
 
 
-def test_ranks_are_of_the_groups_that_most_settings_have() -> None:
+def test_ranks_are_of_as_many_groups_and_settings_as_go_together() -> None:
     means = pd.DataFrame(
         {"a": [0.9, 0.8, 0.7], "b": [0.5, 0.6, 0.5], "only here": [NAN, NAN, 0.9]},
         index=["x", "y", "z"],
@@ -146,6 +144,20 @@ def test_ranks_are_of_the_groups_that_most_settings_have() -> None:
     result = ranks(means)
     assert result.settings == ["x", "y", "z"]
     assert result.mean.to_dict() == {"a": 1, "b": 2}
+    each_lacks_one = pd.DataFrame(np.arange(36.0).reshape(6, 6), columns=list("abcdef"))
+    for number in range(4):
+        each_lacks_one.iloc[number, number] = NAN
+    result = ranks(each_lacks_one)
+    assert result.settings == [0, 4, 5]
+    assert result.mean.to_dict() == {"f": 1, "e": 2, "d": 3, "c": 4, "b": 5}
+    assert ranks(each_lacks_one[["a", "e", "f"]].iloc[[0, 0, 0, 5]]).mean.to_dict() == (
+        {"f": 1, "e": 2}
+    )
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (1, 3), (3, 1), (0, 0)])
+def test_one_setting_or_one_group_is_not_ranked(shape: tuple[int, int]) -> None:
+    assert ranks(pd.DataFrame(np.ones(shape))) is None
 
 
 def test_groups_are_ranked_over_the_seeds_that_all_have() -> None:
@@ -201,14 +213,28 @@ def test_penalties_by_hand() -> None:
     clear = frame(a=[0.50, 0.61, 0.72], b=[0.40, 0.50, 0.60])
     level = frame(a=[0.50, 0.61, 0.72], b=[0.55, 0.50, 0.80])
     alone = frame(a=[0.50, 0.61, 0.72])
-    matrix = penalty_matrix(
+    beaten = penalties(
         {"first": {20: clear, 40: level}, "second": {20: clear}, "third": {20: alone}}, ["a", "b"]
     )
-    assert matrix.loc["a", "b"] == 1.5
-    assert matrix.loc["b", "a"] == 0
-    assert math.isnan(matrix.loc["a", "a"])
-    untested = penalty_matrix({"few": {20: clear[:2]}}, ["a", "b"])
-    assert untested.isna().all(axis=None)
+    assert beaten.matrix.loc["a", "b"] == 1.5
+    assert beaten.matrix.loc["b", "a"] == 0
+    assert math.isnan(beaten.matrix.loc["a", "a"])
+    assert beaten.tested.loc["a", "b"] == beaten.tested.loc["b", "a"] == 2
+    assert beaten.lost.to_dict() == {"a": 0, "b": 1.5}
+    untested = penalties({"few": {20: clear[:2]}}, ["a", "b"])
+    assert untested.matrix.isna().all(axis=None)
+    assert not untested.tested.any(axis=None)
+
+
+def test_what_rounding_leaves_is_no_difference_and_breaks_no_tie() -> None:
+    equal = compared(frame(a=[0.1 + 0.2] * 5, b=[0.3] * 5), "a", "b")
+    assert (equal.difference, equal.t_test) == (0, 1)
+    hundredths = [3, -1, 2, 5, 1, -2, 4, 1, 3, 2, -1, 6]
+    base = [0.61, 0.33, 0.47, 0.29, 0.58, 0.71, 0.13, 0.44, 0.52, 0.37, 0.83, 0.19]
+    better = [number + step / 100 for number, step in zip(base, hundredths, strict=True)]
+    assert compared(frame(a=better, b=base), "a", "b").wilcoxon == (
+        stats.wilcoxon(hundredths).pvalue
+    )
 
 
 def test_ranks_are_those_of_demsar() -> None:
