@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "backbone": ("backbone",),
     "strategy": ("strategy", "budget.train_before_first_query"),
 }
+LIKE_A_RUN = {"config.yaml", "rounds.jsonl", "result.json"}
 NOT_OF_A_SETTING = ("seed", "device")
 LACKS = object()
 LONGEST_NAME = 100  # characters
@@ -233,7 +235,9 @@ def read_runs(
 
 
 def _finished(folder: Path, left_out: list[LeftOut]) -> Iterator[_Found]:
-    for directory in runs_below(folder):
+    directories = runs_below(folder)
+    left_out += _foreign(folder, {*directories})
+    for directory in directories:
         try:
             stored = stored_run(directory)
             result, provenance = stored.result, stored.provenance
@@ -257,6 +261,19 @@ def _finished(folder: Path, left_out: list[LeftOut]) -> Iterator[_Found]:
             left_out.append(LeftOut(directory, str(error).replace(f"{directory}/", "")))
         except (KeyError, TypeError, AttributeError) as error:
             left_out.append(LeftOut(directory, f"is damaged: {type(error).__name__} {error}"))
+
+
+def _foreign(folder: Path, runs: Set[Path]) -> list[LeftOut]:
+    """What looks like a run, and is none of ours or lost what says of what."""
+    found = []
+    for path, folders, files in os.walk(folder):
+        if Path(path) in runs:
+            folders.clear()
+            continue
+        folders[:] = sorted({*folders} - {"wandb"})
+        if there := sorted({*files} & LIKE_A_RUN):
+            found.append(LeftOut(Path(path), f"has {', '.join(there)} and no provenance.json"))
+    return found
 
 
 def _why_not_finished(stored: StoredRun) -> str:

@@ -68,11 +68,15 @@ def test_unfinished_damaged_and_foreign_folders_are_named_and_left_out(tmp_path:
     foreign = tmp_path / "elsewhere"
     foreign.mkdir()
     (foreign / "provenance.json").write_text('{"of": "another program"}')
+    (make_run(tmp_path, "random", 8, RISING) / "provenance.json").unlink()
+    (tmp_path / "report" / "wandb").mkdir(parents=True)
+    (tmp_path / "report" / "wandb" / "config.yaml").write_text("of: wandb")
     (tmp_path / "notes.txt").write_text("mine")
     runs = read_runs(tmp_path)
     assert [run.seed for run in runs.runs] == [0]
     said = whys(runs)
-    assert len(said) == 8
+    assert len(said) == 9
+    assert said["random/seed8"] == "has result.json, rounds.jsonl and no provenance.json"
     assert said["random/seed7"] == "has rounds without macro_f1"
     assert said["random/seed1"] == "is not finished: 2 rounds so far"
     assert said["random/seed2"] == "failed after 2 rounds: the disk is full"
