@@ -60,14 +60,14 @@ def _verdict(frame: pd.DataFrame, where: str) -> str:
         else:
             (better if each.winner == CLAIMED else worse).append(other)
     parts = [
-        *([f"the claim holds against {_listed(better)}"] if better else []),
-        *([f"the opposite holds against {_listed(worse)}"] if worse else []),
-        *([f"there is no significant difference from {_listed(level)}"] if level else []),
-        *([f"there are too few seeds to compare it with {_listed(untested)}"] if untested else []),
+        *([f"is significantly better than {_listed(better)}, as claimed"] if better else []),
+        *([f"is significantly worse than {_listed(worse)}"] if worse else []),
+        *([f"does not differ significantly from {_listed(level)}"] if level else []),
+        *([f"can't be compared with {_listed(untested)}, for too few seeds"] if untested else []),
     ]
     tested = sum(each.t_test is not None for each in compared)
     how = f" (paired t-test over seeds, {ALPHA}, Holm over all {tested} pairs)" if tested else ""
-    return f"{where} {'; '.join(parts)}{how}."
+    return f"{where} FisherMask {'; '.join(parts)}{how}."
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -60,13 +60,15 @@ def report_from(given: argparse.Namespace) -> Report:
         *([f"--by={given.by}"] if by != STRATEGY else []),
         *(["--target", *(f"{target:g}" for target in given.target)] if given.target else []),
         *(["--published"] if given.published else []),
+    ]
+    words = [
         *([f"--title={given.title}"] if given.title else []),
         *(f"--note={note}" for note in given.note),
     ]
 
-    def command(more: Sequence[str]) -> str:
-        typed = [*(["--where", *more] if more else []), *options]
-        return shlex.join(["fm-al-report", str(folder), *typed])
+    def command(where: Sequence[str], *words: str) -> str:
+        chosen = ["--where", *where] if where else []
+        return shlex.join(["fm-al-report", str(folder), *chosen, *options, *words])
 
     def command_of(experiment: str) -> str:
         others = [each for each in given.where if not each.startswith("experiment_name=")]
@@ -75,7 +77,7 @@ def report_from(given: argparse.Namespace) -> Report:
     return report_of(
         read_runs(folder, where, by),
         given.title or f"Runs in {folder}",
-        command(given.where),
+        command(given.where, *words),
         command_of,
         given.target,
         given.published,

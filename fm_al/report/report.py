@@ -153,7 +153,9 @@ def _notices(runs: Runs) -> list[str]:
                 f"so they are compared from {of_setting.labels[0]} labels on"
             )
         if others := [group for group in runs.groups if group not in frame]:
-            notices.append(f"{setting}: there is no {', '.join(others)}, as elsewhere")
+            notices.append(
+                f"{setting}: there are no runs of {', '.join(others)}, which other settings have"
+            )
         for group, lacks in missing_seeds(frame).items():
             listed = ", ".join(map(str, lacks))
             notices.append(f"{setting}: {group} lacks seed{'s' * (len(lacks) > 1)} {listed}")

@@ -211,7 +211,8 @@ def test_a_sweep_that_is_cancelled_may_be_started_again_at_once(cluster_in: Clus
     assert detached.returncode == 0, detached.stderr
     (run,) = cluster_in.wait_for_the_middle()
     subprocess.run(["scancel", cluster_in.job(run.directory)], check=True)
-    assert [status.state for status in cluster_in.statuses()] == ["ending"]
+    (run,) = cluster_in.statuses()
+    assert run.state in ("ending", "stale")  # on a slow machine it is gone before it is looked at
     again = cluster_in.run(*SLOW)
     assert again.returncode == 0, again.stderr
     assert "submitted 1 run as job " in again.stdout
