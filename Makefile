@@ -11,7 +11,7 @@ demo: $(VENV)/installed
 	$(VENV)/bin/fm-al -m experiment=demo
 
 test: $(VENV)/installed
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
