@@ -29,7 +29,7 @@ from fm_al.errors import ArgumentParser, ConfigError, HeldError, RunError
 from fm_al.files import write_whole
 from fm_al.lock import holder, locked
 from fm_al.records import Record, StoredRun, runs_below, stored_run
-from fm_al.tracking import TrackedRun, WandbRun, WandbTracker, quiet_settings
+from fm_al.tracking import TrackedRun, WandbRun, WandbTracker, keep_service, quiet_settings
 
 if TYPE_CHECKING:
     import wandb
@@ -149,6 +149,7 @@ def connected_server() -> wandb.Api:
     import wandb
 
     wandb.setup(settings=quiet_settings(mode="online", x_graphql_retry_max=RETRIES))
+    keep_service()
     if not wandb.login(verify=False, prompt=False):
         raise RunError("there is no W&B API key: use `wandb login`, or set WANDB_API_KEY")
     try:

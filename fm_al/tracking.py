@@ -214,8 +214,7 @@ class WandbRun:
             resume=None if offline else "allow",
             settings=settings,
         )
-        # A process started from here would take this one's service for its own.
-        os.environ.pop("WANDB_SERVICE", None)
+        keep_service()
         self.run.define_metric("labelled")
         self.run.define_metric("*", step_metric="labelled")
 
@@ -295,6 +294,12 @@ class WandbRun:
     @property
     def _folder(self) -> Path:
         return Path(self.run.dir).parent
+
+
+def keep_service() -> None:
+    """To be called when wandb was set up, or a run of it began: a process started from here would
+    take this one's service for its own."""
+    os.environ.pop("WANDB_SERVICE", None)
 
 
 def quiet_settings(**settings: Any) -> wandb.Settings:

@@ -37,7 +37,7 @@ OFFLINE = {
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr("fm_al.sync.CONFIRMING", 0.5)
     monkeypatch.setattr("fm_al.sync.RETRIES", 1)
-    with known_server(tmp_path / "of_wandb") as server:
+    with known_server(tmp_path / "of_wandb", monkeypatch) as server:
         yield server
 
 

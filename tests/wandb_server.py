@@ -122,19 +122,18 @@ class Server(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def known_server(folder: Path) -> Iterator[Server]:
+def known_server(folder: Path, environment: pytest.MonkeyPatch) -> Iterator[Server]:
     """One that wandb knows in this process; its files go to a folder."""
     import wandb  # here, since there are tests of doing without it
 
     server = Server()
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("WANDB_BASE_URL", server.url)
-        environment.setenv("WANDB_API_KEY", KEY)
-        for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
-            environment.setenv(name, str(folder))
-        wandb.teardown()
-        yield server
-        wandb.teardown()
+    environment.setenv("WANDB_BASE_URL", server.url)
+    environment.setenv("WANDB_API_KEY", KEY)
+    for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
+        environment.setenv(name, str(folder))
+    wandb.teardown()
+    yield server
+    wandb.teardown()
     server.shutdown()
     server.server_close()
 

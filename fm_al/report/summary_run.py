@@ -15,7 +15,7 @@ from fm_al.records import stored_run
 from fm_al.report.report import TOGETHER, Part, Report
 from fm_al.report.typeset import LEVEL, Cell
 from fm_al.sync import WANDB_TRACKER, connected_server
-from fm_al.tracking import LONGEST_NAME, quiet_settings
+from fm_al.tracking import LONGEST_NAME, keep_service, quiet_settings
 
 
 def log_summary_runs(report: Report, folder: Path, wanted: Mapping[str, str | None]) -> list[str]:
@@ -94,6 +94,7 @@ def _log(
             resume=None if is_offline else "allow",
             settings=quiet_settings(disable_code=True, disable_git=True, save_code=False),
         )
+        keep_service()
         run.log(row)
         run.finish()
     return run.dir if is_offline else run.url or run.id

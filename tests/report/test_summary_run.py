@@ -64,9 +64,9 @@ def test_tables_and_figures_are_logged_to_a_run_of_the_group(offline: None, tmp_
         assert json.loads(table.read_text())["columns"] == ["beats", "badge", "random"]
 
 
-def test_the_server_gets_them_once_for_each_report(tmp_path: Path) -> None:
+def test_the_server_gets_them_once_for_each_report(monkeypatch, tmp_path: Path) -> None:
     make_tracked_runs(tmp_path / "outputs", "trial")
-    with known_server(tmp_path / "of_wandb") as server:
+    with known_server(tmp_path / "of_wandb", monkeypatch) as server:
         for times in (1, 2):
             made = fm_al(tmp_path, "outputs", "--wandb", "--group=g", function="report")
             assert made.returncode == 0, made.stderr
