@@ -31,7 +31,7 @@ from fm_al.errors import ConfigError, HeldError, RunError
 from fm_al.lock import Process
 from fm_al.records import Record, ask_for, forget_failure
 from fm_al.run import FORESEEN, PlannedRun, closing_line, exit_code, failure_recorded, one_line
-from fm_al.slurm import SlurmJob, in_queue, largest_array, this_cluster
+from fm_al.slurm import largest_array, own_jobs, this_cluster
 from fm_al.status import SILENT
 
 HELD_AGAIN = 10.0  # seconds
@@ -116,9 +116,9 @@ class Slurm:
     def __init__(
         self, parameters: Record, max_num_timeout: int, max_jobs: int | None, console: Console
     ) -> None:
-        """parameters: submitit's, as `AutoExecutor.update_parameters` takes them. max_jobs: that
-        are in the queue at a time. Raises ConfigError for what a job script can't hold, and where
-        there is no SLURM."""
+        """parameters: submitit's, as `AutoExecutor.update_parameters` takes them. max_jobs: of
+        this user that are in the queue at a time. Raises ConfigError for what a job script can't
+        hold, and where there is no SLURM."""
         if shutil.which("sbatch") is None:
             raise ConfigError(
                 "hydra/launcher=slurm: there is no SLURM here (no sbatch on the path); use "
@@ -141,7 +141,6 @@ class Slurm:
         self.gpu = any(parameters.get(key) for key in ("gpus_per_node", "slurm_gpus_per_task"))
         self.gpu = self.gpu or "gpu" in str(parameters.get("slurm_gres"))
         self._submitted: list[str] = []
-        self._unended: list[SlurmJob] = []
 
     def start(self, waiting: deque[PlannedRun], folder: Path) -> None:
         if not waiting:
@@ -155,15 +154,13 @@ class Slurm:
                 waiting.popleft()
 
     def _room(self, wanted: int) -> int:
-        """For how many more jobs of this sweep."""
+        """For how many more jobs."""
         if self.max_jobs is None:
             return wanted
         try:
-            said = in_queue(self._unended)
+            return min(wanted, max(0, self.max_jobs - own_jobs()))
         except RunError:  # which whoever follows the runs says
             return 0
-        self._unended = [job for job in self._unended if job in said]
-        return min(wanted, self.max_jobs - len(self._unended))
 
     def _submit(self, runs: list[PlannedRun], submissions: Path, folder: Path) -> None:
         """Submits runs as one array; arrays of one sweep go one after the other, so that
@@ -175,8 +172,8 @@ class Slurm:
             executor.update_parameters(**self.parameters)
             if self._submitted and self.max_jobs is None:
                 executor.update_parameters(slurm_dependency=f"afterany:{self._submitted[-1]}")
-            # Else what sbatch refuses would stand on the terminal twice.
             cluster = this_cluster()
+            # Else what sbatch refuses would stand on the terminal twice.
             with _signals_held_back(), contextlib.redirect_stderr(io.StringIO()):
                 jobs = executor.submit_array([job_of(run, folder, self.gpu) for run in runs])
                 for run, job in zip(runs, jobs, strict=True):
@@ -191,7 +188,6 @@ class Slurm:
             ) from None
         array = jobs[0].job_id.split("_")[0]
         self._submitted.append(array)
-        self._unended += [SlurmJob(job.job_id, cluster) for job in jobs]
         self.console.print(f"submitted {len(runs)} run{'s' * (len(runs) > 1)} as job {array}")
 
     def ended(self, directory: Path) -> str | None:

@@ -76,25 +76,39 @@ def unusual_wait(id: str, said: str) -> str | None:
     return "; ".join([f"job {id.split('_')[0]}: {said}", *advice])
 
 
+def own_jobs() -> int:
+    """How many jobs of this user SLURM has not ended, which is what it limits. Raises RunError
+    where SLURM can't be asked."""
+    asked = _asked(["squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"])
+    if asked.returncode:
+        raise _can_not_be_asked(asked.stderr)
+    return len(asked.stdout.splitlines())
+
+
 def this_cluster() -> str:
     """Its name. Raises RunError where SLURM can't be asked."""
-    return _configured("ClusterName", os.environ.get("SLURM_CONF"))
+    return _configured("ClusterName")
 
 
 def largest_array() -> int:
     """SLURM's limit on the number of jobs in an array."""
-    # 0: it has no arrays
-    return max(1, int(_configured("MaxArraySize", os.environ.get("SLURM_CONF"))))
+    return max(1, int(_configured("MaxArraySize")))  # 0: it has no arrays
+
+
+def _configured(name: str) -> str:
+    found = re.search(rf"^{name}\s*=\s*(\S+)", _configuration(os.environ.get("SLURM_CONF")), re.M)
+    if found is None:
+        raise RunError(f"SLURM says nothing of its {name}")
+    return found[1]
 
 
 @functools.cache
-def _configured(name: str, conf: str | None) -> str:
+def _configuration(conf: str | None) -> str:
     """conf: the environment's, by which this process knows one SLURM from another."""
     asked = _asked(["scontrol", "show", "config"])
-    found = re.search(rf"^{name}\s*=\s*(\S+)", asked.stdout, re.MULTILINE)
-    if found is None:
+    if asked.returncode:
         raise _can_not_be_asked(asked.stderr)
-    return found[1]
+    return asked.stdout
 
 
 def _asked(command: list[str]) -> subprocess.CompletedProcess[str]:

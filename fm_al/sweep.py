@@ -129,8 +129,8 @@ class ExperimentSweeper(Sweeper):
         """params: overrides to sweep, of an experiment preset say; what is typed wins. dry_run:
         only say what would be started. retry_failed: go on with runs that failed before. wait:
         until all runs have ended; else return when they are submitted or, where it is this
-        machine that runs them, left to a process of their own. max_jobs: that are in SLURM's queue
-        at a time; null is all. id: names the sweep's folder; null is a new one."""
+        machine that runs them, left to a process of their own. max_jobs: of this user that are in
+        SLURM's queue at a time; null is all. id: names the sweep's folder; null is a new one."""
         self.options = {
             "params": dict(params) if params else None,
             "dry_run": dry_run,

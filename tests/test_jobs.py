@@ -145,6 +145,15 @@ def test_a_job_may_be_queued_again_unless_that_is_ruled_out() -> None:
 
 
 @pytest.mark.usefixtures("sbatch")
+@pytest.mark.parametrize(
+    ("max_jobs", "own", "room"), [(None, 9, 5), (7, 4, 3), (20, 4, 5), (3, 4, 0)]
+)
+def test_jobs_of_other_sweeps_count_too(monkeypatch, max_jobs, own: int, room: int) -> None:
+    monkeypatch.setattr("fm_al.jobs.own_jobs", lambda: own)
+    assert Slurm(OPTIONS, 3, max_jobs, console())._room(5) == room
+
+
+@pytest.mark.usefixtures("sbatch")
 def test_a_line_of_setup_that_fails_ends_the_job() -> None:
     setup = ["true", "export A='x # y'", 'module load "it\'s $(not) there"', "echo too far"]
     script = Slurm(OPTIONS | {"slurm_setup": setup}, 3, None, console()).parameters["slurm_setup"]

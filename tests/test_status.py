@@ -160,13 +160,15 @@ def test_fm_al_status_shows_every_run_the_total_and_what_is_wrong(tmp_path: Path
 
 
 def test_fm_al_status_shows_what_waits_for_a_slurm_that_can_not_be_asked(
-    tmp_path: Path, monkeypatch
+    tmp_path: Path, monkeypatch, caplog
 ) -> None:
     ask_for(tmp_path / "run", tmp_path / "sweep", job="12_3")
     monkeypatch.setenv("PATH", str(tmp_path))
     shown = fm_al(tmp_path, ".", function="status")
     assert "waiting" in shown.stdout
     assert "job 12_3: SLURM can't be asked" in shown.stdout
+    (said,) = caplog.messages
+    assert re.match(r"SLURM can't be asked \(.*scontrol.*\); is SLURM_CONF set", said)
 
 
 @pytest.mark.parametrize(

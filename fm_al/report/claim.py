@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from fm_al.report.runs import Runs
-from fm_al.report.statistics import ALPHA, FEWEST_FOR_T, all_compared, comparable
+from fm_al.report.statistics import ALPHA, all_compared, rankable
 
 CLAIMED = "fishermask"
 
@@ -19,9 +19,9 @@ def claim(runs: Runs) -> list[str]:
         return []
     areas = runs.area("accuracy")
     sentences = []
-    ranked = comparable(areas)
+    ranked = rankable(areas)
     means = ranked.mean().sort_values(ascending=False, kind="stable")
-    if CLAIMED in means and len(means) > 1 and len(ranked.dropna()) >= FEWEST_FOR_T:
+    if CLAIMED in means and len(means) > 1:
         place = list(means.index).index(CLAIMED)
         beside = means.index[1] if place == 0 else means.index[0]
         relation = "before" if place == 0 else "the first is"
@@ -50,9 +50,9 @@ def _verdict(frame: pd.DataFrame, where: str) -> str:
     untested: list[str] = []
     compared = all_compared(frame)
     for each in compared:
-        if CLAIMED not in (each.first, each.second):
+        other = each.against(CLAIMED)
+        if other is None:
             continue
-        other = each.second if each.first == CLAIMED else each.first
         if each.t_test_corrected is None:
             untested.append(other)
         elif each.winner is None:

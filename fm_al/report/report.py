@@ -29,9 +29,9 @@ from fm_al.report.runs import Runs
 from fm_al.report.statistics import (
     FEWEST_FOR_T,
     all_compared,
-    comparable,
     missing_seeds,
     penalties,
+    rankable,
     ranks,
 )
 from fm_al.report.tables import beside_published, penalty_table, rank_table, tables_of_setting, wins
@@ -129,8 +129,7 @@ def _together(runs: Runs, command: str, palette: Palette) -> Part:
         all_tables.insert(0, table)
         note = typeset.sentence(table.notes)
         drawn.append(figures.penalty_figure(beaten, table.title, note))
-    areas = {name: comparable(each.area("accuracy")) for name, each in of_settings.items()}
-    means = {name: each.mean() for name, each in areas.items() if len(each) >= FEWEST_FOR_T}
+    means = {name: rankable(each.area("accuracy")).mean() for name, each in of_settings.items()}
     if ranked := ranks(pd.DataFrame(means, index=groups).T):
         table = rank_table(ranked, list(of_settings), groups)
         all_tables.append(table)

@@ -46,6 +46,10 @@ class Comparison:
             return None
         return self.first if self.difference > 0 else self.second
 
+    def against(self, group: str) -> str | None:
+        """The other one; None for a group that is neither."""
+        return {self.first: self.second, self.second: self.first}.get(group)
+
 
 def compared(frame: pd.DataFrame, first: str, second: str) -> Comparison:
     """Two columns, without correction."""
@@ -109,6 +113,12 @@ def paired_means(frame: pd.DataFrame) -> pd.Series:
     return comparable(frame).mean().dropna()
 
 
+def rankable(frame: pd.DataFrame) -> pd.DataFrame:
+    """What is `comparable`, over at least FEWEST_FOR_T seeds that all have; else nothing."""
+    common = comparable(frame).dropna()
+    return common if len(common) >= FEWEST_FOR_T else pd.DataFrame()
+
+
 def best_and_level(frame: pd.DataFrame) -> tuple[set[str], set[str]]:
     """The columns of the largest mean, see `paired_means`, and of the others those that are not
     significantly worse, see `all_compared`; one that can't be tested is not among them."""
@@ -116,12 +126,12 @@ def best_and_level(frame: pd.DataFrame) -> tuple[set[str], set[str]]:
     if means.empty:
         return set(), set()
     best = {str(group) for group in means.index[means >= means.max() - 1e-12]}
-    first = str(means.idxmax())
     level = {
         other
         for each in all_compared(frame)
-        if first in (each.first, each.second) and each.t_test is not None and each.winner is None
-        for other in (each.first, each.second)
+        if (other := each.against(str(means.idxmax())))
+        and each.t_test is not None
+        and each.winner is None
     }
     return best, level - best
 

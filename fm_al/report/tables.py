@@ -284,7 +284,7 @@ def wins(of_settings: Mapping[str, Sequence[Comparison]], groups: Sequence[str])
         won = tied = lost = untested = 0
         for compared in of_settings.values():
             for each in compared:
-                if group not in (each.first, each.second):
+                if each.against(group) is None:
                     continue
                 if each.t_test_corrected is None:
                     untested += 1

@@ -21,6 +21,7 @@ from fm_al.report.statistics import (
     missing_seeds,
     paired_means,
     penalties,
+    rankable,
     ranks,
     share_saved,
 )
@@ -153,6 +154,13 @@ def test_ranks_are_of_as_many_groups_and_settings_as_go_together() -> None:
     assert ranks(each_lacks_one[["a", "e", "f"]].iloc[[0, 0, 0, 5]]).mean.to_dict() == (
         {"f": 1, "e": 2}
     )
+
+
+def test_groups_with_no_seed_in_common_have_no_places() -> None:
+    apart = frame(a=[1, 2, 3, NAN, NAN, NAN], b=[NAN, NAN, NAN, 4, 5, 6])
+    assert rankable(apart).empty
+    assert rankable(frame(a=[1, 2], b=[3, 4])).empty
+    assert rankable(frame(a=[1, 2, 3, 4], b=[3, 4, 5, NAN])).shape == (3, 2)
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (1, 3), (3, 1), (0, 0)])
