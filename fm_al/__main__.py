@@ -94,7 +94,7 @@ def _explained(error: Exception) -> str:
         parent, _, name = str(cause.full_key).rpartition(".")
         names = [str(name) for name in cause.parent_node]
         there = [name for name in names if not name.startswith("_") and name != "hydra"]
-        if not there:
+        if not names:
             return f"{cause.full_key}: is new; put + before it: +{cause.full_key}=..."
         return no_such_option(parent, name, there)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:

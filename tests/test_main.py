@@ -74,6 +74,7 @@ def test_a_run_that_fails_does_not_stop_a_sweep(tmp_path: Path) -> None:
             "strategy=bagde: no such option; strategy has: .* did you mean strategy=badge",
         ),
         (["strategy.temprature=1"], "strategy.temprature: no such option; strategy has: "),
+        (["strategy=random", "strategy.augment=1"], "strategy.augment: .*; strategy has: none$"),
         (["bugdet.total=1"], "bugdet.*: no such option; .* did you mean budget?"),
         (["budget.totl=1"], "budget.totl: no such option; .* did you mean budget.total?"),
         (["budget.total=x"], "budget.total=x: should be a valid integer"),
@@ -91,6 +92,11 @@ def test_a_run_that_fails_does_not_stop_a_sweep(tmp_path: Path) -> None:
         (["-m", "hydra.sweeper.dry_run=3"], "hydra.sweeper.dry_run=3: should be a valid boolean"),
         (["-m", "hydra.sweeper.id=../x"], "hydra.sweeper.id=../x: "),
         (["-m", "hydra/launcher=local", "hydra.launcher.runs_at_once=0"], "runs_at_once=0: should"),
+        (["-m", "hydra/launcher=slurm", "hydra.launcher.setup=exit"], "setup: should be a list: "),
+        (
+            ["-m", "hydra/launcher=slurm", "hydra.launcher.additional_parameters.nice=1"],
+            r"nice: is new; put \+ before it: \+hydra.launcher.additional_parameters.nice=...$",
+        ),
         (["+new=1"], "new: no such option; the top level has: "),
     ],
 )

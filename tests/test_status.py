@@ -164,6 +164,7 @@ def test_fm_al_status_shows_what_waits_for_a_slurm_that_can_not_be_asked(
 ) -> None:
     ask_for(tmp_path / "run", tmp_path / "sweep", job="12_3")
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("SLURM_CONF", f"{tmp_path}/slurm.conf")
     shown = fm_al(tmp_path, ".", function="status")
     assert "waiting" in shown.stdout
     assert "job 12_3: SLURM can't be asked" in shown.stdout
