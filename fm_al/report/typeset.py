@@ -13,7 +13,10 @@ from pathlib import Path
 from fm_al.files import write_whole
 
 LEVEL = "°"
-MOST_COLUMNS = 6  # beside the first, across a page of LaTeX's
+# A page of LaTeX's article in \footnotesize.
+PAGE_WIDTH = 74  # characters
+PAGE_HEIGHT = 46  # lines
+GAP = 2  # characters between columns
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,8 @@ def sentence(notes: Sequence[str]) -> str:
 
 
 def latex(table: Table) -> str:
-    """As a table of LaTeX's, which needs the package booktabs; of many columns as several parts of
-    it, one below the other, that a page is wide enough for."""
+    """As a table of LaTeX's, which needs the package booktabs; a wide one as several parts, one
+    below the other, or each a table of its own where a page is not high enough."""
 
     def shown(cell: Cell) -> str:
         text = _escaped(cell.text)
@@ -91,7 +94,7 @@ def latex(table: Table) -> str:
     def line(cells: Iterable[str]) -> str:
         return "  " + " & ".join(cells) + r" \\" + "\n"
 
-    def part(columns: Sequence[int]) -> str:
+    def tabular(columns: Sequence[int]) -> str:
         rows = [[row[number] for number in columns] for row in table.rows]
         return (
             f"  \\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}\n"
@@ -103,19 +106,43 @@ def latex(table: Table) -> str:
             "  \\end{tabular}\n"
         )
 
-    numbers = range(1, len(table.columns))
-    parts = math.ceil(len(numbers) / MOST_COLUMNS)
-    each = max(1, math.ceil(len(numbers) / max(1, parts)))
-    return (
-        "\\begin{table}\n"
-        f"  \\caption{{{_escaped(table.title)}. {_escaped(sentence(table.notes))}}}\n"
-        f"  \\label{{tab:{table.name}}}\n"
-        "  \\small\n"
-        + "\n  \\medskip\n\n".join(
-            part([0, *numbers[first : first + each]]) for first in range(0, len(numbers), each)
+    def float_of(caption: str, tabulars: Iterable[str]) -> str:
+        return (
+            "\\begin{table}\n"
+            f"{caption}"
+            "  \\centering\n"
+            "  \\footnotesize\n"
+            "  \\setlength{\\tabcolsep}{4pt}\n"
+            + "\n  \\medskip\n\n".join(tabulars)
+            + "\\end{table}\n"
         )
-        + "\\end{table}\n"
+
+    title = _escaped(table.title)
+    notes = _escaped(sentence(table.notes))
+    caption = f"  \\caption{{{title}. {notes}}}\n  \\label{{tab:{table.name}}}\n"
+    continued = f"  \\addtocounter{{table}}{{-1}}\n  \\caption{{{title} (continued).}}\n"
+    tabulars = [tabular(columns) for columns in _parts(table)]
+    if len(tabulars) * (len(table.rows) + 2) <= PAGE_HEIGHT:
+        return float_of(caption, tabulars)
+    first, *others = tabulars
+    return float_of(caption, [first]) + "\n".join(
+        ["", *(float_of(continued, [each]) for each in others)]
     )
+
+
+def _parts(table: Table) -> list[list[int]]:
+    """Its columns, by parts that a page is wide enough for, each with the first column: as few and
+    as even as can be."""
+    texts = zip(table.columns, *([cell.text for cell in row] for row in table.rows), strict=True)
+    first, *widths = (GAP + max(map(len, column)) for column in texts)
+    for count in range(1, len(widths) + 1):
+        each = math.ceil(len(widths) / count)
+        starts = range(0, len(widths), each)
+        if each == 1 or all(
+            first + sum(widths[start : start + each]) <= PAGE_WIDTH + GAP for start in starts
+        ):
+            return [[0, *range(start + 1, min(start + each, len(widths)) + 1)] for start in starts]
+    return [[0]]
 
 
 LATEX = {
@@ -130,7 +157,8 @@ LATEX = {
 
 
 def _escaped(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in text)
+    escaped = "".join(LATEX.get(character, character) for character in text)
+    return re.sub(r"(?<!\S)-(?=\d)", "$-$", escaped)
 
 
 def as_csv(table: Table) -> str:

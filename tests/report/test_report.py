@@ -206,33 +206,47 @@ ODD = Table(
     "t",
     "50% of a_b & c",
     ["x|y", "5^2"],
-    [[Cell("a|b_*<"), Cell("1 ± 2", 1.0, 2.0, True)]],
+    [[Cell("a|b_*<"), Cell("1 ± 2", 1.0, 2.0, True)], [Cell("c - t-test"), Cell("-1.5", -1.5)]],
     ["x_y"],
 )
 
 
 def test_odd_characters_are_literal_in_markdown_and_latex() -> None:
     assert markdown(ODD) == (
-        "| x\\|y | 5^2 |\n| --- | ---: |\n| a\\|b\\_\\*\\< | **1 ± 2** |\n\nX_y.\n"
+        "| x\\|y | 5^2 |\n| --- | ---: |\n| a\\|b\\_\\*\\< | **1 ± 2** |\n"
+        "| c - t-test | -1.5 |\n\nX_y.\n"
     )
     written = latex(ODD)
     assert r"\caption{50\% of a\_b \& c. X\_y.}" in written
     assert r"a|b\_*$<$ & \textbf{1 $\pm$ 2} \\" in written
     assert r"x|y & 5\textasciicircum{}2 \\" in written
+    assert r"c - t-test & $-$1.5 \\" in written
     for rule in ("toprule", "midrule", "bottomrule"):
         assert rf"\{rule}" in written
 
 
-def test_many_columns_are_parts_of_a_latex_table() -> None:
-    cells = [Cell(f"c{number}", number) for number in range(15)]
-    written = latex(Table("wide", "Wide", [f"h{number}" for number in range(15)], [cells]))
+def rows_and_heads(rows: int, columns: int, text: str) -> Table:
+    cells = [Cell(f"{text}{number}", number) for number in range(columns)]
+    return Table("wide", "Wide", [f"h{number}" for number in range(columns)], [cells] * rows)
+
+
+def test_a_wide_latex_table_has_parts_that_fit_a_page() -> None:
+    written = latex(rows_and_heads(3, 15, "0.123 ± 0.4"))
     assert written.count(r"\begin{table}") == written.count(r"\label{tab:wide}") == 1
     heads = [line for line in written.splitlines() if "h" in line and "&" in line]
-    assert [head.count("&") for head in heads] == [5, 5, 4]
+    assert [head.count("&") for head in heads] == [4, 4, 4, 2]
     assert all(head.strip().startswith("h0 & ") for head in heads)
-    assert written.count(r"\begin{tabular}{lrrrrr}") == 2
-    shown = re.findall(r"c\d+", written)
-    assert sorted(set(shown), key=lambda name: int(name[1:])) == [f"c{n}" for n in range(15)]
+    assert written.count(r"\begin{tabular}{lrrrr}") == 3
+    assert set(re.findall(r"h\d+", written)) == {f"h{number}" for number in range(15)}
+    assert latex(rows_and_heads(3, 15, "1")).count(r"\begin{tabular}") == 1
+
+
+def test_parts_that_are_too_high_for_a_page_are_tables_of_their_own() -> None:
+    written = latex(rows_and_heads(30, 15, "0.123 ± 0.4"))
+    assert written.count(r"\begin{table}") == written.count(r"\end{table}") == 4
+    assert written.count(r"\caption{Wide. ") == written.count(r"\label{tab:wide}") == 1
+    assert written.count(r"\caption{Wide (continued).}") == 3
+    assert written.count(r"\addtocounter{table}{-1}") == 3
 
 
 def test_a_strategy_needs_no_labels_for_a_target_that_its_seed_has_not(tmp_path: Path) -> None:
