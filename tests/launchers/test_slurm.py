@@ -272,16 +272,17 @@ def test_a_sweep_larger_than_an_array_may_be_is_several(cluster_in, monkeypatch)
 
 def test_the_submitting_process_may_be_killed_right_after_submission(cluster_in: Cluster) -> None:
     """A second one leaves the runs alone that wait or go on, and waits for them."""
-    submitting = cluster_in.start(*SLOW, "seed=0,1")
+    sweep = [*SLOW, "strategy.seconds=1", "seed=0,1"]  # which last until a second one is here
+    submitting = cluster_in.start(*sweep)
     assert submitting.stdout is not None
     assert submitting.stdout.readline().startswith("submitted 2 runs as job ")
     submitting.kill()
     submitting.communicate()
-    second = cluster_in.run(*SLOW, "seed=0,1")
+    second = cluster_in.run(*sweep)
     assert second.returncode == 0, second.stderr
     assert "left alone: 2 runs: " in second.stdout
     assert "submitted" not in second.stdout
-    cluster_in.assert_records_equal_undisturbed(*SLOW, "seed=0,1")
+    cluster_in.assert_records_equal_undisturbed(*sweep)
 
 
 @pytest.mark.parametrize(
