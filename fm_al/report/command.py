@@ -52,10 +52,13 @@ def report_from(given: argparse.Namespace) -> Report:
         if not 0 < target <= 1:
             raise ConfigError(f"--target {target:g}: should be an accuracy, above 0 and at most 1")
     by = tuple(given.by.split(","))
-    if given.markdown is not None and not given.markdown.parent.is_dir():
-        raise ConfigError(
-            f"--markdown {given.markdown}: there is no folder {given.markdown.parent}"
-        )
+    if given.markdown is not None:
+        if not given.markdown.parent.is_dir():
+            raise ConfigError(
+                f"--markdown {given.markdown}: there is no folder {given.markdown.parent}"
+            )
+        if given.markdown.is_dir():
+            raise ConfigError(f"--markdown {given.markdown}: is a folder; name a file in it")
     options = [
         *([f"--by={given.by}"] if by != STRATEGY else []),
         *(["--target", *(f"{target:g}" for target in given.target)] if given.target else []),
@@ -64,15 +67,18 @@ def report_from(given: argparse.Namespace) -> Report:
     words = [
         *([f"--title={given.title}"] if given.title else []),
         *(f"--note={note}" for note in given.note),
+        *([f"--out={given.out}"] if given.out else []),
+        *([f"--markdown={given.markdown}"] if given.markdown else []),
     ]
 
     def command(where: Sequence[str], *words: str) -> str:
         chosen = ["--where", *where] if where else []
         return shlex.join(["fm-al-report", str(folder), *chosen, *options, *words])
 
-    def command_of(experiment: str) -> str:
+    def command_of(experiment: str, name: str) -> str:
         others = [each for each in given.where if not each.startswith("experiment_name=")]
-        return command([*others, f"experiment_name={experiment}"])
+        out = folder / f"report-{name}"
+        return command([*others, f"experiment_name={experiment}"], f"--out={out}")
 
     return report_of(
         read_runs(folder, where, by),
@@ -163,6 +169,8 @@ def _say(made: Report, console: Console) -> None:
         console.print(f"and {len(left_out) - MOST_NAMED} more, named in the report")
     for notice in made.notices:
         console.print(notice)
+    for sentence in made.summary:
+        console.print(sentence)
     for part in made.parts:
         for sentence in part.sentences:
             console.print(f"{part.title}: {sentence}")

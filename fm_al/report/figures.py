@@ -7,6 +7,7 @@ its name, which `inline_svg` hands on to the page.
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
 import textwrap
@@ -20,19 +21,21 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
-from matplotlib import style
+from matplotlib import colormaps, style
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import LogNorm, Normalize, to_rgb
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.text import Annotation
+from matplotlib.ticker import FuncFormatter
 from scipy import stats
 
+from fm_al.report.measured import MEASURED, capitalized, measured
 from fm_al.report.palette import GREY, Palette, fill, is_light
 from fm_al.report.runs import Runs, by_numbers
-from fm_al.report.statistics import Penalties
+from fm_al.report.statistics import Penalties, by_mean, missing_seeds
 
 STYLE: list[str | Path | dict[str, Any]] = [
     "default",  # whatever a user's matplotlibrc has
@@ -65,11 +68,6 @@ CONFIDENCE = 0.95
 MOST_CLASSES = 20
 MOST_MARKS = 15  # on a line
 MOST_LAYERS = 36
-OVER_LABELS = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "macro_f1": "Macro F1",
-}
 UNPUBLISHED: Mapping[str, Mapping[int, float]] = MappingProxyType({})
 MARK = re.compile(r"series-(\d+)-(.*)")
 
@@ -97,7 +95,7 @@ def figures_of_setting(
     runs' for the groups that have any.
     """
     figures = [
-        *(_over_labels(runs, prefix, key, colours, published) for key in OVER_LABELS),
+        *(_over_labels(runs, prefix, key, colours, published) for key in measured(runs)),
         _area(runs, prefix, colours),
         _queries(runs, prefix, colours),
         _mask(runs, prefix, colours),
@@ -139,7 +137,7 @@ def _over_labels(
             _mark(group, band)
             if len(values) > 2:
                 heights += [(mean - half).min(), (mean + half).max()]
-    title = OVER_LABELS[key]
+    title = capitalized(MEASURED[key])
     caption = f"{title} on the test images over the number of labels: the mean of {_count(runs)}"
     if axes.collections:
         caption += (
@@ -169,7 +167,7 @@ def _over_labels(
     if shown:
         means.append(Line2D([], [], color=GREY, marker="o", **hollow))
         caption += " Hollow marks on dotted lines: as published."
-    axes.set(xlabel="labels", ylabel=title.lower() if key != "macro_f1" else "macro F1")
+    axes.set(xlabel="labels", ylabel=MEASURED[key])
     margin = 0.05 * max(0.02, max(heights) - min(heights))
     axes.set_ylim(max(min(heights) - margin, -0.01), min(max(heights) + margin, 1.01))
     axes.grid(axis="y")
@@ -179,7 +177,7 @@ def _over_labels(
 
 def _area(runs: Runs, prefix: str, palette: Palette) -> Figure:
     areas = runs.area("accuracy")
-    groups = list(areas.mean().sort_values(ascending=False, kind="stable").index)
+    groups = by_mean(areas)
     drawing = Drawing((WIDTH, 0.5 + _row_height(groups) * len(groups)))
     axes = drawing.subplots()
     for row, group in enumerate(groups):
@@ -200,8 +198,11 @@ def _area(runs: Runs, prefix: str, palette: Palette) -> Figure:
     caption = (
         "Area under the accuracy curve over labels, divided by their range, so that it is a mean "
         f"accuracy: the mean of {_count(runs)}, with its 95% confidence interval by Student's t "
-        "where there are several, and below it a dot for each. The best is on top."
+        "where there are several, and below it a dot for each. The best is on top"
     )
+    if missing_seeds(areas):
+        caption += ", as far as seeds that all have can tell"
+    caption += "."
     return _finished(f"{prefix}area", "Area under the accuracy curve", caption, drawing)
 
 
@@ -272,13 +273,17 @@ def _mask(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
         _mark(group, axes)
     thin = 6 * drawing.get_figheight()
     bar = drawing.colorbar(mesh, ax=grid, label="share of the mask", aspect=thin)
-    bar.ax.yaxis.set_major_formatter(lambda share, position: f"{100 * share:g}%")
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(_percent))
     bar.ax.minorticks_off()
     caption = (
         "Where the mask's weights lie: the share of them in each layer or block, from the input at "
         "the top to the output, at each query; mean over seeds, white where there are none."
     )
     return _finished(f"{prefix}mask", "Layers of the masked weights", caption, drawing)
+
+
+def _percent(share: float, position: int) -> str:
+    return f"{100 * share:g}%"
 
 
 def _mask_shares(runs: Runs, group: str) -> pd.DataFrame:
@@ -358,22 +363,29 @@ def penalty_figure(penalties: Penalties, title: str, note: str) -> Figure:
     height = 1.2 + _row_height(matrix.index) * count
     drawing = Drawing((min(WIDTH, 1.8 + 0.5 * count), height))
     axes = drawing.subplots()
-    for part, first in ((values[:-1], 0), (values[-1:], rows[-1])):
-        edges = np.arange(count + 1) - 0.5, np.arange(len(part) + 1) + first - 0.5
-        mesh = axes.pcolormesh(*edges, part, norm=norm, cmap="Blues", edgecolors="white", lw=0.5)
-    for row, of_row in zip(rows, values, strict=True):
+    shades = colormaps["Blues"]
+    for place, of_row in enumerate(values):
+        row, beats = rows[place], list(matrix.index[place : place + 1])
         for column, value in enumerate(of_row):
             lacks = math.isnan(value)
-            ink = "black" if lacks or is_light(mesh.to_rgba(value)[:3]) else "white"
+            shade = "white" if lacks else shades(norm(value))
+            ink = "black" if is_light(to_rgb(shade)) else "white"
             text = "–" if lacks else f"{value:.2f}"
-            axes.text(column, row, text, color=ink, ha="center", va="center")
+            _mark(
+                [*beats, matrix.columns[column]],
+                axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fc=shade, ec="white")),
+                axes.text(column, row, text, color=ink, ha="center", va="center"),
+            )
+    axes.set(xlim=(-0.5, count - 0.5), ylim=(rows[-1] + 0.5, -0.5))
     axes.set_yticks(rows, [*map(_broken, matrix.index), "lost, mean"])
     axes.set_xticks(range(count), list(map(_broken, matrix.columns)))
+    for labels in (axes.get_yticklabels()[:count], axes.get_xticklabels()):
+        for group, label in zip(matrix.index, labels, strict=True):
+            _mark([group], label)
     if max(map(len, matrix.columns)) > 7:
         for label in axes.get_xticklabels():
             label.set(rotation=90 if "\n" in label.get_text() else 40, rotation_mode="anchor")
             label.set(ha="right", va="center")
-    axes.invert_yaxis()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return _finished("penalty", title, note, drawing)
@@ -448,8 +460,8 @@ def save(figure: Figure, folder: Path) -> None:
 
 
 def inline_svg(figure: Figure) -> str:
-    """An `svg` element for an HTML page, as wide as its place. What is drawn of a group has the
-    class `series` and the group's name as `data-group`; ids begin with the figure's name."""
+    """An `svg` element for an HTML page, as wide as its place. What is drawn of groups has the
+    class `series` and, as JSON, their names as `data-groups`; ids begin with the figure's name."""
     file = io.BytesIO()
     with style.context([*STYLE, {"svg.fonttype": "none"}]):
         no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -470,7 +482,8 @@ def inline_svg(figure: Figure) -> str:
                 value = value.replace("'DejaVu Sans', ", "")  # leaves sans-serif
                 attributes[key] = value.replace("url(#", f"url(#{figure.name}-")
         if marked:
-            attributes |= {"class": "series", "data-group": unquote(marked[2])}
+            groups = list(map(unquote, marked[2].split("&")))
+            attributes |= {"class": "series", "data-groups": json.dumps(groups)}
         element.attrib = attributes
     # A style element would hold for all of the page, so its rule is put where it is inherited from.
     for definitions in root.findall("defs"):
@@ -496,9 +509,10 @@ def _finished(name: str, title: str, caption: str, drawing: Drawing) -> Figure:
     return Figure(name, title, caption, drawing)
 
 
-def _mark(group: str, *artists: Artist) -> None:
+def _mark(groups: str | Sequence[str], *artists: Artist) -> None:
+    of = [groups] if isinstance(groups, str) else groups
     for artist in artists:
-        artist.set_gid(quote(group, safe=""))
+        artist.set_gid("&".join(quote(group, safe="") for group in of))
 
 
 def _add_legend(

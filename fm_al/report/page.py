@@ -8,12 +8,14 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import jinja2
 from markupsafe import Markup
 
+from fm_al.report.palette import Look
 from fm_al.report.runs import Runs, flattened, shown
-from fm_al.report.typeset import LEVEL, Table
+from fm_al.report.typeset import Table
 
 LACKING = "–"
 
@@ -21,7 +23,7 @@ LACKING = "–"
 @dataclass(frozen=True)
 class Drawing:
     """name: of its files. svg: an <svg> element, trusted; what it draws of a group is of the class
-    `series` and names that in `data-group`."""
+    `series` and names that in `data-groups`."""
 
     name: str
     title: str
@@ -39,14 +41,6 @@ class Section:
     drawings: Sequence[Drawing]
     command: str
     remarks: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class LegendEntry:
-    """A group and the colour, as CSS has it, that it is drawn in."""
-
-    group: str
-    colour: str
 
 
 @dataclass(frozen=True)
@@ -122,12 +116,13 @@ def page(
     title: str,
     command: str,
     sections: Sequence[Section],
-    legend: Sequence[LegendEntry],
+    looks: Mapping[str, Look],
     runs: Runs,
     notices: Sequence[str],
+    summary: Sequence[str],
 ) -> str:
-    """The HTML. It links to `tables/` and `figures/` beside it. command: what makes it. notices:
-    what a reader has to know first."""
+    """The HTML. It links to `tables/` and `figures/` beside it. command: what makes it. looks: of
+    each group. notices: what a reader has to know first. summary: sentences on all sections."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fm_al.report", "."),
         autoescape=True,
@@ -139,17 +134,20 @@ def page(
         "counted": _counted,
         "trusted": Markup,
         "finite": math.isfinite,
+        "json": json.dumps,
+        "double": lambda length: 2 * length,
     }
     return environment.get_template("page.html").render(
         title=title,
         command=command,
         sections=sections,
-        legend=legend,
-        groups={entry.group for entry in legend},
+        looks=looks,
+        groups_of={group: [group] for group in looks}
+        | {f"{one} - {other}": [one, other] for one, other in permutations(looks, 2)},
         runs=runs,
         provenances=[provenance_of(runs.of(setting)) for setting in runs.settings],
         notices=notices,
-        level=LEVEL,
+        summary=summary,
         what="strategy" if tuple(runs.by) == ("strategy",) else "group",
     )
 

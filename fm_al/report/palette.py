@@ -9,14 +9,20 @@ from typing import Any
 
 import numpy as np
 from matplotlib.colors import to_rgb
+from matplotlib.markers import MarkerStyle
 
 from fm_al.report.runs import by_numbers
 
 # Of groups: distinct in lightness, neighbours most, and for the colour-blind.
 COLOURS = "#D55E00", "#08306B", "#56B4E9", "#00805F", "#F0AE00", "#6B3A00", "#D07FB0", "#6A4FC0"
-DASHES = (), (1, 1), (6, 1.5, 1, 1.5), (7, 2), (4, 1, 1, 1, 1, 1)
+DASHES = (), (4, 1), (6, 1.5, 1, 1.5), (8, 2.5), (4, 1, 1, 1, 1, 1)
 MARKERS = "os^Dv*P<>"
 GREY = "#404040"
+# These look the same in every report, in this order; others as what is left.
+KNOWN = (
+    *("fishermask", "badge", "bait", "coreset", "entropy", "margin"),
+    *("kmeans", "bald", "least_confidence", "fishermask_entropy"),
+)
 # Of what is stacked: Tol's muted colours, light ones between dark ones.
 FILLS = (
     *("#332288", "#DDCC77", "#117733", "#88CCEE", "#882255"),
@@ -37,6 +43,18 @@ class Look:
     def linestyle(self) -> tuple[float, tuple[float, ...] | None]:
         return 0, self.dashes or None
 
+    @property
+    def outline(self) -> str:
+        """The marker, as the data of an SVG path around (0, 0), within 1 of it."""
+        style = MarkerStyle(self.marker)
+        path = style.get_path().transformed(style.get_transform())
+        polygons = [np.asarray(polygon, float) for polygon in path.to_polygons()]
+        largest = max(np.abs(polygon).max() for polygon in polygons)
+        return "".join(
+            "M" + "L".join(f"{x / largest:.2f} {-y / largest:.2f}" for x, y in polygon) + "Z"
+            for polygon in polygons
+        )
+
 
 @dataclass(frozen=True)
 class Palette:
@@ -46,22 +64,25 @@ class Palette:
 
     @classmethod
     def of(cls, groups: Sequence[str]) -> Palette:
-        """`fishermask` comes first and `random` last, and these look the same whatever else there
-        is; the others by name."""
+        """`fishermask` comes first and `random` last, the others by name."""
         others = sorted({*groups} - {"fishermask", "random"}, key=by_numbers)
         names = [name for name in ("fishermask", *others) if name in groups]
-        looks = {
-            name: Look(
-                COLOURS[number % len(COLOURS)],
-                DASHES[number % len(DASHES)],
-                MARKERS[number % len(MARKERS)],
-            )
-            for number, name in enumerate(names)
-        }
+        unknown = [name for name in names if name not in KNOWN]
+        # Beside known ones only what these do not use.
+        numbered = [*KNOWN, *unknown] if len(unknown) < len(names) else unknown
+        looks = {name: _look(numbered.index(name)) for name in names}
         return cls(looks | ({"random": Look(GREY, (3, 2), "X")} if "random" in groups else {}))
 
     def ordered(self, groups: Iterable[str]) -> list[str]:
         return sorted(groups, key=list(self.looks).index)
+
+
+def _look(number: int) -> Look:
+    return Look(
+        COLOURS[number % len(COLOURS)],
+        DASHES[number % len(DASHES)],
+        MARKERS[number % len(MARKERS)],
+    )
 
 
 def fill(number: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +20,12 @@ import pandas as pd
 from fm_al.errors import ConfigError
 from fm_al.files import write_whole
 from fm_al.report import figures, typeset
-from fm_al.report.claim import claim
+from fm_al.report.claim import claim, claim_together
 from fm_al.report.figures import Figure
-from fm_al.report.page import Drawing, LegendEntry, Section, page
+from fm_al.report.measured import MEASURED, is_accuracy
+from fm_al.report.page import Drawing, Section, page
 from fm_al.report.palette import Palette
+from fm_al.report.processes import in_processes
 from fm_al.report.published import Published, published
 from fm_al.report.runs import Runs
 from fm_al.report.statistics import (
@@ -41,6 +43,7 @@ TOGETHER = "All settings"
 GENERATOR = '<meta name="generator" content="fm-al-report">'  # by which a report is known
 FILES = {"tables": (".md", ".tex", ".csv"), "figures": (".pdf", ".svg", ".png")}
 LONGEST_SLUG = 60
+SHORT_COMMIT = 7
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Report:
-    """runs: of all parts. command: that makes it. notices: what a reader has to know first."""
+    """runs: of all parts. command: that makes it. notices: what a reader has to know first.
+    summary: what the numbers say, of all settings."""
 
     title: str
     command: str
@@ -65,46 +69,59 @@ class Report:
     parts: Sequence[Part]
     palette: Palette
     notices: Sequence[str]
+    summary: Sequence[str]
 
 
 def report_of(
     runs: Runs,
     title: str,
     command: str,
-    command_of: Callable[[str], str],
+    command_of: Callable[[str, str], str],
     targets: Sequence[float],
     with_published: bool,
     notes: Sequence[str] = (),
 ) -> Report:
-    """command_of: what makes the report of one experiment alone. targets: accuracies to count the
+    """command_of: what makes the report of one experiment alone, in a folder of such a name.
+    targets: accuracies to count the
     labels for. with_published: whether published numbers stand beside those measured. notes: what
     else a reader has to know."""
-    palette, parts = Palette.of(runs.groups), []
-    notices, slugs = [*notes, *_notices(runs)], _slugs(runs.settings)
-    experiments = Counter(_experiment(runs.of(setting)) for setting in runs.settings)
-    for setting in runs.settings:
-        of_setting = runs.of(setting)
+    palette, slugs = Palette.of(runs.groups), _slugs(runs.settings)
+    notices = [*notes, *_notices(runs)]
+    of_settings = {setting: runs.of(setting) for setting in runs.settings}
+    experiments = Counter(map(_experiment, of_settings.values()))
+    tasks = []
+    for setting, of_setting in of_settings.items():
         experiment = _experiment(of_setting)
         beside: Published = {}
         if with_published:
             beside = published(experiment, of_setting.runs[0].options["dataset"])
             if not beside:
                 notices.append(f"{setting}: no published numbers are known of it")
-        prefix = f"{slugs[setting]}-" if len(runs.settings) > 1 else ""
-        parts.append(
-            Part(
-                setting,
-                command_of(experiment) if 1 == experiments[experiment] < len(slugs) else command,
-                [
-                    *tables_of_setting(of_setting, prefix, targets),
-                    *beside_published(of_setting, prefix, beside),
-                ],
-                figures.figures_of_setting(of_setting, prefix, palette, beside),
-                claim(of_setting),
-            )
-        )
-    parts.append(_together(runs, command, palette))
-    return Report(title, command, runs, parts, palette, notices)
+        is_alone = 1 == experiments[experiment] < len(slugs)
+        of_part = command_of(experiment, slugs[setting]) if is_alone else command
+        prefix = f"{slugs[setting]}-" if len(slugs) > 1 else ""
+        tasks.append((of_setting, of_part, prefix, palette, beside, targets))
+    parts = [*in_processes(_part, tasks), _together(runs, command, palette)]
+    summary = claim_together(of_settings) if len(of_settings) > 1 else []
+    return Report(title, command, runs, parts, palette, notices, summary)
+
+
+def _part(
+    runs: Runs,
+    command: str,
+    prefix: str,
+    palette: Palette,
+    beside: Published,
+    targets: Sequence[float],
+) -> Part:
+    """Of one setting. prefix: of files. beside: published numbers."""
+    return Part(
+        runs.settings[0],
+        command,
+        [*tables_of_setting(runs, prefix, targets), *beside_published(runs, prefix, beside)],
+        figures.figures_of_setting(runs, prefix, palette, beside),
+        claim(runs, beside),
+    )
 
 
 def _experiment(runs: Runs) -> str:
@@ -142,31 +159,39 @@ def _together(runs: Runs, command: str, palette: Palette) -> Part:
 
 
 def _notices(runs: Runs) -> list[str]:
-    notices = []
+    """Each once, with the settings that it holds of."""
+    of_notice: dict[str, list[str]] = {}
     for setting in runs.settings:
-        of_setting = runs.of(setting)
-        frame = of_setting.final("accuracy")
-        if of_setting.differ_at_first:
-            notices.append(
-                f"{setting}: some strategies were trained before their first query and others not, "
-                f"so they are compared from {of_setting.labels[0]} labels on"
-            )
-        if others := [group for group in runs.groups if group not in frame]:
-            notices.append(
-                f"{setting}: there are no runs of {', '.join(others)}, which other settings have"
-            )
-        for group, lacks in missing_seeds(frame).items():
-            listed = ", ".join(map(str, lacks))
-            notices.append(f"{setting}: {group} lacks seed{'s' * (len(lacks) > 1)} {listed}")
-        few = [group for group in frame.columns if frame[group].count() < FEWEST_FOR_T]
-        if few:
-            notices.append(
-                f"{setting}: too few seeds to test {', '.join(few)}; it takes {FEWEST_FOR_T}"
-            )
-    if runs.left_out:
-        count = len(runs.left_out)
-        notices.append(f"{count} folder{'s' * (count > 1)} left out, see below")
-    return notices
+        for notice in _notices_of_setting(runs.of(setting), runs.groups):
+            of_notice.setdefault(notice, []).append(setting)
+    return [
+        f"{TOGETHER if 1 < len(runs.settings) == len(those) else ', '.join(those)}: {notice}"
+        for notice, those in of_notice.items()
+    ]
+
+
+def _notices_of_setting(runs: Runs, groups: Sequence[str]) -> Iterator[str]:
+    """groups: of all settings."""
+    frame = runs.final("accuracy")
+    if same := [name for key, name in MEASURED.items() if is_accuracy(runs, key)]:
+        yield (
+            f"{' and '.join(same)} is accuracy, as the test images have as many of each class, and "
+            "is left out"
+        )
+    for what, values in (("devices", _devices(runs)), ("commits of fm_al", _commits(runs))):
+        if len(values) > 1:
+            yield f"runs are of different {what}: {', '.join(values)}"
+    if runs.differ_at_first:
+        yield (
+            "some strategies were trained before their first query and others not, so they are "
+            f"compared from {runs.labels[0]} labels on"
+        )
+    if others := [group for group in groups if group not in frame]:
+        yield f"there are no runs of {', '.join(others)}, which other settings have"
+    for group, lacks in missing_seeds(frame).items():
+        yield f"{group} lacks seed{'s' * (len(lacks) > 1)} {', '.join(map(str, lacks))}"
+    if few := [group for group in frame.columns if frame[group].count() < FEWEST_FOR_T]:
+        yield f"too few seeds to test {', '.join(few)}; it takes {FEWEST_FOR_T}"
 
 
 def write(report: Report, folder: Path) -> None:
@@ -188,31 +213,44 @@ def write(report: Report, folder: Path) -> None:
     for part in report.parts:
         for table in part.tables:
             typeset.save(table, folder / "tables")
-        for figure in part.figures:
-            figures.save(figure, folder / "figures")
+    drawn = [figure for part in report.parts for figure in part.figures]
+    tasks = [(figure, folder / "figures") for figure in drawn]
+    svgs = dict(zip(drawn, in_processes(_saved, tasks), strict=True))
     write_whole(folder / "report.md", markdown(report, "figures").encode())
     sections = [
         Section(
             part.title,
             part.tables,
-            [
-                Drawing(each.name, each.title, each.caption, figures.inline_svg(each))
-                for each in part.figures
-            ],
+            [Drawing(each.name, each.title, each.caption, svgs[each]) for each in part.figures],
             part.command,
             part.sentences,
         )
         for part in report.parts
     ]
-    legend = [LegendEntry(group, look.colour) for group, look in report.palette.looks.items()]
-    html = page(report.title, report.command, sections, legend, report.runs, report.notices)
+    html = page(
+        report.title,
+        report.command,
+        sections,
+        report.palette.looks,
+        report.runs,
+        report.notices,
+        report.summary,
+    )
     write_whole(index, html.encode())
+
+
+def _saved(figure: Figure, folder: Path) -> str:
+    """Its inline SVG."""
+    figures.save(figure, folder)
+    return figures.inline_svg(figure)
 
 
 def markdown(report: Report, figures_folder: str) -> str:
     """The tables, and the first figure of each part. figures_folder: where figures are, from the
     file that this is written to."""
     lines = [f"# {report.title}", "", f"Written by `{report.command}`.", ""]
+    if report.summary:
+        lines += [" ".join(report.summary), ""]
     lines += [f"- {_in_words(report.runs.of(setting))}" for setting in report.runs.settings]
     lines += [f"- {notice}" for notice in report.notices]
     lines += [f"- left out: {each.directory} {each.why}" for each in report.runs.left_out]
@@ -230,16 +268,30 @@ def markdown(report: Report, figures_folder: str) -> str:
 def _in_words(runs: Runs) -> str:
     """Of one setting."""
     made = [run.provenance for run in runs.runs]
-    budget = made[0]["decides"]["budget"]
-    kinds = sorted({each["decides"]["device"]["kind"] for each in made})
+    budgets = [each["decides"]["budget"] for each in made]
+    initial, per_round, total = (
+        " or ".join(map(str, sorted({budget[key] for budget in budgets})))
+        for key in ("initial", "per_round", "total")
+    )
     versions = sorted({str(each["software"]["torch"]) for each in made})
+    commits = f", fm_al at {', '.join(_commits(runs))}" * bool(_commits(runs))
     commands = sorted({shlex.join(start["command"]) for each in made for start in each["starts"]})
     return (
-        f"{runs.runs[0].setting}: {len(made)} runs, seeds {', '.join(map(str, runs.seeds))}; "
-        f"{budget['initial']} labels at first, {budget['per_round']} a round, {budget['total']} in "
-        f"the end; on {', '.join(kinds)}, torch {', '.join(versions)}; started by "
+        f"{runs.runs[0].setting}: {len(made)} run{'s' * (len(made) > 1)}, "
+        f"seed{'s' * (len(runs.seeds) > 1)} {', '.join(map(str, runs.seeds))}; {initial} labels at "
+        f"first, {per_round} a round, {total} in the end; on {', '.join(_devices(runs))}, torch "
+        f"{', '.join(versions)}{commits}; started by "
         f"{', '.join(f'`{command}`' for command in commands)}"
     )
+
+
+def _devices(runs: Runs) -> list[str]:
+    return sorted({run.provenance["decides"]["device"]["kind"] for run in runs.runs})
+
+
+def _commits(runs: Runs) -> list[str]:
+    commits = {run.provenance["software"].get("git_commit") for run in runs.runs}
+    return sorted(commit[:SHORT_COMMIT] for commit in commits if commit)
 
 
 def _slugs(settings: Sequence[str]) -> dict[str, str]:

@@ -140,7 +140,7 @@ class Runs:
     def at(self, figure: str, labels: int) -> pd.DataFrame:
         """A figure of the round of so many labels: a row for each seed, a column for each group,
         NaN where there is no such run."""
-        return self._frame({run: run.at(labels)[figure] for run in self.runs})
+        return self.framed({run: run.at(labels)[figure] for run in self.runs})
 
     def final(self, figure: str) -> pd.DataFrame:
         """The same at the largest number of labels."""
@@ -149,14 +149,15 @@ class Runs:
     def area(self, figure: str) -> pd.DataFrame:
         """The same for the area under a figure over labels, divided by their range."""
         labels = self.labels
-        return self._frame(
+        return self.framed(
             {
                 run: area_under_curve(labels, [run.at(each)[figure] for each in labels])
                 for run in self.runs
             }
         )
 
-    def _frame(self, values: Mapping[Run, float]) -> pd.DataFrame:
+    def framed(self, values: Mapping[Run, float]) -> pd.DataFrame:
+        """A value of each run, as a row for each seed and a column for each group."""
         columns: dict[str, dict[int, float]] = {group: {} for group in self.groups}
         for run, value in values.items():
             columns[run.group][run.seed] = float(value)

@@ -8,7 +8,7 @@ too few pairs there is no p-value.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -99,41 +99,54 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def comparable(frame: pd.DataFrame) -> pd.DataFrame:
+def common_seeds(frame: pd.DataFrame) -> pd.DataFrame:
     """What can be ranked by its means: the seeds that all groups have, of the groups that have
-    enough seeds to be tested; or, where no seed is common or no group has enough, all there is."""
+    enough seeds to be tested, or as many as any. Empty where no seed is common."""
     counts = frame.count()
-    enough = frame.columns[counts >= min(FEWEST_FOR_T, counts.max())]
-    common = frame[enough].dropna()
-    return frame[enough] if common.empty else common
-
-
-def paired_means(frame: pd.DataFrame) -> pd.Series:
-    """Means to rank by: of what is `comparable`."""
-    return comparable(frame).mean().dropna()
+    return frame[frame.columns[counts >= min(FEWEST_FOR_T, counts.max())]].dropna()
 
 
 def rankable(frame: pd.DataFrame) -> pd.DataFrame:
-    """What is `comparable`, over at least FEWEST_FOR_T seeds that all have; else nothing."""
-    common = comparable(frame).dropna()
+    """What has `common_seeds`, of at least FEWEST_FOR_T; else nothing."""
+    common = common_seeds(frame)
     return common if len(common) >= FEWEST_FOR_T else pd.DataFrame()
 
 
-def best_and_level(frame: pd.DataFrame) -> tuple[set[str], set[str]]:
-    """The columns of the largest mean, see `paired_means`, and of the others those that are not
-    significantly worse, see `all_compared`; one that can't be tested is not among them."""
-    means = paired_means(frame)
+def by_mean(frame: pd.DataFrame) -> list[str]:
+    """The groups, that of the largest mean over `common_seeds` first, those that can't be ranked
+    last; where there are none, by the mean of what there is."""
+    common = common_seeds(frame)
+    means = (frame if common.empty else common).mean()
+    return sorted(frame.columns, key=lambda group: -means.get(group, -math.inf))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """best: the groups of the largest mean over `common_seeds`; none without such. level: of the
+    others those that are not significantly worse, see `all_compared`. untested: those that can't be
+    tested with the best, of too few pairs."""
+
+    best: Set[str] = frozenset()
+    level: Set[str] = frozenset()
+    untested: Set[str] = frozenset()
+
+
+def standing(frame: pd.DataFrame) -> Standing:
+    """Of the columns."""
+    means = common_seeds(frame).mean()
     if means.empty:
-        return set(), set()
+        return Standing()
     best = {str(group) for group in means.index[means >= means.max() - 1e-12]}
-    level = {
-        other
+    beside = [
+        (other, each)
         for each in all_compared(frame)
-        if (other := each.against(str(means.idxmax())))
-        and each.t_test is not None
-        and each.winner is None
-    }
-    return best, level - best
+        if (other := each.against(str(means.idxmax()))) and other not in best
+    ]
+    return Standing(
+        best,
+        {other for other, each in beside if each.t_test is not None and each.winner is None},
+        {other for other, each in beside if each.t_test is None},
+    )
 
 
 def missing_seeds(frame: pd.DataFrame) -> dict[str, list[int]]:
@@ -172,9 +185,10 @@ def share_saved(needed: pd.DataFrame, reference: str) -> pd.DataFrame:
 @dataclass(frozen=True)
 class Penalties:
     """matrix: how often the group of a row beats that of a column, at most once for each setting:
-    in each, the share of the numbers of labels at which the paired t-test, two-sided at 0.05 and
-    without correction, says so (Ash et al. 2020, arXiv 1906.03671, section 4). NaN for a pair that
-    could never be tested, and for a group and itself. tested: in how many settings a pair was."""
+    in each, the share of the numbers of labels, of all where Ash et al. choose some, at which the
+    paired t-test, two-sided at 0.05 and without correction, says so (Ash et al. 2020, arXiv
+    1906.03671, section 4). NaN for a pair that could never be tested, and for a group and itself.
+    tested: in how many settings a pair was."""
 
     matrix: pd.DataFrame
     tested: pd.DataFrame

@@ -13,7 +13,7 @@ from typing import Any
 from fm_al.errors import ConfigError
 from fm_al.records import stored_run
 from fm_al.report.report import TOGETHER, Part, Report
-from fm_al.report.typeset import LEVEL, Cell
+from fm_al.report.typeset import Cell
 from fm_al.sync import WANDB_TRACKER, connected_server
 from fm_al.tracking import LONGEST_NAME, keep_service, quiet_settings
 
@@ -101,4 +101,4 @@ def _log(
 
 
 def _text(cell: Cell) -> str:
-    return cell.text + LEVEL * cell.level
+    return cell.text + cell.mark

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
+from fm_al.records import area_under_curve
+from fm_al.report.measured import MEASURED, capitalized, measured
 from fm_al.report.published import Published
 from fm_al.report.runs import Runs
 from fm_al.report.statistics import (
@@ -18,29 +21,29 @@ from fm_al.report.statistics import (
     Penalties,
     Ranks,
     all_compared,
-    best_and_level,
+    by_mean,
+    common_seeds,
     labels_needed,
     missing_seeds,
-    paired_means,
     share_saved,
+    standing,
 )
-from fm_al.report.typeset import LEVEL, NO_NUMBER, Cell, Table
+from fm_al.report.typeset import LEVEL, NO_NUMBER, UNTESTED, Cell, Table
 
 REFERENCE = "random"  # what labels are saved against, where it is among the groups
-FIGURES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
+AREA = "divided by the range of labels: a mean over it, in [0, 1]"
 STAGES = ("train", "evaluate", "query")
-MOST_CLASSES = 20  # that a table has columns for
 
 
 def tables_of_setting(runs: Runs, prefix: str, targets: Sequence[float]) -> list[Table]:
     """Of the runs of one setting. targets: accuracies to count the labels for, beside that which
     random labels reach in the end; the same for the other figures."""
     return [
-        *(_over_labels(runs, prefix, figure) for figure in FIGURES),
+        *(_over_labels(runs, prefix, figure) for figure in measured(runs)),
         _areas(runs, prefix),
         *(
             table
-            for figure in FIGURES
+            for figure in measured(runs)
             for table in _labels_to_targets(runs, prefix, figure, targets)
         ),
         *_per_class(runs, prefix),
@@ -59,17 +62,15 @@ def tables_of_setting(runs: Runs, prefix: str, targets: Sequence[float]) -> list
 
 
 def by_area(runs: Runs) -> list[str]:
-    """The groups, that of the largest area under the accuracy curve first, see `paired_means`;
-    those that can't be ranked last."""
-    means = paired_means(runs.area("accuracy"))
-    return sorted(runs.groups, key=lambda group: -means.get(group, -math.inf))
+    """The groups, that of the largest area under the accuracy curve first, see `by_mean`."""
+    return by_mean(runs.area("accuracy"))
 
 
 def _over_labels(runs: Runs, prefix: str, figure: str) -> Table:
     frames = {labels: runs.at(figure, labels) for labels in runs.labels}
     return Table(
         f"{prefix}{figure}",
-        f"{FIGURES[figure][0].upper()}{FIGURES[figure][1:]} by number of labels",
+        f"{capitalized(MEASURED[figure])} by number of labels",
         [_compared_by(runs), *map(str, frames)],
         _means(by_area(runs), list(frames.values())),
         _notes(runs),
@@ -80,9 +81,9 @@ def _areas(runs: Runs, prefix: str) -> Table:
     return Table(
         f"{prefix}areas",
         f"Area under the curve over labels, {runs.labels[0]} to {runs.labels[-1]}",
-        [_compared_by(runs), *FIGURES.values()],
-        _means(by_area(runs), [runs.area(figure) for figure in FIGURES]),
-        [*_notes(runs), "divided by the range of labels: a mean over it, in [0, 1]"],
+        [_compared_by(runs), *measured(runs).values()],
+        _means(by_area(runs), [runs.area(figure) for figure in measured(runs)]),
+        [*_notes(runs), AREA],
     )
 
 
@@ -113,7 +114,7 @@ def _labels_to_targets(
     if len(columns) == 1:
         return []
     notes = [
-        f"labels: the first number at which that {FIGURES[figure]} was measured, mean ± standard "
+        f"labels: the first number at which that {MEASURED[figure]} was measured, mean ± standard "
         "deviation over the seeds that reach it, and how many do; nothing is interpolated",
     ]
     if reference is not None:
@@ -122,7 +123,7 @@ def _labels_to_targets(
             f"saved: 1 - labels / labels of {reference}, over the seeds, so many, where both get "
             "there",
         ]
-    title = f"Labels needed to reach {'an' if figure == 'accuracy' else 'a'} {FIGURES[figure]}"
+    title = f"Labels needed to reach {'an' if figure == 'accuracy' else 'a'} {MEASURED[figure]}"
     return [Table(f"{prefix}labels_needed_{figure}", title, columns, list(cells.values()), notes)]
 
 
@@ -144,24 +145,38 @@ def _share(saved: pd.Series) -> Cell:
 
 
 def _per_class(runs: Runs, prefix: str) -> list[Table]:
-    """At the last number of labels."""
-    names = runs.class_names
-    if names is None or len(names) > MOST_CLASSES:
+    names, labels = runs.class_names, runs.labels
+    if names is None:
         return []
-    frames, last = [], runs.labels[-1]
-    for number in range(len(names)):
-        frame = pd.DataFrame(math.nan, index=runs.seeds, columns=runs.groups)
-        for run in runs.runs:
-            frame.loc[run.seed, run.group] = run.at(last)["per_class_accuracy"][number]
-        frames.append(frame)
+    at = {
+        run: np.array([run.at(each)["per_class_accuracy"] for each in labels]) for run in runs.runs
+    }
+    columns = [_compared_by(runs), *names]
+    last = [
+        runs.framed({run: values[-1, number] for run, values in at.items()})
+        for number in range(len(names))
+    ]
+    areas = [
+        runs.framed(
+            {run: area_under_curve(labels, list(each[:, number])) for run, each in at.items()}
+        )
+        for number in range(len(names))
+    ]
     return [
         Table(
             f"{prefix}per_class",
-            f"Accuracy of each class at {runs.labels[-1]} labels",
-            [_compared_by(runs), *names],
-            _means(by_area(runs), frames),
+            f"Accuracy of each class at {labels[-1]} labels",
+            columns,
+            _means(by_area(runs), last),
             _notes(runs),
-        )
+        ),
+        Table(
+            f"{prefix}per_class_areas",
+            f"Area under the curve of each class's accuracy, {labels[0]} to {labels[-1]} labels",
+            columns,
+            _means(by_area(runs), areas),
+            [*_notes(runs), AREA],
+        ),
     ]
 
 
@@ -210,7 +225,8 @@ def comparisons(name: str, title: str, compared: Sequence[Comparison]) -> Table:
             f"Wilcoxon's test needs {FEWEST_FOR_WILCOXON} pairs that differ: with fewer no p-value "
             f"can be below {ALPHA}, and corrected ones only with more"
         )
-    columns = ["pair", "difference", "from", "to", "t-test", "Holm", "Wilcoxon", "Holm ", "pairs"]
+    tests = ["t-test", "t-test, Holm", "Wilcoxon", "Wilcoxon, Holm"]
+    columns = ["pair", "difference", "from", "to", *tests, "pairs"]
     return Table(name, title, columns, rows, notes)
 
 
@@ -266,8 +282,8 @@ def penalty_table(penalties: Penalties) -> Table:
     settings = f"{most} setting{'s' * (most > 1)}"
     notes = [
         f"how often, over {settings}, the row beats the column: in each, the share of the numbers "
-        "of labels, after the first, at which the paired t-test says so (two-sided, "
-        f"{ALPHA}, not corrected, as in the BADGE paper)",
+        "of labels, all after the first, at which the paired t-test says so (two-sided, "
+        f"{ALPHA}, not corrected, as in the BADGE paper, which takes some of them)",
         "lost, mean: of the column against all that it was tested with; lower is better",
     ]
     if fewest < most:
@@ -348,34 +364,39 @@ def mean_cell(values: pd.Series, form: str = "{:.3f}") -> Cell:
 
 
 def _means(groups: Sequence[str], frames: Sequence[pd.DataFrame]) -> list[list[Cell]]:
-    """A row for each group, a column for each frame, with the best and those level with it."""
-    marks = [best_and_level(frame) for frame in frames]
+    """A row for each group, a column for each frame, marked by how they stand in it."""
+    standings = [standing(frame) for frame in frames]
     rows = []
     for group in groups:
         row = [Cell(group)]
-        for frame, (best, level) in zip(frames, marks, strict=True):
+        for frame, stands in zip(frames, standings, strict=True):
             cell = mean_cell(frame[group])
-            is_best = group in best and len(groups) > 1
-            row.append(Cell(cell.text, cell.value, cell.spread, is_best, group in level))
+            is_best = group in stands.best and len(groups) > 1
+            mark = LEVEL if group in stands.level else UNTESTED if group in stands.untested else ""
+            row.append(Cell(cell.text, cell.value, cell.spread, is_best, mark))
         rows.append(row)
     return rows
 
 
 def _notes(runs: Runs) -> list[str]:
-    seeds = runs.seeds
+    seeds, frame = runs.seeds, runs.final("accuracy")
     notes = [f"mean ± standard deviation over {len(seeds)} seed{'s' * (len(seeds) > 1)}"]
-    if len(seeds) >= FEWEST_FOR_T:
+    lacking = missing_seeds(frame)
+    if len(runs.groups) > 1 and common_seeds(frame).empty:
+        notes.append("none is the best of a column, as no seed is common to all")
+    elif len(runs.groups) > 1 and len(seeds) >= FEWEST_FOR_T:
         notes.append(
             f"bold: the best of a column; {LEVEL}: not significantly worse (paired t-test over "
             f"seeds, {ALPHA}, Holm over all pairs)"
         )
-        if missing_seeds(runs.final("accuracy")):
+        if lacking:
             notes.append(
-                "the best is told by the seeds that all have, of those with enough to test"
+                "the best is told by the seeds that all have, of those with enough to test; "
+                f"{UNTESTED}: can't be tested with it, of fewer than {FEWEST_FOR_T} pairs"
             )
-    else:
+    elif len(runs.groups) > 1:
         notes.append("bold: the best of a column; too few seeds to test what differs")
-    for group, lacks in missing_seeds(runs.final("accuracy")).items():
+    for group, lacks in lacking.items():
         plural = "s" * (len(lacks) > 1)
         notes.append(f"{group} lacks seed{plural} {', '.join(map(str, lacks))}, and is paired less")
     return notes

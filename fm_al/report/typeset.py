@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fm_al.files import write_whole
 
-LEVEL = "°"
+LEVEL, UNTESTED = "°", "†"  # marks of a number beside the best one
 # A page of LaTeX's article in \footnotesize.
 PAGE_WIDTH = 74  # characters
 PAGE_HEIGHT = 46  # lines
@@ -22,14 +22,15 @@ GAP = 2  # characters between columns
 @dataclass(frozen=True)
 class Cell:
     """text: what is shown. value: the number that it is sorted by and that CSV has, with `spread`
-    beside it. best: the best of its column. level: not significantly worse than the best. seeds:
-    how many it is a mean of, where rows differ in that."""
+    beside it. best: the best of its column. mark: LEVEL for not significantly worse than the best,
+    UNTESTED for what can't be tested with it. seeds: how many it is a mean of, where rows differ in
+    that."""
 
     text: str
     value: float | None = None
     spread: float | None = None
     best: bool = False
-    level: bool = False
+    mark: str = ""
     seeds: int | None = None
 
 
@@ -62,7 +63,7 @@ def markdown(table: Table) -> str:
 
     def shown(cell: Cell) -> str:
         text = _literal(cell.text)
-        return (f"**{text}**" if cell.best else text) + LEVEL * cell.level
+        return (f"**{text}**" if cell.best else text) + cell.mark
 
     rows = [
         line(map(_literal, table.columns)),
@@ -89,7 +90,7 @@ def latex(table: Table) -> str:
 
     def shown(cell: Cell) -> str:
         text = _escaped(cell.text)
-        return (rf"\textbf{{{text}}}" if cell.best else text) + r"$^\circ$" * cell.level
+        return (rf"\textbf{{{text}}}" if cell.best else text) + _escaped(cell.mark)
 
     def line(cells: Iterable[str]) -> str:
         return "  " + " & ".join(cells) + r" \\" + "\n"
@@ -149,6 +150,7 @@ LATEX = {
     "\\": r"\textbackslash{}",
     "±": r"$\pm$",
     "°": r"$^\circ$",
+    "†": r"$^\dagger$",
     "<": r"$<$",
     ">": r"$>$",
     "~": r"\textasciitilde{}",
