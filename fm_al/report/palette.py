@@ -14,7 +14,10 @@ from matplotlib.markers import MarkerStyle
 from fm_al.report.runs import by_numbers
 
 # Of groups: distinct in lightness, neighbours most, and for the colour-blind.
-COLOURS = "#D55E00", "#08306B", "#56B4E9", "#00805F", "#F0AE00", "#6B3A00", "#D07FB0", "#6A4FC0"
+COLOURS = (
+    *("#D55E00", "#08306B", "#56B4E9", "#00805F", "#F0AE00"),
+    *("#6B3A00", "#D07FB0", "#6A4FC0", "#3B0030", "#A8073C"),
+)
 DASHES = (), (4, 1), (6, 1.5, 1, 1.5), (8, 2.5), (4, 1, 1, 1, 1, 1)
 MARKERS = "os^Dv*P<>"
 GREY = "#404040"

@@ -14,7 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
+import joblib
 import pandas as pd
 
 from fm_al.errors import ConfigError
@@ -25,7 +27,6 @@ from fm_al.report.figures import Figure
 from fm_al.report.measured import MEASURED, is_accuracy
 from fm_al.report.page import Drawing, Section, page
 from fm_al.report.palette import Palette
-from fm_al.report.processes import in_processes
 from fm_al.report.published import Published, published
 from fm_al.report.runs import Runs
 from fm_al.report.statistics import (
@@ -44,6 +45,8 @@ GENERATOR = '<meta name="generator" content="fm-al-report">'  # by which a repor
 FILES = {"tables": (".md", ".tex", ".csv"), "figures": (".pdf", ".svg", ".png")}
 LONGEST_SLUG = 60
 SHORT_COMMIT = 7
+FEWEST_FOR_PROCESSES = 3  # settings; fewer are drawn before other processes have started
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,9 @@ def report_of(
     with_published: bool,
     notes: Sequence[str] = (),
 ) -> Report:
-    """command_of: what makes the report of one experiment alone, in a folder of such a name.
-    targets: accuracies to count the
-    labels for. with_published: whether published numbers stand beside those measured. notes: what
-    else a reader has to know."""
+    """command_of: what makes the report of one experiment alone, in a folder that ends with a name.
+    targets: accuracies to count the labels for. with_published: whether published numbers stand
+    beside those measured. notes: what else a reader has to know."""
     palette, slugs = Palette.of(runs.groups), _slugs(runs.settings)
     notices = [*notes, *_notices(runs)]
     of_settings = {setting: runs.of(setting) for setting in runs.settings}
@@ -101,9 +103,17 @@ def report_of(
         of_part = command_of(experiment, slugs[setting]) if is_alone else command
         prefix = f"{slugs[setting]}-" if len(slugs) > 1 else ""
         tasks.append((of_setting, of_part, prefix, palette, beside, targets))
-    parts = [*in_processes(_part, tasks), _together(runs, command, palette)]
+    parts = [*_in_processes(_part, tasks, len(slugs)), _together(runs, command, palette)]
     summary = claim_together(of_settings) if len(of_settings) > 1 else []
     return Report(title, command, runs, parts, palette, notices, summary)
+
+
+def _in_processes(
+    function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], settings: int
+) -> list[T]:
+    """What a function returns for the arguments of each task, in their order."""
+    processes = joblib.cpu_count() if settings >= FEWEST_FOR_PROCESSES else 1
+    return joblib.Parallel(processes)(joblib.delayed(function)(*task) for task in tasks)
 
 
 def _part(
@@ -214,8 +224,9 @@ def write(report: Report, folder: Path) -> None:
         for table in part.tables:
             typeset.save(table, folder / "tables")
     drawn = [figure for part in report.parts for figure in part.figures]
-    tasks = [(figure, folder / "figures") for figure in drawn]
-    svgs = dict(zip(drawn, in_processes(_saved, tasks), strict=True))
+    place = (folder / "figures").resolve()  # other processes may be elsewhere
+    tasks = [(figure, place) for figure in drawn]
+    svgs = dict(zip(drawn, _in_processes(_saved, tasks, len(report.runs.settings)), strict=True))
     write_whole(folder / "report.md", markdown(report, "figures").encode())
     sections = [
         Section(

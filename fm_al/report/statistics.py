@@ -133,9 +133,10 @@ class Standing:
 
 def standing(frame: pd.DataFrame) -> Standing:
     """Of the columns."""
-    means = common_seeds(frame).mean()
-    if means.empty:
+    common = common_seeds(frame)
+    if common.empty:
         return Standing()
+    means = common.mean()
     best = {str(group) for group in means.index[means >= means.max() - 1e-12]}
     beside = [
         (other, each)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from scipy import stats
 
-from fm_al.report import figures, palette
+from fm_al.report import palette
 from fm_al.report.figures import (
     Figure,
     figures_of_setting,
@@ -32,7 +33,8 @@ from fm_al.report.figures import (
     rank_figure,
     save,
 )
-from fm_al.report.palette import Palette
+from fm_al.report.measured import MEASURED
+from fm_al.report.palette import KNOWN, Palette
 from fm_al.report.runs import Run, Runs, read_runs
 from fm_al.report.statistics import Penalties
 from tests.report.made_runs import CLASSES, MASKED, make_run, make_trial
@@ -197,7 +199,7 @@ def test_a_group_may_lack_a_seed(tmp_path: Path) -> None:
 
 def test_one_round_queries_nothing(tmp_path: Path) -> None:
     make_run(tmp_path, "fishermask", 0, [0.5])
-    assert list(setting_of(tmp_path)) == [*figures.OVER_LABELS, "area", "seconds"]
+    assert list(setting_of(tmp_path)) == [*MEASURED, "area", "seconds"]
 
 
 def test_shares_of_a_query_are_of_all_of_it(trial: Runs, drawn: dict[str, Figure]) -> None:
@@ -341,13 +343,15 @@ def test_palette_has_looks_for_many_groups() -> None:
     assert len({(look.dashes, look.marker) for look in looks}) == 17  # without colours
 
 
-def test_palette_is_the_same_for_fishermask_and_random() -> None:
-    few = Palette.of(["fishermask", "random"])
-    many = Palette.of(["aaa", "random", "badge", "fishermask", "fishermask (fraction=0.01)"])
-    for group in ("fishermask", "random"):
-        assert few.looks[group] == many.looks[group]
+def test_strategies_look_the_same_in_every_report() -> None:
+    few = Palette.of(["fishermask", "random", "margin"])
+    many = Palette.of([*KNOWN, "aaa", "random", "fishermask (fraction=0.01)"])
+    for group, look in few.looks.items():
+        assert many.looks[group] == look
     assert few.looks["fishermask"].dashes == ()
     assert len(few.looks["random"].dashes) == 2
+    assert len({look.colour for look in many.looks.values()}) >= len(KNOWN) + 1
+    assert len({(look.dashes, look.marker) for look in many.looks.values()}) == len(many.looks)
     assert (
         few.looks["random"] not in Palette.of([str(number) for number in range(40)]).looks.values()
     )
@@ -380,9 +384,9 @@ def test_inline_svg_has_groups_by_name(tmp_path: Path, trial: Runs) -> None:
     made = figures_of_setting(runs, "odd-", Palette.of(runs.groups))
     for figure in made:
         root = ElementTree.fromstring(inline_svg(figure))
-        series = [element for element in root.iter() if "data-group" in element.attrib]
+        series = [element for element in root.iter() if "data-groups" in element.attrib]
         assert {element.get("class") for element in series} == {"series"}
-        groups = {element.get("data-group") for element in series}
+        groups = {json.loads(element.attrib["data-groups"])[0] for element in series}
         assert groups == ({ODD} if figure.name == "odd-mask" else set(runs.groups))
     [accuracy] = [figure for figure in made if figure.name == "odd-accuracy"]
     said = [
@@ -501,8 +505,8 @@ def test_ranks_are_where_they_belong() -> None:
     rows = [line.get_ydata()[-1] for line in axes.lines if group_of(line) is not None]
     ends = [line.get_xdata()[-1] for line in axes.lines if group_of(line) is not None]
     assert len(set(zip(ends, rows, strict=True))) == 7  # no name covers another
-    series = ElementTree.fromstring(inline_svg(figure)).iterfind(".//*[@data-group]")
-    assert {element.get("data-group") for element in series} == {*RANKS, ODD}
+    series = ElementTree.fromstring(inline_svg(figure)).iterfind(".//*[@data-groups]")
+    assert {json.loads(element.attrib["data-groups"])[0] for element in series} == {*RANKS, ODD}
 
 
 def test_no_torch_and_no_pyplot() -> None:

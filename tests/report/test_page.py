@@ -15,7 +15,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from fm_al.report.page import Drawing, LegendEntry, Section, page, provenance_of
+from fm_al.report.page import Drawing, Section, page, provenance_of
+from fm_al.report.palette import Look, Palette
 from fm_al.report.runs import LeftOut, Run, Runs, read_runs
 from fm_al.report.typeset import Cell, Table
 from tests.report.made_runs import make_run, make_trial
@@ -30,11 +31,11 @@ in_a_browser = pytest.mark.skipif(
 )
 
 GROUPS = ("random", "badge", "bait")
-SVG = (
-    '<svg xmlns="http://www.w3.org/2000/svg" width="900" height="300" viewBox="0 0 90 30">'
-    '<g class="series" data-group="random"><path d="M0 0L90 30" stroke="red"/></g>'
-    '<g class="series" data-group="badge"><path d="M0 30L90 0" stroke="blue"/></g></svg>'
-)
+SVG = """
+<svg xmlns="http://www.w3.org/2000/svg" width="900" height="300" viewBox="0 0 90 30">
+<g class="series" data-groups='["random"]'><path d="M0 0L90 30" stroke="red"/></g>
+<g class="series" data-groups='["badge"]'><path d="M0 30L90 0" stroke="blue"/></g></svg>
+"""
 
 
 def a_run(group: str = "random", seed: int = 0) -> Run:
@@ -62,10 +63,11 @@ def a_page(
     legend: tuple[str, ...] = GROUPS,
     runs: Runs | None = None,
     notices: tuple[str, ...] = (),
+    summary: tuple[str, ...] = (),
 ) -> str:
-    entries = [LegendEntry(group, "#4c72b0") for group in legend]
+    looks = Palette.of(legend).looks
     runs = runs or Runs([a_run(group) for group in GROUPS])
-    return page("Trial", "fm-al-report outputs", sections, entries, runs, notices)
+    return page("Trial", "fm-al-report outputs", sections, looks, runs, notices, summary)
 
 
 def change_provenance(directory: Path, change: Callable[[Any], object]) -> None:
@@ -156,16 +158,18 @@ def test_links_are_to_files_beside_the_page() -> None:
 
 
 def test_the_best_are_bold_and_those_level_with_them_are_marked() -> None:
-    row = (Cell("badge"), Cell("0.7", 0.7, best=True), Cell("0.6", 0.6, level=True))
+    row = (Cell("badge"), Cell("0.7", 0.7, best=True), Cell("0.6", 0.6, mark="°"))
     html = a_page(a_section("cifar10", a_table("accuracy", row, columns=2)))
     assert "<strong>0.7</strong>" in html
-    assert '0.6<span class="level">°</span>' in html
+    assert '0.6<span class="mark">°</span>' in html
 
 
 def test_remarks_notes_and_captions_are_shown() -> None:
     section = Section("a", [a_table()], [Drawing("b", "B", "A caption.", SVG)], "c", ["A remark."])
     html = a_page(section)
-    for text in ("<p>A remark.</p>", ">over 5 seeds; bold: best.</p>", "A caption."):
+    html += a_page(summary=("A summary.",))
+    remark, summary = "<p>A remark.</p>", "<p>A summary.</p>"
+    for text in (remark, summary, ">over 5 seeds; bold: best.</p>", "A caption."):
         assert text in html
 
 
@@ -213,7 +217,7 @@ def hostile_page(name: str) -> str:
         [Run(Path(name), name, name, 0, each, [], {}, {}) for each in (provenance, other)],
         [LeftOut(Path(name), name)],
     )
-    return page(name, name, [section, section], [LegendEntry(name, name)], runs, [name])
+    return page(name, name, [section, section], {name: Look(name, (), "o")}, runs, [name], [name])
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +286,7 @@ def legend_button(driver: Chrome, text: str) -> WebElement:
 def drawn(driver: Chrome) -> list[str]:
     """The groups of the series that are seen."""
     return [
-        str(each.get_dom_attribute("data-group"))
+        json.loads(str(each.get_dom_attribute("data-groups")))[0]
         for each in all_of(driver, ".series")
         if each.value_of_css_property("display") != "none"
     ]
@@ -372,23 +376,25 @@ def test_headers_and_legend_are_worked_by_keys(opened: Open) -> None:
 
 @in_a_browser
 def test_the_legend_switches_groups_in_every_figure_and_dims_their_rows(opened: Open) -> None:
-    pairs = a_table("pairs", (Cell("badge vs random"), Cell("0.1", 0.1)), columns=1)
+    pair, other = (Cell("badge - random"), Cell("0.1", 0.1)), (Cell("bait - random"), Cell("0", 0))
+    pairs = a_table("pairs", pair, other, columns=1)
     driver = opened(a_page(a_section("a", a_table(), pairs), a_section("b"), runs=Runs([])))
     assert drawn(driver) == ["random", "badge", "random", "badge"]
     legend_button(driver, "badge").click()
     assert drawn(driver) == ["random", "random"]
-    assert dimmed(driver) == ["badge", "badge"]
+    assert dimmed(driver) == ["badge", "badge - random", "badge"]
     assert legend_button(driver, "badge").get_dom_attribute("aria-pressed") == "false"
     assert legend_button(driver, "random").get_dom_attribute("aria-pressed") == "true"
     sort_by(driver, 1)
-    assert dimmed(driver) == ["badge", "badge"]
+    assert dimmed(driver) == ["badge", "badge - random", "badge"]
     legend_button(driver, "badge").click()
     assert drawn(driver) == ["random", "badge", "random", "badge"]
     assert dimmed(driver) == []
 
     legend_button(driver, "none").click()
     assert drawn(driver) == []
-    assert sorted(dimmed(driver)) == sorted([*GROUPS, *GROUPS])
+    pairs_named = ["badge - random", "bait - random"]
+    assert sorted(dimmed(driver)) == sorted([*GROUPS, *GROUPS, *pairs_named])
     legend_button(driver, "random").click()
     assert drawn(driver) == ["random", "random"]
     legend_button(driver, "all").click()
@@ -417,7 +423,8 @@ def test_the_page_does_not_scroll_sideways(opened: Open, tmp_path: Path, width: 
     runs = read_runs(_made(tmp_path / "outputs", long))
     runs = Runs(runs.runs, [LeftOut(Path(long), long)], runs.by)
     table = a_table("accuracy", (Cell(long), *[Cell("0.123 ± 0.456", 0.123)] * 20), columns=20)
-    html = page(long, long, [a_section(long, table)] * 2, [LegendEntry(long, "red")], runs, [long])
+    sections, looks = [a_section(long, table)] * 2, {long: Look("red", (), "o")}
+    html = page(long, long, sections, looks, runs, [long], [long])
     driver = opened(html)
     metrics = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)

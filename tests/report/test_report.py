@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fm_al.report.claim import claim
+from fm_al.report.claim import claim, claim_together
 from fm_al.report.published import published
 from fm_al.report.report import GENERATOR, report_of
 from fm_al.report.report import markdown as report_markdown
@@ -42,6 +45,10 @@ def frozen(folder: Path) -> Path:
     return folder
 
 
+def alone(experiment: str, name: str) -> str:
+    return f"fm-al-report . --where experiment_name={experiment} --out=report-{name}"
+
+
 def report(folder: Path, *arguments: str) -> Ended:
     return fm_al(folder, *arguments, function="report")
 
@@ -51,7 +58,7 @@ def markdown_of(folder: Path, targets: Sequence[float] = (), with_published: boo
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         runs = read_runs(Path())
-        made = report_of(runs, "A trial", "fm-al-report .", str, targets, with_published)
+        made = report_of(runs, "A trial", "fm-al-report .", alone, targets, with_published)
     return report_markdown(made, "figures")
 
 
@@ -96,7 +103,8 @@ def test_where_by_and_out_are_in_the_command_that_the_report_names(tmp_path: Pat
     written = (tmp_path / "MADE.md").read_text()
     assert (
         "Written by `fm-al-report outputs --where strategy=fishermask seed=0,1,2 "
-        "--by=strategy.fraction '--title=By day' '--note=half of it by night'`." in written
+        "--by=strategy.fraction '--title=By day' '--note=half of it by night' --out=made "
+        "--markdown=MADE.md`." in written
     )
     assert "\n- half of it by night\n" in written
     assert "(made/figures/accuracy.png)" in written
@@ -132,7 +140,7 @@ def test_a_report_that_broke_off_is_written_again(tmp_path: Path) -> None:
 def test_settings_with_names_alike_have_files_of_their_own(tmp_path: Path) -> None:
     for experiment in ("cifar10.v1", "cifar10-v1", "CIFAR10_v1"):
         make_run(tmp_path, "random", 0, [0.3, 0.5], experiment=experiment)
-    made = report_of(read_runs(tmp_path), "A trial", "fm-al-report .", str, [], False)
+    made = report_of(read_runs(tmp_path), "A trial", "fm-al-report .", alone, [], False)
     names = [table.name for part in made.parts for table in part.tables]
     assert len(set(names)) == len(names)
 
@@ -293,15 +301,103 @@ def test_the_claim_is_what_the_statistics_say(tmp_path: Path) -> None:
         make_run(tmp_path, "badge", seed, [0.3, 0.7 - wave / 2, 0.9])
         make_run(tmp_path, "entropy", seed, [0.3, 0.6 - wave, 0.8])
     make_run(tmp_path, "bait", 0, [0.3, 0.6, 0.8])
-    rank, area, end = claim(read_runs(tmp_path))
+    published = {
+        "fishermask": {30: 0.7, 50: 0.9}, "entropy": {30: 0.6, 50: 0.8}, "random": {30: 0.5},
+        "badge": {30: 0.4}, "margin": {50: 0.3}, "coreset": {50: 0.2},
+    }  # fmt: skip
+    rank, area, end, order = claim(read_runs(tmp_path), published)
     assert rank.startswith("By the mean area under the accuracy curve, FisherMask is second of 4")
     assert rank.endswith("; not ranked, with too few seeds: bait.")
     assert "FisherMask is significantly better than random, as claimed;" in area
+    assert area.startswith("By the area under the accuracy curve FisherMask is ")
     assert "is significantly worse than badge;" in area
     assert "does not differ significantly from entropy;" in area
     assert "can't be compared with bait, for too few seeds (" in area
     assert end.startswith("At 50 labels FisherMask is significantly better than random")
-    assert claim(read_runs(tmp_path, {"strategy": ["badge", "random"]})) == []
+    assert order == (
+        "At 30 labels the published order is fishermask, entropy, random, badge; that of the means "
+        "measured is badge, fishermask, entropy, random (Spearman's rank correlation -0.20)."
+    )
+    assert claim(read_runs(tmp_path, {"strategy": ["badge", "random"]}), published) == []
+
+
+def test_of_what_nothing_is_claimed_nothing_is_as_claimed(tmp_path: Path) -> None:
+    for seed in range(5):
+        wave = 0.01 * (-1) ** (seed // 2)
+        make_run(tmp_path, "fishermask", seed, [0.3, 0.8 + wave])
+        for strategy in ("badge", "margin"):
+            make_run(tmp_path, strategy, seed, [0.3, 0.6 + wave / 2])
+    _, area, _ = claim(read_runs(tmp_path), {})
+    better = "better than margin, as claimed, and than badge, of which nothing is claimed ("
+    assert better in area
+
+
+def test_what_holds_of_the_claim_over_settings_and_what_does_not(tmp_path: Path) -> None:
+    made = {"ahead": 0.2, "behind": -0.2, "level": 0.0}
+    for number, (experiment, lead) in enumerate(made.items()):
+        imbalance = {"_target_": "fm_al.data.imbalance.none.NoImbalance"} if number == 2 else None
+        for seed in range(5):
+            wave = 0.01 * (-1) ** (seed // 2)
+            named: Any = {"experiment": experiment, "imbalance": imbalance}
+            make_run(tmp_path, "fishermask", seed, [0.3, 0.5 + lead + wave], **named)
+            make_run(tmp_path, "random", seed, [0.3, 0.5 - wave / 3 * (-1) ** seed], **named)
+            make_run(tmp_path, "badge", seed, [0.3, 0.4 + wave / 2], **named)
+            make_run(tmp_path, "bait", seed, [0.3, 0.9 - wave / 2], **named)
+    runs = read_runs(tmp_path)
+    holds, fails, of_imbalance = claim_together({name: runs.of(name) for name in runs.settings})
+    assert (
+        "this holds: FisherMask is significantly better than random in 1 of 3 settings (" in holds
+    )
+    assert "badge" not in holds + fails
+    assert "it is significantly better than bait in none; " in fails
+    assert "it is significantly worse than bait in 3 of 3 and random in 1 of 3 settings; " in fails
+    assert fails.endswith("it is first in 0 of 3 settings, and fourth of 4 in behind.")
+    assert of_imbalance == (
+        "FisherMask is significantly better than them in 1 of 4 comparisons with imbalanced "
+        "classes and 0 of 2 comparisons with balanced classes."
+    )
+    _, _, of_imbalance = claim_together({name: runs.of(name) for name in ("ahead", "behind")})
+    assert of_imbalance.endswith("can't be told: all settings have imbalanced ones.")
+    assert claim_together({"ahead": read_runs(tmp_path, {"strategy": ["badge", "bait"]})}) == []
+
+
+def test_what_equals_accuracy_is_said_and_not_shown_again(tmp_path: Path) -> None:
+    for seed in range(3):
+        run = make_run(tmp_path, "random", seed, [0.3, 0.5]) / "rounds.jsonl"
+        rounds = [json.loads(line) for line in run.read_text().splitlines()]
+        same = [each | {"balanced_accuracy": each["accuracy"]} for each in rounds]
+        run.write_text("".join(f"{json.dumps(each)}\n" for each in same))
+    written = markdown_of(tmp_path)
+    assert "- trial: balanced accuracy is accuracy, as the test images have as many of " in written
+    assert "### Accuracy by number of labels" in written
+    assert "### Macro-F1 by number of labels" in written
+    assert "### Balanced accuracy" not in written
+
+
+def test_what_can_not_be_tested_with_the_best_is_marked_so(tmp_path: Path) -> None:
+    for seed in range(4):
+        make_run(tmp_path, "margin", seed, [0.3, 0.5 + seed / 100])
+        if seed < 2:
+            make_run(tmp_path, "bait", seed, [0.3, 0.1])
+    written = markdown_of(tmp_path)
+    assert "| **0.515 ± 0.013** |" in written
+    assert "| 0.100 ± 0.000† |" in written
+    assert "†: can't be tested with it, of fewer than 3 pairs" in written
+
+
+def test_many_settings_are_drawn_in_processes_as_few_are_in_one(tmp_path: Path) -> None:
+    for experiment in ("a", "b", "c"):
+        make_trial(tmp_path / "outputs", experiment, seeds=2)
+    (tmp_path / "few").mkdir()
+    shutil.copytree(tmp_path / "outputs" / "a", tmp_path / "few" / "a")
+    assert report(tmp_path, "outputs").returncode == 0
+    assert report(tmp_path, "few").returncode == 0
+    one = tmp_path / "few" / "report" / "figures"
+    several = tmp_path / "outputs" / "report" / "figures"
+    for name in ("accuracy", "queries"):
+        for ending in ("pdf", "png"):
+            same = (several / f"a-{name}.{ending}").read_bytes()
+            assert (one / f"{name}.{ending}").read_bytes() == same
 
 
 def test_published_numbers_are_those_of_the_figure() -> None:

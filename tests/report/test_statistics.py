@@ -13,17 +13,19 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fm_al.report.statistics import (
+    Standing,
     all_compared,
-    best_and_level,
+    by_mean,
+    common_seeds,
     compared,
     holm,
     labels_needed,
     missing_seeds,
-    paired_means,
     penalties,
     rankable,
     ranks,
     share_saved,
+    standing,
 )
 
 NAN = math.nan
@@ -173,12 +175,18 @@ def test_groups_are_ranked_over_the_seeds_that_all_have() -> None:
     values = frame(
         a=[0.1, 0.2, 0.3, 0.4], b=[NAN, 0.17, 0.27, 0.37], c=[NAN, NAN, NAN, 0.9]
     )  # fmt: skip
-    means = paired_means(values)
+    means = common_seeds(values).mean()
     assert means.to_dict() == pytest.approx({"a": 0.3, "b": 0.27})
-    assert best_and_level(values)[0] == {"a"}
-    assert paired_means(values[["c"]]).to_dict() == {"c": 0.9}
-    apart = paired_means(frame(a=[1, 2, 3, NAN, NAN, NAN], b=[NAN, NAN, NAN, 4, 5, 6]))
-    assert apart.to_dict() == {"a": 2, "b": 5}
+    assert standing(values).best == {"a"}
+    assert by_mean(values) == ["a", "b", "c"]
+    assert common_seeds(values[["c"]]).mean().to_dict() == {"c": 0.9}
+
+
+def test_none_is_the_best_where_no_seed_is_common() -> None:
+    apart = frame(a=[1, 2, 3, NAN, NAN, NAN], b=[NAN, NAN, NAN, 4, 5, 6])
+    assert common_seeds(apart).empty
+    assert standing(apart) == Standing()
+    assert by_mean(apart) == ["b", "a"]
 
 
 def test_the_best_and_those_level_with_it() -> None:
@@ -188,10 +196,11 @@ def test_the_best_and_those_level_with_it() -> None:
         c=[0.49, 0.62, 0.71, 0.82],
         once=[0.1, NAN, NAN, NAN],
     )
-    assert best_and_level(values) == ({"c"}, {"a"})
-    assert best_and_level(values[2:]) == ({"c"}, set())
-    assert best_and_level(values[["once"]][1:]) == (set(), set())
-    assert best_and_level(frame(a=[0.1, 0.2], b=[0.2, 0.1], c=[0.1, 0.1])) == ({"a", "b"}, set())
+    assert standing(values) == Standing({"c"}, {"a"}, {"once"})
+    assert standing(values[2:]) == Standing({"c"}, set(), {"a", "b", "once"})
+    assert standing(values[["once"]][1:]) == Standing()
+    tied = frame(a=[0.1, 0.2], b=[0.2, 0.1], c=[0.1, 0.1])
+    assert standing(tied) == Standing({"a", "b"}, set(), {"c"})
 
 
 def test_labels_needed_and_saved_by_hand() -> None:

@@ -41,7 +41,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_tables_and_figures_are_logged_to_a_run_of_the_group(offline: None, tmp_path: Path) -> None:
     make_tracked_runs(tmp_path, "first", "second")
-    report = report_of(read_runs(tmp_path), "Title", "fm-al-report .", str, [], False)
+    report = report_of(read_runs(tmp_path), "Title", "fm-al-report .", "{} {}".format, [], False)
     folder = tmp_path / "report"
     write(report, folder)
     times = 2
@@ -84,7 +84,7 @@ def test_the_server_gets_them_once_for_each_report(monkeypatch, tmp_path: Path) 
 
 def test_without_a_key_it_is_an_error_and_the_report_is_there(monkeypatch, tmp_path: Path) -> None:
     make_run(tmp_path, "random", 0, [0.3, 0.5])
-    report = report_of(read_runs(tmp_path), "Title", "fm-al-report .", str, [], False)
+    report = report_of(read_runs(tmp_path), "Title", "fm-al-report .", "{} {}".format, [], False)
     monkeypatch.setenv("WANDB_API_KEY", "")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr("wandb.login", lambda **_: False)
