@@ -103,7 +103,10 @@ def report_of(
         of_part = command_of(experiment, slugs[setting]) if is_alone else command
         prefix = f"{slugs[setting]}-" if len(slugs) > 1 else ""
         tasks.append((of_setting, of_part, prefix, palette, beside, targets))
-    parts = [*_in_processes(_part, tasks, len(slugs)), _together(runs, command, palette)]
+    parts = _in_processes(_part, tasks, len(slugs))
+    together = _together(runs, command, palette)
+    if together.tables:
+        parts.append(together)
     summary = claim_together(of_settings) if len(of_settings) > 1 else []
     return Report(title, command, runs, parts, palette, notices, summary)
 
@@ -150,7 +153,7 @@ def _together(runs: Runs, command: str, palette: Palette) -> Part:
     compared = {
         setting: all_compared(each.area("accuracy")) for setting, each in of_settings.items()
     }
-    all_tables, drawn = [wins(compared, groups)], []
+    all_tables, drawn = [wins(compared, groups)] if any(compared.values()) else [], []
     if beaten.tested.any(axis=None):
         table = penalty_table(beaten)
         all_tables.insert(0, table)

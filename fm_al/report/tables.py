@@ -47,6 +47,13 @@ def tables_of_setting(runs: Runs, prefix: str, targets: Sequence[float]) -> list
             for table in _labels_to_targets(runs, prefix, figure, targets)
         ),
         *_per_class(runs, prefix),
+        *(_differences(runs, prefix) if len(runs.groups) > 1 else []),
+        _seconds(runs, prefix),
+    ]
+
+
+def _differences(runs: Runs, prefix: str) -> list[Table]:
+    return [
         comparisons(
             f"{prefix}area_differences",
             "Differences of the area under the accuracy curve",
@@ -57,7 +64,6 @@ def tables_of_setting(runs: Runs, prefix: str, targets: Sequence[float]) -> list
             f"Differences of the accuracy at {runs.labels[-1]} labels",
             all_compared(runs.final("accuracy")),
         ),
-        _seconds(runs, prefix),
     ]
 
 

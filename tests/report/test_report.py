@@ -374,6 +374,15 @@ def test_what_equals_accuracy_is_said_and_not_shown_again(tmp_path: Path) -> Non
     assert "### Balanced accuracy" not in written
 
 
+def test_one_strategy_is_compared_with_none(tmp_path: Path) -> None:
+    for seed in range(3):
+        make_run(tmp_path, "random", seed, [0.3, 0.5])
+    written = markdown_of(tmp_path)
+    assert "### Accuracy by number of labels" in written
+    for absent in ("### Differences", "## All settings", "bold", "Wins"):
+        assert absent not in written
+
+
 def test_what_can_not_be_tested_with_the_best_is_marked_so(tmp_path: Path) -> None:
     for seed in range(4):
         make_run(tmp_path, "margin", seed, [0.3, 0.5 + seed / 100])
