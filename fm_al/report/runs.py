@@ -1,8 +1,9 @@
 """The finished runs below a folder: which settings there are, and what is compared in each.
 
 A setting is all that decides a run's figures but its seed, its device and what is compared:
-strategies or, with `by`, the values of other keys. Runs of one setting and one seed started from
-the same labels, so they are compared in pairs.
+strategies or, with `by`, the values of other keys. Runs of one setting are compared in pairs of one
+seed: these started from the same labels, unless what is compared decides those, see
+`Runs.start_alike`.
 """
 
 from __future__ import annotations
@@ -39,6 +40,13 @@ LIKE_A_RUN = {"config.yaml", "rounds.jsonl", "result.json"}
 NOT_OF_A_SETTING = ("seed", "device")
 LACKS = object()
 LONGEST_NAME = 100  # characters
+# What, beside the seed, the first labels are drawn from, and what of that only changes how images
+# look.
+DECIDES_START = ("dataset", "dataset_content", "imbalance", "budget.initial")
+LOOKS = tuple(
+    f"dataset.{name}" for name in ("pad_to", "mean", "std", "crop_padding", "horizontal_flip")
+)
+
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, lt=2**63)]
@@ -165,6 +173,12 @@ class Runs:
     def of_group(self, group: str) -> list[Run]:
         """The runs of a group, by seed."""
         return sorted((run for run in self.runs if run.group == group), key=lambda run: run.seed)
+
+    @property
+    def start_alike(self) -> bool:
+        """Whether runs of one setting and one seed started from the same labels."""
+        decides_start = tuple(f"{key}." for key in DECIDES_START)
+        return not any(f"{key}.".startswith(decides_start) and key not in LOOKS for key in self.by)
 
     # Of one setting:
 

@@ -12,7 +12,7 @@ import pytest
 
 from fm_al.errors import ConfigError
 from fm_al.report.command import where_of
-from fm_al.report.runs import by_numbers, read_runs
+from fm_al.report.runs import Runs, by_numbers, read_runs
 from tests.report.made_runs import make_run, make_trial
 
 RISING = [0.3, 0.5, 0.7]
@@ -185,6 +185,25 @@ def test_a_class_without_test_images_is_no_damage(tmp_path: Path) -> None:
         record["per_class_accuracy"][1] = None
     path.write_text("".join(f"{json.dumps(each)}\n" for each in rounds))
     assert not read_runs(tmp_path).left_out
+
+
+@pytest.mark.parametrize(
+    ("by", "is_alike"),
+    [
+        ("strategy", True),
+        ("backbone", True),
+        ("budget.per_round", True),
+        ("dataset.crop_padding", True),
+        ("dataset", False),
+        ("dataset.order", False),
+        ("imbalance", False),
+        ("imbalance.ratio", False),
+        ("budget.initial", False),
+        ("strategy,imbalance.pool.3", False),
+    ],
+)
+def test_runs_of_a_seed_start_alike_unless_what_is_compared_decides_the_start(by, is_alike) -> None:
+    assert Runs([], by=by.split(",")).start_alike == is_alike
 
 
 def test_without_a_finished_run_it_is_one_line_that_says_so(tmp_path: Path) -> None:
