@@ -15,7 +15,7 @@ from fm_al.errors import ArgumentParser, ConfigError, RunError
 from fm_al.files import write_whole
 from fm_al.report.report import Report, markdown, report_of, write
 from fm_al.report.runs import STRATEGY, read_runs
-from fm_al.report.summary_run import log_summary_runs
+from fm_al.report.summary_run import log_summary_runs, trackers_of
 
 MOST_NAMED = 10  # of the folders left out
 OUTSIDE_BRACKETS = r",(?![^\[{]*[\]}])"
@@ -35,11 +35,10 @@ def report(arguments: Sequence[str]) -> None:
         raise RunError(f"the report can't be written: {error}") from error
     console = Console(markup=False, highlight=False, soft_wrap=True)
     _say(made, console)
-    if given.wandb:
-        wanted = {"project": given.project, "entity": given.entity, "group": given.group}
-        for url in log_summary_runs(made, out, wanted):
-            console.print(f"logged to {url}")
     console.print(f"report: {out / 'index.html'}")
+    if given.wandb:
+        for url in log_summary_runs(made, out, _wanted_of_wandb(given)):
+            console.print(f"logged to {url}")
 
 
 def report_from(given: argparse.Namespace) -> Report:
@@ -80,8 +79,11 @@ def report_from(given: argparse.Namespace) -> Report:
         out = folder / f"report-{name}"
         return command([*others, f"experiment_name={experiment}"], f"--out={out}")
 
+    runs = read_runs(folder, where, by)
+    if given.wandb:
+        trackers_of(runs, _wanted_of_wandb(given))  # for its error, before minutes of drawing
     return report_of(
-        read_runs(folder, where, by),
+        runs,
         given.title or f"Runs in {folder}",
         command(given.where, *words),
         command_of,
@@ -89,6 +91,10 @@ def report_from(given: argparse.Namespace) -> Report:
         given.published,
         given.note,
     )
+
+
+def _wanted_of_wandb(given: argparse.Namespace) -> dict[str, str | None]:
+    return {"project": given.project, "entity": given.entity, "group": given.group}
 
 
 def parser() -> ArgumentParser:

@@ -306,19 +306,29 @@ def _mask_shares(runs: Runs, group: str) -> pd.DataFrame:
 
 def _in_order(masks: Iterable[Iterable[str]]) -> list[str]:
     """The layers of all masks as they come in the network; a mask names, in that order, only those
-    that it has weights of. What no mask tells is told by the numbers in names."""
+    that it has weights of. What no mask tells is told by the numbers in names, but that a module's
+    weight comes before its bias."""
+
+    def module(layer: str) -> str:
+        return re.sub(r"\.(weight|bias)$", "", layer)
+
+    named = [list(layers) for layers in masks]
     order: list[str] = []
-    for layers in sorted(map(list, masks), key=len, reverse=True):
+    of_masks = [list(dict.fromkeys(map(module, layers))) for layers in named]
+    for modules in sorted(of_masks, key=len, reverse=True):
         place = 0
-        for layer in layers:
-            if layer not in order:
+        for each in modules:
+            if each not in order:
                 for other in order[place:]:
-                    if other in layers or by_numbers(other) > by_numbers(layer):
+                    if other in modules or by_numbers(other) > by_numbers(each):
                         break
                     place += 1
-                order.insert(place, layer)
-            place = order.index(layer) + 1
-    return order
+                order.insert(place, each)
+            place = order.index(each) + 1
+    all_layers = dict.fromkeys(layer for layers in named for layer in layers)
+    return sorted(
+        all_layers, key=lambda layer: (order.index(module(layer)), layer.endswith(".bias"))
+    )
 
 
 def _seconds(runs: Runs, prefix: str, palette: Palette) -> Figure:

@@ -191,6 +191,11 @@ def _notices_of_setting(runs: Runs, groups: Sequence[str]) -> Iterator[str]:
             f"{' and '.join(same)} is accuracy, as the test images have as many of each class, and "
             "is left out"
         )
+    if not runs.start_alike and len(runs.groups) > 1:
+        yield (
+            f"by {', '.join(runs.by)}, runs of one seed start from different labels, so that pairs "
+            "have no more than their seed in common"
+        )
     for what, values in (("devices", _devices(runs)), ("commits of fm_al", _commits(runs))):
         if len(values) > 1:
             yield f"runs are of different {what}: {', '.join(values)}"

@@ -1,8 +1,9 @@
 """The finished runs below a folder: which settings there are, and what is compared in each.
 
 A setting is all that decides a run's figures but its seed, its device and what is compared:
-strategies or, with `by`, the values of other keys. Runs of one setting and one seed started from
-the same labels, so they are compared in pairs.
+strategies or, with `by`, the values of other keys. Runs of one setting are compared in pairs of one
+seed: these started from the same labels, unless what is compared decides those, see
+`Runs.start_alike`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fm_al.errors import ConfigError, RunError
 from fm_al.records import Record, StoredRun, area_under_curve, runs_below, stored_run
@@ -37,19 +40,85 @@ LIKE_A_RUN = {"config.yaml", "rounds.jsonl", "result.json"}
 NOT_OF_A_SETTING = ("seed", "device")
 LACKS = object()
 LONGEST_NAME = 100  # characters
-# What a report reads, of each round and of the files.
-READ = (
-    "labelled",
-    "accuracy",
-    "balanced_accuracy",
-    "macro_f1",
-    "per_class_accuracy",
-    "queried_classes",
-    "seconds",
-    "strategy",
+# What, beside the seed, the first labels are drawn from, and what of that only changes how images
+# look.
+DECIDES_START = ("dataset", "dataset_content", "imbalance", "budget.initial")
+LOOKS = tuple(
+    f"dataset.{name}" for name in ("pad_to", "mean", "std", "crop_padding", "horizontal_flip")
 )
-READ_OF_RESULT = ("class_names", "seconds")
-READ_OF_PROVENANCE = ("software", "starts")
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0, lt=2**63)]
+
+
+class _Read(BaseModel):
+    """What a report reads of a record, which may hold more."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Recorded(_Read):
+    mask_sizes: dict[str, Count] = {}
+
+
+class _Round(_Read):
+    labelled: Count
+    accuracy: Share
+    balanced_accuracy: Share
+    macro_f1: Share
+    per_class_accuracy: list[Share | None]
+    queried_classes: list[Count]
+    strategy: _Recorded
+
+
+class _Result(_Read):
+    rounds: Count
+    class_names: list[str]
+    seconds: Annotated[dict[str, Seconds], Field(min_length=1)]
+
+
+class _Option(_Read):
+    target: Annotated[str, Field(alias="_target_", pattern=r"\.")]
+    name: str | None = None
+
+
+class _Budget(_Read):
+    initial: Count
+    per_round: Annotated[Count, Field(ge=1)]
+    total: Count
+    train_before_first_query: bool = True
+
+
+class _Device(_Read):
+    kind: str
+
+
+class _Decides(_Read):
+    dataset: _Option
+    imbalance: _Option
+    backbone: _Option
+    strategy: _Option
+    budget: _Budget
+    device: _Device
+    seed: Count
+    experiment_name: Annotated[str, Field(min_length=1)]
+
+
+class _Software(_Read):
+    torch: str | None
+
+
+class _Start(_Read):
+    time: str
+    host: str
+    command: list[str]
+
+
+class _Provenance(_Read):
+    decides: _Decides
+    software: _Software
+    starts: list[_Start]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +173,12 @@ class Runs:
     def of_group(self, group: str) -> list[Run]:
         """The runs of a group, by seed."""
         return sorted((run for run in self.runs if run.group == group), key=lambda run: run.seed)
+
+    @property
+    def start_alike(self) -> bool:
+        """Whether runs of one setting and one seed started from the same labels."""
+        decides_start = tuple(f"{key}." for key in DECIDES_START)
+        return not any(f"{key}.".startswith(decides_start) and key not in LOOKS for key in self.by)
 
     # Of one setting:
 
@@ -245,23 +320,63 @@ def _finished(folder: Path, left_out: list[LeftOut]) -> Iterator[_Found]:
             if result is None or provenance is None:
                 left_out.append(LeftOut(directory, _why_not_finished(stored)))
                 continue
-            if result["rounds"] != len(stored.rounds):
-                why = f"has {len(stored.rounds)} rounds, its result is of {result['rounds']}"
-                left_out.append(LeftOut(directory, why))
-                continue
-            if lacks := [key for key in READ if not all(key in record for record in stored.rounds)]:
-                left_out.append(LeftOut(directory, f"has rounds without {', '.join(lacks)}"))
-                continue
-            for record, keys in ((result, READ_OF_RESULT), (provenance, READ_OF_PROVENANCE)):
-                for key in keys:
-                    record[key]
+            _check(stored.rounds, result, provenance)
             flat = flattened(provenance["decides"])
             options = _options(directory, flat)
             yield _Found(stored, provenance, result, options, flat)
         except (RunError, OSError) as error:
             left_out.append(LeftOut(directory, str(error).replace(f"{directory}/", "")))
-        except (KeyError, TypeError, AttributeError) as error:
-            left_out.append(LeftOut(directory, f"is damaged: {type(error).__name__} {error}"))
+
+
+def _check(rounds: Sequence[Record], result: Record, provenance: Record) -> None:
+    """Raises RunError where a report can't be made of these."""
+    if lacks := [key for key in _Round.model_fields if not all(key in each for each in rounds)]:
+        raise RunError(f"has rounds without {', '.join(lacks)}")
+    for number, record in enumerate(rounds, 1):
+        _check_values(f"rounds.jsonl: line {number}", record, _Round)
+    _check_values("result.json", result, _Result)
+    _check_values("provenance.json", provenance, _Provenance)
+    if len({*(names := result["class_names"])}) < len(names):
+        raise RunError(f"result.json is damaged (class_names={_json(names)}: should differ)")
+    _check_counts(rounds, result, provenance["decides"]["budget"])
+
+
+def _check_counts(rounds: Sequence[Record], result: Record, budget: Record) -> None:
+    before_last = range(budget["initial"], budget["total"], budget["per_round"])
+    for source, count in (("result", result["rounds"]), ("budget", len(before_last) + 1)):
+        if count != len(rounds):
+            raise RunError(f"has {len(rounds)} rounds, its {source} is of {count}")
+    labels = [*before_last, budget["total"]]
+    queried = [after - before for before, after in pairwise(labels)] + [0]
+    classes = len(result["class_names"])
+    for number, record in enumerate(rounds):
+        of_classes = record["queried_classes"]
+        for what, there, due in (
+            ("labelled", record["labelled"], labels[number]),
+            ("length of per_class_accuracy", len(record["per_class_accuracy"]), classes),
+            ("length of queried_classes", len(of_classes), classes),
+            ("sum of queried_classes", sum(of_classes), queried[number]),
+        ):
+            if there != due:
+                place = f"rounds.jsonl: line {number + 1}"
+                raise RunError(f"{place} is damaged ({what}={there}: should be {due})")
+
+
+def _check_values(place: str, record: Record, wanted: type[_Read]) -> None:
+    try:
+        wanted.model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
+        key = "".join(steps).removeprefix(".")
+        if first["type"] == "missing":
+            raise RunError(f"{place} lacks {key}") from None
+        should, _, _ = first["msg"].removeprefix("Input ").partition(" or instance of")
+        raise RunError(f"{place} is damaged ({key}={_json(first['input'])}: {should})") from None
+
+
+def _json(value: Any) -> str:
+    return _cut(json.dumps(value))
 
 
 def _foreign(folder: Path, runs: Set[Path]) -> list[LeftOut]:

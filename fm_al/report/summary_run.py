@@ -13,14 +13,15 @@ from typing import Any
 from fm_al.errors import ConfigError
 from fm_al.records import stored_run
 from fm_al.report.report import TOGETHER, Part, Report
-from fm_al.report.typeset import Cell
+from fm_al.report.runs import Runs
+from fm_al.report.typeset import columns_of
 from fm_al.sync import WANDB_TRACKER, connected_server
 from fm_al.tracking import LONGEST_NAME, keep_service, quiet_settings
 
 
 def log_summary_runs(report: Report, folder: Path, wanted: Mapping[str, str | None]) -> list[str]:
     """Logs tables and figures; again, to the same runs, when the same report is made again. Returns
-    their addresses, or their folders where WANDB_MODE is offline.
+    their addresses, or, where WANDB_MODE is offline, their folders, which `wandb sync` takes.
 
     folder: that the report was written to. wanted: project, entity and group, where they are to be
     others than those of the runs. Raises ConfigError where runs have none, and RunError where W&B
@@ -28,6 +29,7 @@ def log_summary_runs(report: Report, folder: Path, wanted: Mapping[str, str | No
     """
     if os.environ.get("WANDB_MODE") != "offline":
         connected_server()
+    of_settings = trackers_of(report.runs, wanted)
     experiments: dict[str, list[Part]] = {}
     trackers: dict[str, Mapping[str, Any]] = {}
     for part in report.parts:
@@ -36,7 +38,7 @@ def log_summary_runs(report: Report, folder: Path, wanted: Mapping[str, str | No
         run = report.runs.of(part.title).runs[0]
         experiment = run.provenance["decides"]["experiment_name"]
         experiments.setdefault(experiment, []).append(part)
-        trackers[experiment] = _tracker(run.directory, wanted)
+        trackers[experiment] = of_settings[part.title]
     together = [part for part in report.parts if part.title == TOGETHER]
     return [
         _log(report, [*parts, *together], experiment, trackers[experiment], folder)
@@ -44,9 +46,17 @@ def log_summary_runs(report: Report, folder: Path, wanted: Mapping[str, str | No
     ]
 
 
+def trackers_of(runs: Runs, wanted: Mapping[str, str | None]) -> dict[str, Mapping[str, Any]]:
+    """Project, entity and group, by setting. wanted: see `log_summary_runs`, as for what is
+    raised."""
+    return {
+        setting: _tracker(runs.of(setting).runs[0].directory, wanted) for setting in runs.settings
+    }
+
+
 def _tracker(directory: Path, wanted: Mapping[str, str | None]) -> Mapping[str, Any]:
-    tracker = stored_run(directory).config["tracker"]
-    if tracker["_target_"] != WANDB_TRACKER:
+    tracker = stored_run(directory).config.get("tracker")
+    if not isinstance(tracker, dict) or tracker.get("_target_") != WANDB_TRACKER:
         if wanted["project"] is None:
             raise ConfigError(
                 f"--wandb: {directory} was run without W&B, so there is no project to log to; "
@@ -68,8 +78,9 @@ def _log(
     row: dict[str, Any] = {}
     for part in parts:
         for table in part.tables:
-            rows = [[_text(cell) for cell in cells] for cells in table.rows]
-            row[f"tables/{table.name}"] = wandb.Table(columns=[*table.columns], data=rows)
+            names, columns = zip(*columns_of(table), strict=True)
+            rows = [list(values) for values in zip(*columns, strict=True)]
+            row[f"tables/{table.name}"] = wandb.Table(columns=[*names], data=rows)
         for figure in part.figures:
             image = folder / "figures" / f"{figure.name}.png"
             row[f"figures/{figure.name}"] = wandb.Image(str(image), caption=figure.title)
@@ -97,8 +108,4 @@ def _log(
         keep_service()
         run.log(row)
         run.finish()
-    return run.dir if is_offline else run.url or run.id
-
-
-def _text(cell: Cell) -> str:
-    return cell.text + cell.mark
+    return str(Path(run.dir).parent) if is_offline else run.url or run.id

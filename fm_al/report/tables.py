@@ -155,7 +155,8 @@ def _per_class(runs: Runs, prefix: str) -> list[Table]:
     if names is None:
         return []
     at = {
-        run: np.array([run.at(each)["per_class_accuracy"] for each in labels]) for run in runs.runs
+        run: np.array([run.at(each)["per_class_accuracy"] for each in labels], float)
+        for run in runs.runs
     }
     columns = [_compared_by(runs), *names]
     last = [

@@ -164,18 +164,8 @@ def _escaped(text: str) -> str:
 
 
 def as_csv(table: Table) -> str:
-    """Numbers at full precision, beside a mean its standard deviation and, where they differ, its
-    number of seeds; empty where there is none."""
-    written: list[tuple[str, list[str | float | None]]] = []
-    for number, column in enumerate(table.columns):
-        cells = [row[number] for row in table.rows]
-        written.append((column, [_in_csv(cell) for cell in cells]))
-        for name, beside in (
-            ("sd", [cell.spread for cell in cells]),
-            ("seeds", [cell.seeds for cell in cells]),
-        ):
-            if any(value is not None for value in beside):
-                written.append((f"{column} {name}", list(beside)))
+    """Its `columns_of`; empty where there is no number."""
+    written = columns_of(table)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(name for name, _ in written)
@@ -183,6 +173,25 @@ def as_csv(table: Table) -> str:
     return out.getvalue()
 
 
-def _in_csv(cell: Cell) -> str | float | None:
-    is_text = cell.value is None and cell.seeds is None and cell != NO_NUMBER
-    return cell.text if is_text else cell.value
+def columns_of(table: Table) -> list[tuple[str, list[str | float | None]]]:
+    """Its columns by name: numbers at full precision, None where there is none, beside means their
+    standard deviations and, where they differ, their numbers of seeds; texts where any cell has no
+    number but a text."""
+    written: list[tuple[str, list[str | float | None]]] = []
+    for number, column in enumerate(table.columns):
+        cells = [row[number] for row in table.rows]
+        if any(_is_text(cell) for cell in cells):
+            written.append((column, [cell.text for cell in cells]))
+        else:
+            written.append((column, [cell.value for cell in cells]))
+        for name, beside in (
+            ("sd", [cell.spread for cell in cells]),
+            ("seeds", [cell.seeds for cell in cells]),
+        ):
+            if any(value is not None for value in beside):
+                written.append((f"{column} {name}", list(beside)))
+    return written
+
+
+def _is_text(cell: Cell) -> bool:
+    return cell.value is None and cell.seeds is None and cell != NO_NUMBER

@@ -310,6 +310,21 @@ def test_layers_without_weights_are_left_out_of_records_and_have_their_place(tri
     np.testing.assert_allclose(shown[:, 1], [0.375, 0.0625, 0.0625, 0.125, 0.375])
 
 
+def test_weights_of_a_module_stand_above_its_biases(trial: Runs) -> None:
+    conv1, conv2 = "blocks.0.conv1.weight", "blocks.0.conv2.weight"
+    weight, bias = "blocks.0.bn1.weight", "blocks.0.bn1.bias"
+    late_weight, late_bias = "blocks.0.bn2.weight", "blocks.0.bn2.bias"
+    first = {conv1: 1, weight: 1, conv2: 1, late_weight: 1}
+    masks = [first, {conv1: 1, bias: 1}, {conv1: 1, late_bias: 1}, {bias: 1}]
+    names = [label.get_text() for label in mask_axes(trial, [masks]).get_yticklabels()]
+    assert names == [conv1, weight, bias, conv2, late_weight, late_bias]
+    names = [
+        label.get_text()
+        for label in mask_axes(trial, [[{bias: 2}, {weight: 1}, {}, {}]]).get_yticklabels()
+    ]
+    assert names == [weight, bias]
+
+
 def test_seconds_are_stacked_and_their_total_is_said(drawn: dict[str, Figure]) -> None:
     [axes] = drawn["trial-seconds"].drawing.axes
     assert axes.get_xlabel() == "seconds for a run"

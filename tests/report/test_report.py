@@ -374,6 +374,17 @@ def test_what_equals_accuracy_is_said_and_not_shown_again(tmp_path: Path) -> Non
     assert "### Balanced accuracy" not in written
 
 
+def test_pairs_that_started_from_different_labels_are_pointed_out(tmp_path: Path) -> None:
+    for ratio in (2, 10):
+        for seed in range(3):
+            make_run(
+                tmp_path / f"{ratio}", "random", seed, [0.3, 0.5 + ratio / 100],
+                imbalance={"ratio": ratio},
+            )  # fmt: skip
+    done = report(tmp_path, ".", "--by", "imbalance.ratio")
+    assert "trial: by imbalance.ratio, runs of one seed start from different labels" in done.stdout
+
+
 def test_one_strategy_is_compared_with_none(tmp_path: Path) -> None:
     for seed in range(3):
         make_run(tmp_path, "random", seed, [0.3, 0.5])

@@ -6,12 +6,13 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fm_al.errors import ConfigError
 from fm_al.report.command import where_of
-from fm_al.report.runs import by_numbers, read_runs
+from fm_al.report.runs import Runs, by_numbers, read_runs
 from tests.report.made_runs import make_run, make_trial
 
 RISING = [0.3, 0.5, 0.7]
@@ -25,14 +26,14 @@ def whys(runs) -> dict[str, str]:
 
 def test_runs_are_frames_of_seeds_and_groups(tmp_path: Path) -> None:
     for seed in (0, 2, 10):
-        make_run(tmp_path, "random", seed, [0.3, 0.5, 0.1 * seed])
+        make_run(tmp_path, "random", seed, [0.3, 0.5, 0.1 + 0.05 * seed])
         make_run(tmp_path, "badge", seed, [0.3, 0.6, 0.7])
     runs = read_runs(tmp_path)
     assert runs.settings == ["trial"]
     assert runs.groups == ["badge", "random"]
     one = runs.of("trial")
     assert (one.seeds, one.labels) == ([0, 2, 10], [10, 30, 50])
-    assert one.final("accuracy")["random"].to_dict() == {0: 0.0, 2: 0.2, 10: 1.0}
+    assert one.final("accuracy")["random"].to_dict() == {0: 0.1, 2: 0.2, 10: 0.6}
     assert one.at("accuracy", 30)["badge"].tolist() == [0.6] * 3
     assert one.area("accuracy")["badge"].tolist() == pytest.approx([(0.45 + 0.65) / 2] * 3)
     assert one.at("macro_f1", 10)["badge"].tolist() == pytest.approx([0.28] * 3)
@@ -85,6 +86,124 @@ def test_unfinished_damaged_and_foreign_folders_are_named_and_left_out(tmp_path:
     assert "result.json is damaged" in said["random/seed5"]
     assert "is damaged" in said["random/seed6"]
     assert "lacks decides, starts" in next(v for k, v in said.items() if k.endswith("elsewhere"))
+
+
+ROUND, RESULT, PROVENANCE = "rounds.jsonl", "result.json", "provenance.json"
+DAMAGE: list[tuple[str, str, Any, str]] = [
+    (ROUND, "labelled", 10, "(labelled=10: should be 30)"),
+    (ROUND, "labelled", 30.5, "(labelled=30.5: should be a valid integer"),
+    (ROUND, "accuracy", True, "(accuracy=true: should be a valid number)"),
+    (ROUND, "accuracy", 50, "(accuracy=50: should be less than or equal to 1)"),
+    (ROUND, "accuracy", math.nan, "(accuracy=NaN: should be a finite number)"),
+    (ROUND, "balanced_accuracy", "0.5", '(balanced_accuracy="0.5": should be a valid number)'),
+    (ROUND, "macro_f1", None, "(macro_f1=null: should be a valid number)"),
+    (ROUND, "per_class_accuracy", None, "(per_class_accuracy=null: should be a valid list)"),
+    (ROUND, "per_class_accuracy", [0.5], "(length of per_class_accuracy=1: should be 3)"),
+    (ROUND, "per_class_accuracy.1", "x", '(per_class_accuracy[1]="x": should be a valid number)'),
+    (ROUND, "queried_classes", None, "(queried_classes=null: should be a valid list)"),
+    (ROUND, "queried_classes", [20], "(length of queried_classes=1: should be 3)"),
+    (ROUND, "queried_classes", [0, 0, 0], "(sum of queried_classes=0: should be 20)"),
+    (ROUND, "queried_classes.0", -1, "(queried_classes[0]=-1: should be greater than or equal to"),
+    (ROUND, "strategy", None, "(strategy=null: should be a valid dictionary)"),
+    (ROUND, "strategy.mask_sizes", None, "(strategy.mask_sizes=null: should be a valid diction"),
+    (ROUND, "strategy.mask_sizes", {"stem": "x"}, '(strategy.mask_sizes.stem="x": should be a'),
+    (RESULT, "rounds", None, "(rounds=null: should be a valid integer)"),
+    (RESULT, "class_names", None, "(class_names=null: should be a valid list)"),
+    (RESULT, "class_names", ["a", "a", "b"], '(class_names=["a", "a", "b"]: should differ)'),
+    (RESULT, "class_names", ["a", "b"], "line 1 is damaged (length of per_class_accuracy=3"),
+    (RESULT, "class_names.0", 3, "(class_names[0]=3: should be a valid string)"),
+    (RESULT, "seconds", None, "(seconds=null: should be a valid dictionary)"),
+    (RESULT, "seconds", {}, "(seconds={}: Dictionary should have at least 1 item"),
+    (RESULT, "seconds.train", "x", '(seconds.train="x": should be a valid number)'),
+    (RESULT, "seconds.train", 10**30, f"(seconds.train={10**30}: should be less than"),
+    (PROVENANCE, "decides", None, "(decides=null: should be a valid dictionary)"),
+    *(
+        (PROVENANCE, f"decides.{key}", value, f"decides.{key}")
+        for group in ("dataset", "imbalance", "backbone", "strategy")
+        for key, value in (
+            (group, None),
+            (f"{group}._target_", None),
+            (f"{group}._target_", "Made"),
+            (f"{group}.name", 3),
+        )
+    ),
+    (PROVENANCE, "decides.budget", None, "(decides.budget=null: should be a valid dictionary)"),
+    (PROVENANCE, "decides.budget", {}, "provenance.json lacks decides.budget.initial"),
+    (PROVENANCE, "decides.budget.initial", 11, "line 1 is damaged (labelled=10: should be 11)"),
+    (PROVENANCE, "decides.budget.per_round", 0, "(decides.budget.per_round=0: should be greater"),
+    (PROVENANCE, "decides.budget.per_round", 1, "has 3 rounds, its budget is of 41"),
+    (PROVENANCE, "decides.budget.total", "50", '(decides.budget.total="50": should be a valid int'),
+    (PROVENANCE, "decides.budget.total", 10**30, f"(decides.budget.total={10**30}: should be less"),
+    (PROVENANCE, "decides.budget.train_before_first_query", 3, "train_before_first_query=3: shoul"),
+    (PROVENANCE, "decides.device", None, "(decides.device=null: should be a valid dictionary)"),
+    (PROVENANCE, "decides.device", {}, "provenance.json lacks decides.device.kind"),
+    (PROVENANCE, "decides.seed", "0", '(decides.seed="0": should be a valid integer)'),
+    (PROVENANCE, "decides.experiment_name", None, "(decides.experiment_name=null: should be a va"),
+    (PROVENANCE, "software", None, "(software=null: should be a valid dictionary)"),
+    (PROVENANCE, "software", {}, "provenance.json lacks software.torch"),
+    (PROVENANCE, "software.torch", 2, "(software.torch=2: should be a valid string)"),
+    (PROVENANCE, "starts", None, "(starts=null: should be a valid list)"),
+    (PROVENANCE, "starts.0", None, "(starts[0]=null: should be a valid dictionary)"),
+    (PROVENANCE, "starts.0.time", None, "(starts[0].time=null: should be a valid string)"),
+    (PROVENANCE, "starts.0.host", None, "(starts[0].host=null: should be a valid string)"),
+    (PROVENANCE, "starts.0.command", None, "(starts[0].command=null: should be a valid list)"),
+    (PROVENANCE, "starts.0.command.0", 3, "(starts[0].command[0]=3: should be a valid string)"),
+]
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "why"),
+    DAMAGE,
+    ids=[f"{file}-{key}-{str(value)[:10]}" for file, key, value, _ in DAMAGE],
+)
+def test_a_run_with_a_value_that_can_not_be_is_named_and_left_out(
+    tmp_path: Path, file: str, key: str, value: Any, why: str
+) -> None:
+    make_run(tmp_path, "random", 0, RISING)
+    path = make_run(tmp_path, "fishermask", 0, RISING) / file
+    lines = path.read_text().splitlines() if file == ROUND else [path.read_text()]
+    damaged = 1 if file == ROUND else 0
+    record = json.loads(lines[damaged])
+    place: Any = record
+    *parents, name = [int(step) if step.isdigit() else step for step in key.split(".")]
+    for step in parents:
+        place = place[step]
+    place[name] = value
+    lines[damaged] = json.dumps(record)
+    path.write_text("".join(f"{line}\n" for line in lines))
+    runs = read_runs(tmp_path)
+    assert [run.group for run in runs.runs] == ["random"]
+    (said,) = whys(runs).values()
+    where = "rounds.jsonl: line 2" if file == ROUND else file
+    assert (f"{where} is damaged {why}" if why.startswith("(") else why) in said
+
+
+def test_a_class_without_test_images_is_no_damage(tmp_path: Path) -> None:
+    path = make_run(tmp_path, "random", 0, RISING) / ROUND
+    rounds = [json.loads(line) for line in path.read_text().splitlines()]
+    for record in rounds:
+        record["per_class_accuracy"][1] = None
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in rounds))
+    assert not read_runs(tmp_path).left_out
+
+
+@pytest.mark.parametrize(
+    ("by", "is_alike"),
+    [
+        ("strategy", True),
+        ("backbone", True),
+        ("budget.per_round", True),
+        ("dataset.crop_padding", True),
+        ("dataset", False),
+        ("dataset.order", False),
+        ("imbalance", False),
+        ("imbalance.ratio", False),
+        ("budget.initial", False),
+        ("strategy,imbalance.pool.3", False),
+    ],
+)
+def test_runs_of_a_seed_start_alike_unless_what_is_compared_decides_the_start(by, is_alike) -> None:
+    assert Runs([], by=by.split(",")).start_alike == is_alike
 
 
 def test_without_a_finished_run_it_is_one_line_that_says_so(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from fm_al.errors import RunError
 from fm_al.report.report import report_of, write
 from fm_al.report.runs import read_runs
 from fm_al.report.summary_run import log_summary_runs
+from fm_al.report.typeset import NO_NUMBER, Cell, Table, columns_of
 from fm_al.sync import OPTIONS, WANDB_TRACKER
 from fm_al.tracking import history
 from tests.command_line import fm_al
@@ -46,7 +47,8 @@ def test_tables_and_figures_are_logged_to_a_run_of_the_group(offline: None, tmp_
     write(report, folder)
     times = 2
     for _ in range(times):
-        assert len(log_summary_runs(report, folder, WANTED)) == 2
+        logged = log_summary_runs(report, folder, WANTED)
+        assert [len([*Path(each).glob("run-*.wandb")]) for each in logged] == [1, 1]
     runs = [*(folder / "wandb").rglob("*.wandb")]
     ids = Counter(run.stem.removeprefix("run-") for run in runs)
     assert [*ids.values()] == [times, times], "the same two, each time"
@@ -62,6 +64,26 @@ def test_tables_and_figures_are_logged_to_a_run_of_the_group(offline: None, tmp_
         assert f"{experiment}-accuracy" in stored
         (table,) = files.rglob("penalties_*.table.json")
         assert json.loads(table.read_text())["columns"] == ["beats", "badge", "random"]
+        (table,) = files.rglob(f"{experiment}-accuracy_*.table.json")
+        accuracy = json.loads(table.read_text())
+        assert accuracy["columns"] == ["strategy", "10", "10 sd", "30", "30 sd"]
+        assert accuracy["data"] == [
+            [group, *map(pytest.approx, (0.3, 0, 0.5, 0))] for group in ("badge", "random")
+        ]
+        (table,) = files.rglob(f"{experiment}-labels_needed_accuracy_*.table.json")
+        assert json.loads(table.read_text())["data"][1][-3:] == [None, None, None]
+
+
+def test_a_column_is_of_numbers_or_of_texts() -> None:
+    numbers = [Cell("0.5 ± 0.1", 0.5, 0.1), NO_NUMBER, Cell("never (0 of 3)", seeds=0)]
+    texts = [Cell("<0.1", 0.05), NO_NUMBER, Cell("early")]
+    table = Table("t", "T", ["of", "in"], [*zip(numbers, texts, strict=True)])
+    assert columns_of(table) == [
+        ("of", [0.5, None, None]),
+        ("of sd", [0.1, None, None]),
+        ("of seeds", [None, None, 0]),
+        ("in", ["<0.1", "-", "early"]),
+    ]
 
 
 def test_the_server_gets_them_once_for_each_report(monkeypatch, tmp_path: Path) -> None:
@@ -80,6 +102,26 @@ def test_the_server_gets_them_once_for_each_report(monkeypatch, tmp_path: Path) 
             paths = {value["path"] for value in media if isinstance(value, dict)}
             assert len(paths) > 10
             assert paths <= run.files
+
+
+def test_without_a_project_it_is_an_error_before_anything_is_drawn(tmp_path: Path) -> None:
+    directory = make_run(tmp_path / "outputs", "random", 0, [0.3, 0.5])
+    for config in ("tracker: {_target_: fm_al.tracking.NoTracker}", "seed: 0"):
+        (directory / "config.yaml").write_text(config)
+        refused = fm_al(tmp_path, "outputs", "--wandb", function="report")
+        assert refused.returncode == 2
+        assert "was run without W&B, so there is no project to log to" in refused.stderr
+        assert not (tmp_path / "outputs" / "report").exists()
+
+
+def test_where_logging_fails_it_says_where_the_report_is(monkeypatch, tmp_path: Path) -> None:
+    make_tracked_runs(tmp_path / "outputs", "trial")
+    monkeypatch.setenv("WANDB_API_KEY", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("wandb.login", lambda **_: False)
+    failed = fm_al(tmp_path, "outputs", "--wandb", function="report")
+    assert failed.returncode == 1
+    assert failed.stdout.endswith("report: outputs/report/index.html\n")
 
 
 def test_without_a_key_it_is_an_error_and_the_report_is_there(monkeypatch, tmp_path: Path) -> None:
