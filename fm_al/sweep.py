@@ -195,6 +195,9 @@ class ExperimentSweeper(Sweeper):
         composed: dict[tuple[str, ...], tuple[DictConfig, DictConfig]] = {}
         planned = []
         for combination in combinations:
+        for override in overrides:
+            if override.is_sweep_override() and not list(override.sweep_string_iterator()):
+                raise ConfigError(f"the sweep has no runs: {override.input_line} is empty")
             but_seed = tuple(text for text in combination if not re.fullmatch(r"seed=\d+", text))
             if but_seed not in composed:
                 whole = self.config_loader.load_sweep_config(self.config, list(but_seed))
