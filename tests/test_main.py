@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -90,9 +91,9 @@ def test_a_run_that_fails_does_not_stop_a_sweep(tmp_path: Path) -> None:
         (["seed"], "seed"),
         (["-m", "strategy=random", "budget.per_round=5,0"], "budget.per_round=0: should be"),
         (["-m", "seed=0,0"], "name each value once"),
-        (["hydra/launcher=slurm"], "hydra/launcher=slurm: is for a sweep; add -m"),
         (["-m", "seed=range(0)"], r"the sweep has no runs: seed=range\(0\) is empty$"),
         (["-m", "seed=range(5,0)", "strategy=random,badge"], r"seed=range\(5,0\) is empty$"),
+        (["hydra/launcher=slurm"], "hydra/launcher=slurm: is for a sweep; add -m"),
         (["hydra.sweeper.dry_run=true"], "hydra.sweeper.dry_run=true: is for a sweep; add -m"),
         (["-m", "hydra.sweeper.dry_run=3"], "hydra.sweeper.dry_run=3: should be a valid boolean"),
         (["-m", "hydra.sweeper.id=../x"], "hydra.sweeper.id=../x: "),
