@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
@@ -109,10 +110,19 @@ def _composed(overrides: list[str]) -> DictConfig:
         return hydra.compose("config", overrides)
 
 
+def _overrides_together(arguments: list[str]) -> list[str]:
+    """For Hydra, which refuses overrides on both sides of an option with a value."""
+    overrides = get_args_parser().parse_intermixed_args(arguments).overrides
+    options = [each for each in arguments if each not in overrides]
+    first = arguments.index(overrides[0]) if overrides else 0
+    return [*options[:first], *overrides, *options[first:]]
+
+
 @_command
 def main() -> None:
     """`fm-al`."""
     register()
+    sys.argv[1:] = _overrides_together(sys.argv[1:])
     hydra.main(config_path=CONF, config_name="config", version_base="1.3")(_task)()
 
 

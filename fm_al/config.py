@@ -132,8 +132,8 @@ def no_such_option(parent: str, name: str, allowed: list[str], joint: str = ".")
     prefix = f"{parent}{joint}" if parent else ""
     close = difflib.get_close_matches(name, allowed, n=1)
     meant = f"; did you mean {prefix}{close[0]}?" if close else ""
-    there = ", ".join(allowed) or "none"
-    return f"{prefix}{name}: no such option; {parent or 'the top level'} has: {there}{meant}"
+    there = f"has: {', '.join(allowed)}" if allowed else "has no options"
+    return f"{prefix}{name}: no such option; {parent or 'the top level'} {there}{meant}"
 
 
 def _check_value(key: str, value: Any, annotation: Any) -> None:

@@ -155,7 +155,8 @@ class Sweep:
                 folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(locked(folder / "lock"))
                 asked = {"command": command_line(), "runs": [str(run.directory) for run in waiting]}
-                write_whole(folder / "sweep.json", (json.dumps(asked, indent=2) + "\n").encode())
+                content = (json.dumps(asked, indent=2) + "\n").encode()
+                write_whole(folder / "sweep.json", content, mode=0o600)  # a command may hold a key
                 if not self.launching.on_other_machines:
                     self.ask_for_all(waiting, folder)
                 self.launching.start(waiting, folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -21,12 +22,13 @@ def naming(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[IO[bytes]]:
+def written_whole(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of `path` at the end, flushed to disk; an error on the
-    way leaves what was there. A process that is killed may leave a hidden file beside it."""
+    way leaves what was there. A process that is killed may leave a hidden file beside it. mode:
+    what the umask is taken from."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with naming(path), temporary.open("wb") as file:
+        with naming(path), open(temporary, "wb", opener=partial(os.open, mode=mode)) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -40,7 +42,7 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
         os.close(directory)
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, mode: int = 0o666) -> None:
     """`written_whole` for content that is at hand."""
-    with written_whole(path) as file:
+    with written_whole(path, mode) as file:
         file.write(content)

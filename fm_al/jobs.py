@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +30,7 @@ from submitit.helpers import DelayedSubmission
 
 from fm_al.errors import ConfigError, HeldError, RunError
 from fm_al.lock import Process
-from fm_al.records import Record, ask_for, forget_failure
+from fm_al.records import Record, ask_for, command_line, forget_failure
 from fm_al.run import FORESEEN, PlannedRun, closing_line, exit_code, failure_recorded, one_line
 from fm_al.slurm import largest_array, own_jobs, this_cluster
 from fm_al.status import SILENT
@@ -40,6 +41,23 @@ HELD_FOR = 180.0  # seconds; a job that is cancelled has 30 by SLURM's default
 CPUS_OF_A_STEP = '[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"'
 LEAST = {"cpus_per_task": 1, "max_num_timeout": 0, "slurm_array_parallelism": 1, "timeout_min": 1}
 PRELOADED = ["fm_al.experiment", "torch._dynamo"]
+# `python -m` as Python's own -P makes it from 3.11 on: without the current folder on the path.
+ELSEWHERE = (
+    "import sys; sys.path[:] = filter(None, sys.path); import runpy; "
+    "del sys.argv[: sys.argv.index('-m') + 1]; "
+    "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+)
+
+
+def python() -> list[str]:
+    """What starts Python, for `-m`: with the current folder on the path, where a random.py may be,
+    only if it is first on this process's."""
+    this = [sys.executable, "-u"]
+    return this if _imports_from_here() else [*this, "-c", ELSEWHERE]
+
+
+def _imports_from_here() -> bool:
+    return sys.path[0] in ("", str(Path.cwd()))
 
 
 @dataclass(frozen=True)
@@ -47,12 +65,13 @@ class Job:
     """What is pickled for a run: plain data, so that the job composes nothing and needs no Hydra.
 
     working_directory: where paths start from. sweep_folder: of the sweep that asks for the run.
-    gpu: the job was promised one."""
+    command: that started the sweep. gpu: the job was promised one."""
 
     config: Record
     directory: str
     working_directory: str
     sweep_folder: str
+    command: list[str]
     gpu: bool
 
     def __call__(self) -> None:
@@ -81,7 +100,7 @@ class Job:
         while True:
             try:
                 sweep = Path(self.sweep_folder).name
-                return run.result() or run.run(console, sweep)
+                return run.result() or run.run(console, sweep, self.command)
             except HeldError as error:
                 # A job that was cancelled may be about to end, and a node that SLURM gave up may
                 # still live: its job is this one, which nobody would start again.
@@ -167,7 +186,10 @@ class Slurm:
         array_parallelism holds for them together, unless max_jobs does that."""
         try:
             executor = submitit.AutoExecutor(
-                submissions, cluster="slurm", slurm_max_num_timeout=self.max_num_timeout
+                submissions,
+                cluster="slurm",
+                slurm_max_num_timeout=self.max_num_timeout,
+                slurm_python=shlex.join(python()),
             )
             executor.update_parameters(**self.parameters)
             if self._submitted and self.max_jobs is None:
@@ -240,7 +262,7 @@ class Local:
             gpu = self.gpus[slot % len(self.gpus)] if self.gpus else None
             job = job_of(run, folder, gpu=False)
             process = self._context.Process(target=_run_in_process, args=(job, log, gpu))
-            process.start()
+            _start(process, log.parent)
             ask_for(run.directory, folder, log)
             self._running[run.directory] = slot, process
 
@@ -249,7 +271,24 @@ class Local:
 
 
 def job_of(run: PlannedRun, sweep_folder: Path, gpu: bool) -> Job:
-    return Job(run.config, str(run.directory), str(Path.cwd()), str(sweep_folder), gpu)
+    here, command = str(Path.cwd()), command_line()
+    return Job(run.config, str(run.directory), here, str(sweep_folder), command, gpu)
+
+
+def _start(process: BaseProcess, folder: Path) -> None:
+    """folder: where nothing can be imported from."""
+    try:
+        with contextlib.ExitStack() as stack:
+            if not _imports_from_here():
+                stack.callback(os.chdir, Path.cwd())
+                os.chdir(folder)
+            forkserver.ensure_running()
+        process.start()
+    except (EOFError, OSError) as error:
+        raise RunError(
+            f"no process can be started ({type(error).__name__}: {error}); the one that "
+            "they are forked from may be out of memory"
+        ) from error
 
 
 def _run_in_process(job: Job, log: Path, gpu: int | None) -> None:

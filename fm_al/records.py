@@ -23,14 +23,17 @@ import logging
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import yaml
@@ -44,6 +47,13 @@ logger = logging.getLogger(__name__)
 Record = dict[str, Any]
 
 NOT_DECIDING = ("tracker", "output_dir", "data_dir", "download", "device")
+COMMAND = "FM_AL_COMMAND"  # in the environment of a process that stands in for another one
+# What of a command may hold a key of somebody's.
+CONCEALED = re.compile(
+    r"^(\+*hydra\.(?:launcher\.(?:setup|teardown|srun_args|additional_parameters)|job\.env_set)"
+    r"\b.*?=).*",
+    re.DOTALL,
+)
 SOFTWARE = ("fm_al", "torch", "torchvision", "numpy", "scikit-learn", "hydra-core", "wandb")
 
 
@@ -65,8 +75,9 @@ def _write_json(path: Path, value: Record) -> None:
     write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
-def _read_json(path: Path, *keys: str) -> Record | None:
-    """None where there is no such file. Raises RunError for one that is damaged or lacks a key."""
+def _read_json(path: Path, **kinds: type | UnionType) -> Record | None:
+    """None where there is no such file. kinds: of what it has to hold. Raises RunError for one that
+    is damaged."""
     try:
         record = json.loads(path.read_text())
     except FileNotFoundError:
@@ -75,10 +86,15 @@ def _read_json(path: Path, *keys: str) -> Record | None:
         raise RunError(
             f"{path} is damaged ({error}); remove the run's directory to redo it"
         ) from None
-    if not isinstance(record, dict) or (lacks := [key for key in keys if key not in record]):
-        why = f"lacks {', '.join(lacks)}" if isinstance(record, dict) else "is no record"
-        raise RunError(f"{path} {why}; remove the run's directory to redo it")
-    return record
+    if not isinstance(record, dict):
+        why = "is no record"
+    elif lacks := [key for key in kinds if key not in record]:
+        why = f"lacks {', '.join(lacks)}"
+    elif wrong := [key for key, kind in kinds.items() if not isinstance(record[key], kind)]:
+        why = f"is damaged ({wrong[0]} is {json.dumps(record[wrong[0]])})"
+    else:
+        return record
+    raise RunError(f"{path} {why}; remove the run's directory to redo it")
 
 
 def finished_result(directory: Path, decides: Record) -> Record | None:
@@ -237,7 +253,8 @@ def open_run(
             )
         rounds = _read_rounds(directory / "rounds.jsonl")
         result = _read_json(directory / "result.json")
-        start = {"time": _now(), **_this_process(), "sweep": sweep, "command": command}
+        shown = [CONCEALED.sub(r"\1...", each) for each in command]
+        start = {"time": _now(), **_this_process(), "sweep": sweep, "command": shown}
         if result is None:
             provenance["starts"].append(start)
             _write_json(directory / "provenance.json", provenance)
@@ -317,11 +334,11 @@ def stored_run(directory: Path) -> StoredRun:
     whole, _, _ = (path.read_bytes() if path.exists() else b"").rpartition(b"\n")
     return StoredRun(
         directory,
-        provenance=_read_json(directory / "provenance.json", "decides", "starts"),
+        provenance=_read_json(directory / "provenance.json", decides=dict, starts=list),
         rounds=_parsed_rounds(path, whole),
         result=result,
-        error=_read_json(directory / "error.json", "kind", "message"),
-        job=_read_json(directory / "job.json", "folder", "job", "log"),
+        error=_read_json(directory / "error.json", kind=str, message=str),
+        job=_read_json(directory / "job.json", folder=str, job=str | None, log=str | None),
     )
 
 
@@ -336,17 +353,27 @@ def area_under_curve(labelled: list[int], accuracy: list[float]) -> float:
 
 
 def runs_below(folder: Path) -> list[Path]:
-    """The directories of runs in a folder and below, sorted. Warns of what can't be read."""
+    """The directories of runs in a folder and below, sorted; through symbolic links too, but each
+    once. Warns of what can't be read."""
 
     def unreadable(error: OSError) -> None:
         if Path(error.filename).name != "jobs":  # which is for its owner's eyes only
             logger.warning("%s can't be read (%s)", error.filename, error.strerror)
 
     found = []
-    for path, folders, files in os.walk(folder, onerror=unreadable):
-        if "provenance.json" in files or "job.json" in files:
-            found.append(Path(path))
-            folders.clear()
+    seen: set[Path] = set()
+    starts = deque([folder])
+    while starts:  # with links last: a run below a link and elsewhere has the path without it
+        for path, folders, files in os.walk(starts.popleft(), onerror=unreadable):
+            here = Path(path)
+            is_run = "provenance.json" in files or "job.json" in files
+            is_known = (place := here.resolve()) in seen
+            seen.add(place)
+            if is_run and not is_known:
+                found.append(here)
+            if is_run or is_known:
+                folders.clear()
+            starts.extend(here / name for name in folders if (here / name).is_symlink())
     return sorted(found)
 
 
@@ -446,5 +473,7 @@ def _git_commit() -> str | None:
 
 
 def command_line() -> list[str]:
-    """How this process was started, by name, without the place of the program."""
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+    """What was typed to start this process, or the one that it stands in for."""
+    if COMMAND in os.environ:
+        return json.loads(os.environ[COMMAND])
+    return ["fm-al", *sys.argv[1:]]

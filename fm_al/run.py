@@ -68,13 +68,21 @@ class PlannedRun:
             return result
         return finished_result(self.directory, decides | {"dataset_content": content})
 
-    def run(self, console: Console, sweep: str | None = None) -> Record:
+    def run(
+        self, console: Console, sweep: str | None = None, command: list[str] | None = None
+    ) -> Record:
         """Runs what is missing and returns the result. Why it fails, if it does, is recorded.
-        sweep: the id of the one that asks for it."""
+        sweep: the id of the one that asks for it. command: that did; null is this process's."""
         with failure_recorded(self.directory):
-            return self._run(console, sweep)
+            try:
+                return self._run(console, sweep, command or command_line())
+            except OSError as error:
+                raise RunError(
+                    f"{one_line(error)}; finished rounds are kept: mend that and start again to go "
+                    "on"
+                ) from error
 
-    def _run(self, console: Console, sweep: str | None) -> Record:
+    def _run(self, console: Console, sweep: str | None, command: list[str]) -> Record:
         from fm_al.experiment import load_data, run  # torch: see `of`
 
         config, experiment = self.config, self.experiment
@@ -85,7 +93,6 @@ class PlannedRun:
         if data.content is not None:
             decides["dataset_content"] = data.content
         class_names = list(data.class_names)
-        command = command_line()
         with (
             open_run(self.directory, config, decides, class_names, command, sweep) as records,
             RunProgress(console, experiment.budget.labelled()) as progress,
@@ -129,8 +136,6 @@ def exit_code(error: BaseException) -> int:
 def one_line(error: BaseException) -> str:
     """An error for people: its kind only where it is none that fm_al words itself."""
     text = " ".join(str(error).split())
-    if isinstance(error, OSError):
-        return f"{text}; finished rounds are kept: mend that and start again to go on"
     return text if isinstance(error, FORESEEN) else f"{type(error).__name__}: {text}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -28,10 +29,12 @@ from rich.console import Console
 
 from fm_al.config import check_arguments
 from fm_al.dispatch import Here, Launching, Sweep
-from fm_al.errors import ConfigError
-from fm_al.jobs import Local, Slurm
-from fm_al.records import NOT_DECIDING, Record
+from fm_al.errors import ConfigError, RunError
+from fm_al.jobs import Local, Slurm, python
+from fm_al.lock import holder
+from fm_al.records import COMMAND, NOT_DECIDING, Record, command_line
 from fm_al.run import PlannedRun, one_line
+from fm_al.status import last_line
 
 NAMED_BY_PATH = (
     "experiment",
@@ -172,7 +175,8 @@ class ExperimentSweeper(Sweeper):
             folder.mkdir(parents=True, exist_ok=True)
             sweep.ask_for_all((run for run in planned if run.directory in missing), folder)
             process = self._leave_to_itself(folder)
-            console.print(f"left to process {process}, which prints to {folder / 'log.txt'}")
+            console.print(f"left to process {process.pid}, which prints to {folder / 'log.txt'}")
+            _wait_for_its_begin(process, folder)
         else:
             try:
                 sweep.start(missing, folder, self.wait)
@@ -191,6 +195,9 @@ class ExperimentSweeper(Sweeper):
         assert self.config is not None
         parser = OverridesParser.create(config_loader=self.config_loader)
         overrides = parser.parse_overrides([*self.params, *arguments])
+        for override in overrides:
+            if override.is_sweep_override() and not list(override.sweep_string_iterator()):
+                raise ConfigError(f"the sweep has no runs: {override.input_line} is empty")
         (combinations,) = BasicSweeper.split_arguments(overrides, None)
         composed: dict[tuple[str, ...], tuple[DictConfig, DictConfig]] = {}
         planned = []
@@ -259,19 +266,34 @@ class ExperimentSweeper(Sweeper):
         }
         return Slurm(parameters, max_num_timeout, self.max_jobs, console)
 
-    def _leave_to_itself(self, folder: Path) -> int:
-        """Starts this sweep again in a process of its own, which outlives the session; its id."""
+    def _leave_to_itself(self, folder: Path) -> subprocess.Popen[bytes]:
+        """Starts this sweep again in a process of its own, which outlives the session and leads a
+        group of all that it starts."""
         arguments = [*sys.argv[1:], "hydra.sweeper.wait=true", f"hydra.sweeper.id={folder.name}"]
         environment = {k: v for k, v in os.environ.items() if k != "HYDRA_FULL_ERROR"}
+        environment[COMMAND] = json.dumps(command_line())
         with (folder / "log.txt").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "fm_al", *arguments],
+                [*python(), "-m", "fm_al", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=environment,
                 start_new_session=True,
-            ).pid
+            )
+
+
+def _wait_for_its_begin(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """Until a process has taken up the sweep of a folder, or found nothing to do there. Raises
+    RunError if it ends before."""
+    while process.poll() is None:
+        found = holder(folder / "lock")
+        if found is not None and found.pid == process.pid:
+            return
+        time.sleep(0.1)
+    if process.returncode != 0:
+        said = last_line(folder / "log.txt").strip()
+        raise RunError(f"process {process.pid} has ended, and the sweep with it; {said}")
 
 
 def register() -> None:

@@ -182,10 +182,14 @@ def _standing(run: StoredRun) -> Record:
 
 def _mark(directory: Path) -> Record:
     """What the server is known to have of a run."""
+    path = directory / "wandb_uploaded.json"
     try:
-        return json.loads((directory / "wandb_uploaded.json").read_text())
+        mark = json.loads(path.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return {}
+    if not isinstance(mark, dict):
+        raise RunError(f"{path} is damaged; remove it to upload the run again")
+    return mark
 
 
 def _upload(server: wandb.Api, directory: Path, wanted: Record, scratch: Path) -> str:

@@ -12,12 +12,13 @@ from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from rich.console import Console
 
-from fm_al.errors import ConfigError
-from fm_al.jobs import HELD_AGAIN, Local, Slurm, job_of
+from fm_al.errors import ConfigError, RunError
+from fm_al.jobs import HELD_AGAIN, Local, Slurm, job_of, python
 from fm_al.lock import locked
 from fm_al.sweep import planned_run
 from tests.command_line import QUICK, fm_al
@@ -46,14 +47,18 @@ def planned(compose, *overrides: str) -> Any:
 
 def test_a_job_runs_what_is_missing_and_says_where_and_how_it_went(compose, capsys) -> None:
     run = planned(compose)
+    job = job_of(run, SWEEP, gpu=False)
     for _ in range(2):
-        job_of(run, SWEEP, gpu=False)()
+        with patch.object(sys, "argv", ["_submit.py", "jobs"]):
+            job()
         first, *_, last = capsys.readouterr().out.splitlines()
         assert first.startswith(f"{run.directory}: process {os.getpid()} on ")
         assert last.startswith("accuracy ")
     assert run.result()["labelled"] == 30
     provenance = json.loads((run.directory / "provenance.json").read_text())
-    assert [start["sweep"] for start in provenance["starts"]] == [SWEEP.name]
+    (start,) = provenance["starts"]
+    assert start["sweep"] == SWEEP.name
+    assert start["command"] == ["fm-al", *sys.argv[1:]]
 
 
 def test_a_job_that_fails_says_why_in_its_log_and_in_the_runs_directory(compose, capsys) -> None:
@@ -199,6 +204,35 @@ def test_gpus_without_numbers_can_not_be_shared(monkeypatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8f1c")
     with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES=GPU-8f1c: should be numbers"):
         Local(None, 1, threads=1, on_gpu=True, console=console())
+
+
+@pytest.mark.parametrize("here_is_first", [False, True])
+def test_a_python_finds_modules_where_this_one_does(tmp_path, monkeypatch, here_is_first) -> None:
+    for name in ("here", "on_the_path"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "here" / "random.py").write_text("raise SystemExit('of the current folder')")
+    told = "import random, sys; print(__name__, *sys.argv[1:])"
+    (tmp_path / "on_the_path" / "told.py").write_text(told)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "on_the_path"))
+    if here_is_first:
+        monkeypatch.syspath_prepend(str(tmp_path / "here"))
+    arguments = ["-m", "told", "-m", "two words"]
+    ended = subprocess.run([*python(), *arguments], capture_output=True, text=True)
+    expected = ("", "of the current folder\n") if here_is_first else ("__main__ -m two words\n", "")
+    assert (ended.stdout, ended.stderr) == expected
+
+
+def test_a_process_that_can_not_be_started_is_one_line(compose, monkeypatch, tmp_path) -> None:
+    def ended(*_: object) -> None:
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr("multiprocessing.forkserver.connect_to_new_process", ended)
+    here = Path.cwd()
+    local = Local(1, 1, threads=1, on_gpu=False, console=console())
+    with pytest.raises(RunError, match=r"^no process can be started .EOFError: unexpected EOF.; "):
+        local.start(deque([planned(compose)]), tmp_path)
+    assert Path.cwd() == here
 
 
 def test_a_local_sweep_gives_the_records_of_one_after_the_other(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -74,7 +75,10 @@ def test_a_run_that_fails_does_not_stop_a_sweep(tmp_path: Path) -> None:
             "strategy=bagde: no such option; strategy has: .* did you mean strategy=badge",
         ),
         (["strategy.temprature=1"], "strategy.temprature: no such option; strategy has: "),
-        (["strategy=random", "strategy.augment=1"], "strategy.augment: .*; strategy has: none$"),
+        (
+            ["strategy=random", "strategy.augment=1"],
+            "strategy.augment: .*; strategy has no options$",
+        ),
         (["bugdet.total=1"], "bugdet.*: no such option; .* did you mean budget?"),
         (["budget.totl=1"], "budget.totl: no such option; .* did you mean budget.total?"),
         (["budget.total=x"], "budget.total=x: should be a valid integer"),
@@ -87,6 +91,8 @@ def test_a_run_that_fails_does_not_stop_a_sweep(tmp_path: Path) -> None:
         (["seed"], "seed"),
         (["-m", "strategy=random", "budget.per_round=5,0"], "budget.per_round=0: should be"),
         (["-m", "seed=0,0"], "name each value once"),
+        (["-m", "seed=range(0)"], r"the sweep has no runs: seed=range\(0\) is empty$"),
+        (["-m", "seed=range(5,0)", "strategy=random,badge"], r"seed=range\(5,0\) is empty$"),
         (["hydra/launcher=slurm"], "hydra/launcher=slurm: is for a sweep; add -m"),
         (["hydra.sweeper.dry_run=true"], "hydra.sweeper.dry_run=true: is for a sweep; add -m"),
         (["-m", "hydra.sweeper.dry_run=3"], "hydra.sweeper.dry_run=3: should be a valid boolean"),
@@ -168,13 +174,34 @@ def test_fm_al_data_checks_its_options(tmp_path: Path) -> None:
     assert done.stderr == "fm-al: dataset.pad_to=abc: should be a valid integer or null\n"
 
 
-def test_a_place_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sweep", [[], ["-m"]])
+def test_a_place_that_can_not_be_written_is_one_line(tmp_path: Path, sweep: list[str]) -> None:
     (tmp_path / "file").touch()
-    done = fm_al(tmp_path, *QUICK, "output_dir=file/outputs")
+    done = fm_al(tmp_path, *sweep, *QUICK, "output_dir=file/outputs")
     assert done.returncode == 1
-    assert "file/outputs" in done.stderr
-    assert "mend that and start again" in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert re.fullmatch(r"fm-al: .* Not a directory: 'file/outputs/default/.*'\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["seed=3", "strategy=mine", "--cfg", "job", "--config-dir", "my_conf"],
+        ["--config-dir=my_conf", "seed=3", "--cfg", "job", "strategy=mine"],
+        ["--cfg", "job", "seed=3", "-cd", "my_conf", "strategy=random", "strategy=mine"],
+    ],
+)
+def test_options_may_stand_anywhere(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "my_conf" / "strategy").mkdir(parents=True)
+    (tmp_path / "my_conf" / "strategy" / "mine.yaml").write_text("_target_: my.Strategy\n")
+    done = fm_al(tmp_path, *arguments)
+    assert "seed: 3" in done.stdout, done.stderr
+    assert "_target_: my.Strategy" in done.stdout
+
+
+def test_what_names_a_sweeps_command_is_for_its_owners_eyes_only(tmp_path: Path) -> None:
+    assert fm_al(tmp_path, "-m", *QUICK, "strategy=random").returncode == 0
+    (asked,) = tmp_path.glob("outputs/default/sweeps/*/sweep.json")
+    assert stat.S_IMODE(asked.stat().st_mode) == 0o600
 
 
 def test_an_error_in_ones_own_strategy_shows_where_it_is_also_in_a_sweep(tmp_path: Path) -> None:

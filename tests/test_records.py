@@ -11,7 +11,15 @@ import pytest
 
 from fm_al import records
 from fm_al.errors import RunError
-from fm_al.records import area_under_curve, finished_result, open_run, what_decides
+from fm_al.records import (
+    area_under_curve,
+    ask_for,
+    finished_result,
+    open_run,
+    runs_below,
+    stored_run,
+    what_decides,
+)
 
 DECIDES: dict[str, Any] = {"seed": 0, "strategy": {"k": 1}, "device": {"kind": "cpu"}}
 
@@ -220,6 +228,50 @@ def test_weights_are_kept_for_one_round_and_then_dropped(tmp_path: Path) -> None
         assert [path.name for path in tmp_path.glob("*.pt")] == ["weights-1.pt"]
         run.drop_weights_but(None)
         assert not list(tmp_path.glob("*.pt"))
+
+
+def test_keys_that_a_command_may_hold_are_not_in_the_records(tmp_path: Path) -> None:
+    command = ["fm-al", "-m", "hydra.launcher.partition=gpu"]
+    keys = ["hydra.launcher.setup=[export KEY=1]", "+hydra.launcher.additional_parameters.export=K"]
+    with open_run(tmp_path, {}, DECIDES, [], [*command, *keys]) as run:
+        assert run.start["command"] == [
+            *command,
+            "hydra.launcher.setup=...",
+            "+hydra.launcher.additional_parameters.export=...",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("job.json", '{"folder": "..", "job": 7, "log": null}', "is damaged .job is 7.;"),
+        ("job.json", '{"folder": ".."}', "lacks job, log;"),
+        ("error.json", '{"kind": "RunError", "message": []}', "is damaged .message is ...;"),
+        ("provenance.json", '{"decides": 3, "starts": []}', "is damaged .decides is 3.;"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_damaged(tmp_path, name, content, why) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(RunError, match=f"{name} {why}"):
+        stored_run(tmp_path)
+
+
+def test_runs_behind_links_are_found_and_each_run_once(tmp_path: Path) -> None:
+    scratch, folder = tmp_path / "scratch", tmp_path / "outputs"
+    for run in (scratch / "a" / "seed0", scratch / "a" / "seed1", folder / "z" / "seed0"):
+        ask_for(run, tmp_path)
+    (folder / "linked").symlink_to(scratch / "a")
+    (folder / "again").symlink_to(scratch)
+    (folder / "a").symlink_to(folder / "z" / "seed0")
+    (scratch / "a" / "up").symlink_to(scratch)
+    (folder / "gone").symlink_to(tmp_path / "nowhere")
+    found = runs_below(folder)
+    assert len(found) == 3
+    assert {run.resolve() for run in found} == {run.parent for run in tmp_path.rglob("job.json")}
+    assert folder / "z" / "seed0" in found
+    assert runs_below(folder / "linked") == [
+        folder / "linked" / name for name in ("seed0", "seed1")
+    ]
 
 
 def test_reading_records_needs_no_torch() -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from fm_al.errors import ConfigError, HeldError, RunError
 from fm_al.records import open_run
@@ -14,7 +15,20 @@ from fm_al.sweep import planned_run
 def test_errors_are_one_line_and_name_their_kind_where_it_is_not_ours() -> None:
     assert one_line(RunError("two\nlines")) == "two lines"
     assert one_line(KeyError("x")) == "KeyError: 'x'"
-    assert one_line(OSError(28, "No space left")).startswith("[Errno 28] No space left; finished")
+    assert one_line(OSError(28, "No space left")) == "[Errno 28] No space left"
+
+
+def test_a_run_that_an_error_of_the_system_ends_says_that_its_rounds_are_kept(
+    compose, monkeypatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left")
+
+    monkeypatch.setattr("fm_al.experiment.load_data", full)
+    composed = compose()
+    run = planned_run(composed, composed.hydra.runtime.choices, [])
+    with pytest.raises(RunError, match=r"^\[Errno 28\] No space left; finished rounds are kept: "):
+        run.run(Console(quiet=True))
 
 
 @pytest.mark.parametrize(

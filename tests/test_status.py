@@ -117,9 +117,12 @@ def test_an_interrupted_run_is_stale_and_one_that_is_not_there_is_new(tmp_path: 
 def test_damaged_records_are_named_and_do_not_hide_the_others(tmp_path: Path) -> None:
     good, bad = begun(tmp_path / "good"), begun(tmp_path / "bad")
     (bad / "rounds.jsonl").write_text("{\n")
-    statuses = statuses_of([bad, good])
-    assert [status.state for status in statuses] == ["damaged", "stale"]
+    odd = begun(tmp_path / "odd")
+    (odd / "job.json").write_text('{"folder": "..", "job": 7, "log": null}')
+    statuses = statuses_of([bad, odd, good])
+    assert [status.state for status in statuses] == ["damaged", "damaged", "stale"]
     assert "rounds.jsonl: line 1 is damaged" in statuses[0].detail
+    assert "job.json is damaged (job is 7)" in statuses[1].detail
 
 
 def test_the_total_counts_states() -> None:

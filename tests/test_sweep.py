@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from fm_al.sweep import LONGEST_NAME, planned_run, run_directory
+from fm_al.errors import RunError
+from fm_al.sweep import LONGEST_NAME, _wait_for_its_begin, planned_run, run_directory
 
 CHOICES = {"dataset": "digits", "imbalance": "none", "backbone": "cnn", "strategy": "badge"}
 CONFIG = {"output_dir": "outputs", "experiment_name": "trial", "seed": 3}
@@ -55,3 +58,28 @@ def test_the_path_is_the_same_for_a_single_run_and_in_a_sweep(compose) -> None:
     single = planned_run(composed, choices, [*typed, "device=cpu"])
     swept = planned_run(composed, choices, ["budget.total=60", "strategy=margin", "seed=0"])
     assert single.directory == swept.directory
+
+
+def test_a_process_to_which_a_sweep_is_left_takes_it_up_or_has_nothing_to_do(
+    tmp_path: Path,
+) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from fm_al.lock import locked\n"
+        "with locked(Path('lock')): time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path) as process:
+        _wait_for_its_begin(process, tmp_path)
+        assert process.poll() is None
+        assert (tmp_path / "lock").read_text()
+        process.terminate()
+    with subprocess.Popen(["true"]) as process:
+        _wait_for_its_begin(process, tmp_path)
+
+
+def test_a_process_that_ends_before_it_takes_up_its_sweep_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text("fm-al: what went wrong\n")
+    with (
+        subprocess.Popen(["false"]) as process,
+        pytest.raises(RunError, match=rf"process {process.pid} has .* fm-al: what went wrong$"),
+    ):
+        _wait_for_its_begin(process, tmp_path)

@@ -169,6 +169,19 @@ def test_run_that_another_uploads_is_left_to_it(
     assert server.runs == {}
 
 
+def test_mark_of_an_upload_that_is_damaged_is_named(
+    tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged, good = (recorded(tmp_path, 2, seed=seed) for seed in range(2))
+    (damaged / "wandb_uploaded.json").write_text("[]\n")
+    assert sync([str(tmp_path)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"{damaged}: {damaged}/wandb_uploaded.json is damaged; remove it to upload the run again",
+        "1 uploaded; 1 failed",
+    ]
+    assert stored(server, good).steps == [0, 1]
+
+
 def test_run_that_fails_does_not_stop_the_others(
     tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:

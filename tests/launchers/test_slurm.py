@@ -45,7 +45,7 @@ class Cluster:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """`fm-al -m` in the background."""
         return subprocess.Popen(
-            [sys.executable, "-m", "fm_al", "-m", *SLURM, *arguments],
+            [Path(sys.executable).with_name("fm-al"), "-m", *SLURM, *arguments],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(ROOT), "WANDB_API_KEY": SECRET},
             stdout=subprocess.PIPE,
@@ -242,6 +242,16 @@ def test_so_many_jobs_as_are_allowed_are_in_the_queue(cluster_in: Cluster) -> No
     assert rest.returncode == 0, rest.stderr
     assert "submitted 1 run as job " in rest.stdout
     assert [status.state for status in cluster_in.statuses()] == ["finished"] * 3
+
+
+def test_a_file_beside_the_outputs_does_not_come_before_pythons_own(cluster_in: Cluster) -> None:
+    (cluster_in.folder / "random.py").write_text("raise SystemExit('of the current folder')")
+    typed = [*QUICK, "strategy=random", "hydra.launcher.setup=['export KEY=mine']"]
+    done = cluster_in.run(*typed)
+    assert done.returncode == 0, done.stdout
+    (run,) = runs_below(cluster_in.outputs)
+    (start,) = cluster_in.starts(run)
+    assert start["command"] == ["fm-al", "-m", *SLURM, *typed[:-1], "hydra.launcher.setup=..."]
 
 
 def test_a_set_up_that_fails_is_named(cluster_in: Cluster, monkeypatch) -> None:
