@@ -28,7 +28,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import DelayedSubmission
 
 from fm_al.errors import ConfigError, HeldError, RunError
-from fm_al.lock import Process
+from fm_al.lock import Process, holder
 from fm_al.records import Record, ask_for, forget_failure
 from fm_al.run import FORESEEN, PlannedRun, closing_line, exit_code, failure_recorded, one_line
 from fm_al.slurm import largest_array, own_jobs, this_cluster
@@ -146,9 +146,14 @@ class Slurm:
         if not waiting:
             return
         submissions, room = _own_folder(folder), self._room(len(waiting))
+        before = len(self._submitted)
         while room:
             runs = list(islice(waiting, min(room, largest_array())))
-            self._submit(runs, submissions, folder)
+            try:
+                self._submit(runs, submissions, folder)
+            except RunError as error:
+                now = self._submitted[before:]
+                raise RunError(f"{error}; job {', '.join(now)} goes on" if now else error) from None
             room -= len(runs)
             for _ in runs:
                 waiting.popleft()
@@ -165,6 +170,25 @@ class Slurm:
     def _submit(self, runs: list[PlannedRun], submissions: Path, folder: Path) -> None:
         """Submits runs as one array; arrays of one sweep go one after the other, so that
         array_parallelism holds for them together, unless max_jobs does that."""
+        cluster, unnoted = this_cluster(), []
+        with _signals_held_back():
+            jobs = self._accepted([job_of(run, folder, self.gpu) for run in runs], submissions)
+            array = jobs[0].job_id.split("_")[0]
+            self._submitted.append(array)
+            for run, job in zip(runs, jobs, strict=True):
+                try:
+                    ask_for(run.directory, folder, job.paths.stdout, job.job_id, cluster)
+                except OSError as error:
+                    unnoted.append(
+                        f"{run.directory}: that it is job {job.job_id}, which prints to "
+                        f"{job.paths.stdout}, can't be noted there ({error})"
+                    )
+            self.console.print(f"submitted {len(runs)} run{'s' * (len(runs) > 1)} as job {array}")
+        for warning in unnoted:
+            self.console.print(warning)
+
+    def _accepted(self, jobs: list[Job], submissions: Path) -> list[submitit.Job[Any]]:
+        """The jobs as sbatch took them. Raises RunError if it does not."""
         try:
             executor = submitit.AutoExecutor(
                 submissions, cluster="slurm", slurm_max_num_timeout=self.max_num_timeout
@@ -172,23 +196,22 @@ class Slurm:
             executor.update_parameters(**self.parameters)
             if self._submitted and self.max_jobs is None:
                 executor.update_parameters(slurm_dependency=f"afterany:{self._submitted[-1]}")
-            cluster = this_cluster()
             # Else what sbatch refuses would stand on the terminal twice.
-            with _signals_held_back(), contextlib.redirect_stderr(io.StringIO()):
-                jobs = executor.submit_array([job_of(run, folder, self.gpu) for run in runs])
-                for run, job in zip(runs, jobs, strict=True):
-                    ask_for(run.directory, folder, job.paths.stdout, job.job_id, cluster)
+            with contextlib.redirect_stderr(io.StringIO()):
+                return executor.submit_array(jobs)
+        except OSError as error:
+            raise RunError(f"{submissions}: jobs can't be written there ({error})") from None
         except (FailedJobError, FailedSubmissionError) as error:
             said = re.findall(r"^sbatch: error: (.*)", str(error), re.MULTILINE) or [str(error)]
             is_limit = re.search(r"(?i)submit\w*limit|job count limit", " ".join(said))
             advice = "; hydra.sweeper.max_jobs=N submits N at a time" if is_limit else ""
-            before = f"; job {', '.join(self._submitted)} goes on" if self._submitted else ""
             raise RunError(
-                f"sbatch refuses: {'; '.join(said)} (options: hydra.launcher){advice}{before}"
+                f"sbatch refuses: {'; '.join(said)} (options: hydra.launcher){advice}"
             ) from None
-        array = jobs[0].job_id.split("_")[0]
-        self._submitted.append(array)
-        self.console.print(f"submitted {len(runs)} run{'s' * (len(runs) > 1)} as job {array}")
+        finally:
+            # Those of jobs that were accepted have been renamed; refusals may be many.
+            for path in submissions.glob(f"{'[0-9a-f]' * 32}.pkl"):
+                path.unlink(missing_ok=True)
 
     def ended(self, directory: Path) -> str | None:
         return None  # SLURM's queue tells
@@ -220,7 +243,7 @@ class Local:
         self._slots = set(range(self.at_once))
         self._started = 0
         self._running: dict[Path, tuple[int, BaseProcess]] = {}
-        self._ended: set[Path] = set()
+        self._ended: dict[Path, str] = {}
         # Processes are forked from one that has imported all and done nothing: that takes a small
         # part of the seconds that torch's import takes, and of the memory.
         self._context = multiprocessing.get_context("forkserver")
@@ -230,22 +253,27 @@ class Local:
         for directory, (slot, process) in list(self._running.items()):
             if not process.is_alive():
                 del self._running[directory]
-                self._ended.add(directory)
+                self._ended[directory] = SILENT
                 self._slots.add(slot)
         while waiting and self._slots:
+            log = _own_folder(folder) / f"{self._started + 1}.log"
             run, slot = waiting.popleft(), min(self._slots)
+            try:
+                if holder(run.directory / "lock") is None:  # else it is another sweep's
+                    ask_for(run.directory, folder, log)
+            except (RunError, OSError) as error:
+                self._ended[run.directory] = one_line(error)
+                continue
             self._slots.remove(slot)
             self._started += 1
-            log = _own_folder(folder) / f"{self._started}.log"
             gpu = self.gpus[slot % len(self.gpus)] if self.gpus else None
             job = job_of(run, folder, gpu=False)
             process = self._context.Process(target=_run_in_process, args=(job, log, gpu))
             process.start()
-            ask_for(run.directory, folder, log)
             self._running[run.directory] = slot, process
 
     def ended(self, directory: Path) -> str | None:
-        return SILENT if directory in self._ended else None
+        return self._ended.get(directory)
 
 
 def job_of(run: PlannedRun, sweep_folder: Path, gpu: bool) -> Job:

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fm_al.errors import ConfigError
+from fm_al.errors import ConfigError, RunError
 from fm_al.jobs import HELD_AGAIN, Local, Slurm, job_of
 from fm_al.lock import locked
 from fm_al.sweep import planned_run
@@ -35,8 +36,31 @@ def sbatch(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
 
 
+@pytest.fixture
+def slurm(sbatch, tmp_path: Path, monkeypatch) -> Path:
+    """Commands that answer as SLURM's; sbatch refuses where the file `refused`, which is returned,
+    says why."""
+    refused = tmp_path / "refused"
+    commands = {
+        "sbatch": f"[ -e {refused} ] && {{ cat {refused} >&2; exit 1; }}\n"
+        f"echo >> {tmp_path}/jobs; echo Submitted batch job $(wc -l < {tmp_path}/jobs)",
+        "scontrol": "echo ClusterName = made; echo MaxArraySize = 2",
+        "srun": "",
+    }
+    for name, lines in commands.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+    return refused
+
+
 def console() -> Console:
-    return Console(file=io.StringIO(), width=200)
+    return Console(file=io.StringIO(), width=200, soft_wrap=True)
+
+
+def printed(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
 
 
 def planned(compose, *overrides: str) -> Any:
@@ -164,6 +188,57 @@ def test_a_line_of_setup_that_fails_ends_the_job() -> None:
         "fm-al: the job ends, since this line of hydra.launcher.setup failed: "
         'module load "it\'s $(not) there"'
     )
+
+
+def test_a_job_that_can_not_be_noted_is_said_and_the_others_are_noted(
+    compose, slurm, tmp_path: Path
+) -> None:
+    runs = [planned(compose, f"seed={seed}") for seed in range(2)]
+    (runs[0].directory / "job.json").mkdir(parents=True)
+    shown = console()
+    Slurm(OPTIONS, 3, None, shown).start(deque(runs), tmp_path / "sweep")
+    submitted, warning = printed(shown).splitlines()
+    assert submitted == "submitted 2 runs as job 1"
+    assert warning.startswith(f"{runs[0].directory}: that it is job 1_0, which prints to ")
+    assert json.loads((runs[1].directory / "job.json").read_text())["job"] == "1_1"
+
+
+def test_what_sbatch_refuses_leaves_its_runs_and_names_the_jobs_of_this_moment(
+    compose, slurm: Path, tmp_path: Path, monkeypatch
+) -> None:
+    waiting = deque(planned(compose, f"seed={seed}") for seed in range(5))
+    launching, submit = Slurm(OPTIONS, 3, None, console()), Slurm._submit
+
+    def refused_afterwards(*arguments: Any) -> None:
+        submit(*arguments)
+        slurm.write_text("sbatch: error: Socket timed out on send/recv operation\n")
+
+    monkeypatch.setattr(Slurm, "_submit", refused_afterwards)
+    message = r"sbatch refuses: Socket timed out .*\(options: hydra.launcher\)"
+    with pytest.raises(RunError, match=f"^{message}; job 1 goes on$"):
+        launching.start(waiting, tmp_path / "sweep")
+    assert len(waiting) == 3
+    with pytest.raises(RunError, match=f"^{message}$"):
+        launching.start(waiting, tmp_path / "sweep")
+    pickles = sorted(path.name for path in (tmp_path / "sweep" / "jobs").glob("*.pkl"))
+    assert pickles == ["1_0_submitted.pkl", "1_1_submitted.pkl"]
+    slurm.unlink()
+    monkeypatch.setattr(Slurm, "_submit", submit)
+    launching.start(waiting, tmp_path / "sweep")
+    assert not waiting
+
+
+def test_a_run_that_can_not_be_noted_does_not_keep_others_from_a_process(
+    compose, tmp_path: Path
+) -> None:
+    bad, good = (planned(compose, f"seed={seed}") for seed in range(2))
+    (bad.directory / "job.json").mkdir(parents=True)
+    local, waiting = Local(1, 1, threads=1, on_gpu=False, console=console()), deque([bad, good])
+    while waiting or local.ended(good.directory) is None:
+        local.start(waiting, tmp_path / "sweep")
+        time.sleep(0.1)
+    assert "Is a directory" in str(local.ended(bad.directory))
+    assert good.result()
 
 
 @pytest.mark.parametrize("name", ["100%j", "a\\b", "two\nlines"])
