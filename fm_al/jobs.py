@@ -29,7 +29,7 @@ from submitit.helpers import DelayedSubmission
 
 from fm_al.errors import ConfigError, HeldError, RunError
 from fm_al.lock import Process, holder
-from fm_al.records import Record, ask_for, forget_failure
+from fm_al.records import Asked, Record, ask_for
 from fm_al.run import FORESEEN, PlannedRun, closing_line, exit_code, failure_recorded, one_line
 from fm_al.slurm import largest_array, own_jobs, this_cluster
 from fm_al.status import SILENT
@@ -61,12 +61,6 @@ class Job:
         console = Console(markup=False, highlight=False, soft_wrap=True)
         console.print(f"{directory}: {process}")
         try:
-            # The submitting process does this too, unless it has ended before.
-            if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
-                log = submitit.JobEnvironment().paths.stdout
-                cluster = os.environ.get("SLURM_CLUSTER_NAME")
-                ask_for(directory, Path(self.sweep_folder), log, process.job, cluster)
-            forget_failure(directory)
             with failure_recorded(directory):
                 run = PlannedRun.of(self.config, directory)
                 if self.gpu and run.experiment.device.torch_device.type == "cpu":
@@ -77,20 +71,29 @@ class Job:
             sys.exit(exit_code(error))
 
     def _result(self, run: PlannedRun, console: Console) -> Record:
-        began = time.monotonic()
+        job, since, sweep = Process.this().job, time.monotonic(), Path(self.sweep_folder)
         while True:
             try:
-                sweep = Path(self.sweep_folder).name
-                return run.result() or run.run(console, sweep)
+                return run.result() or run.run(console, sweep.name, self._asked())
             except HeldError as error:
-                # A job that was cancelled may be about to end, and a node that SLURM gave up may
-                # still live: its job is this one, which nobody would start again.
-                if "SLURM_RESTART_COUNT" not in os.environ and (
-                    "SLURM_JOB_ID" not in os.environ or time.monotonic() - began > HELD_FOR
-                ):
+                # A node that SLURM gave up may still live: nobody would start its job, which is
+                # this one, again. Another job that was cancelled may be about to end.
+                holding = holder(run.directory / "lock")
+                if job is not None and holding is not None and holding.job == job:
+                    since = time.monotonic()
+                if job is None or time.monotonic() - since > HELD_FOR:
                     raise
                 console.print(f"{one_line(error)}; trying again")
                 time.sleep(HELD_AGAIN)
+
+    def _asked(self) -> Asked | None:
+        """What the submitting process notes too, unless it has ended before; None where this is no
+        job of SLURM's."""
+        if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+            return None
+        log = submitit.JobEnvironment().paths.stdout
+        cluster = os.environ.get("SLURM_CLUSTER_NAME")
+        return Asked(Path(self.sweep_folder), log, Process.this().job, cluster)
 
     def _say_that_the_gpu_is_not_there(self) -> None:
         if self.config["device"]["kind"] != "cpu":

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -191,6 +191,15 @@ class RunRecords:
                 path.unlink()
 
 
+class Asked(NamedTuple):
+    """Who was asked to run a run, as `ask_for` takes it."""
+
+    sweep_folder: Path
+    log: Path | None = None
+    job: str | None = None
+    cluster: str | None = None
+
+
 @contextmanager
 def open_run(
     directory: Path,
@@ -199,9 +208,10 @@ def open_run(
     class_names: list[str],
     command: list[str],
     sweep: str | None = None,
+    asked: Asked | None = None,
 ) -> Iterator[RunRecords]:
     """Holds the run's directory, made where there is none, for this process alone. sweep: the id
-    of the one that asked for this start.
+    of the one that asked for this start. asked: what job.json is to say from now on.
 
     Raises RunError if another live process holds it, if it holds a run that `decides` otherwise,
     or if its records are damaged; a torn last line of rounds.jsonl is dropped, with a warning.
@@ -211,6 +221,8 @@ def open_run(
     with locked(directory / "lock") as lock:
         lock.check()
         forget_failure(directory)
+        if asked is not None:
+            ask_for(directory, *asked)
         for begun in directory.glob(".weights-*"):  # by a process that was killed
             begun.unlink()
         provenance = _refuse_another_run(directory, decides)

@@ -15,6 +15,7 @@ from fm_al.config import build
 from fm_al.errors import ConfigError, HeldError, RunError
 from fm_al.progress import RunProgress, duration
 from fm_al.records import (
+    Asked,
     Record,
     command_line,
     finished_result,
@@ -68,13 +69,13 @@ class PlannedRun:
             return result
         return finished_result(self.directory, decides | {"dataset_content": content})
 
-    def run(self, console: Console, sweep: str | None = None) -> Record:
+    def run(self, console: Console, sweep: str | None = None, asked: Asked | None = None) -> Record:
         """Runs what is missing and returns the result. Why it fails, if it does, is recorded.
-        sweep: the id of the one that asks for it."""
+        sweep: the id of the one that asks for it. asked: as for `open_run`."""
         with failure_recorded(self.directory):
-            return self._run(console, sweep)
+            return self._run(console, sweep, asked)
 
-    def _run(self, console: Console, sweep: str | None) -> Record:
+    def _run(self, console: Console, sweep: str | None, asked: Asked | None) -> Record:
         from fm_al.experiment import load_data, run  # torch: see `of`
 
         config, experiment = self.config, self.experiment
@@ -87,7 +88,9 @@ class PlannedRun:
         class_names = list(data.class_names)
         command = command_line()
         with (
-            open_run(self.directory, config, decides, class_names, command, sweep) as records,
+            open_run(
+                self.directory, config, decides, class_names, command, sweep, asked
+            ) as records,
             RunProgress(console, experiment.budget.labelled()) as progress,
         ):
             tracker.start(

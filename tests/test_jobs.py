@@ -20,6 +20,7 @@ from rich.console import Console
 from fm_al.errors import ConfigError, RunError
 from fm_al.jobs import HELD_AGAIN, Local, Slurm, job_of
 from fm_al.lock import locked
+from fm_al.records import ask_for, record_failure
 from fm_al.sweep import planned_run
 from tests.command_line import QUICK, fm_al
 from tests.test_experiment import without_times
@@ -306,9 +307,19 @@ def test_a_local_sweep_gives_the_records_of_one_after_the_other(tmp_path: Path) 
     assert kept.stdout.count("finished 1") == 0
 
 
-@pytest.mark.parametrize("slurms", ["SLURM_RESTART_COUNT", "SLURM_JOB_ID"])
+def job_number(number: int, monkeypatch, folder: Path) -> None:
+    """Lets this process be a job of SLURM's."""
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    monkeypatch.setenv("SUBMITIT_FOLDER", str(folder))
+    monkeypatch.setenv("SLURM_JOB_ID", str(number))
+
+
+def asked_job(run: Any) -> str | None:
+    return json.loads((run.directory / "job.json").read_text())["job"]
+
+
 def test_a_job_waits_for_a_process_that_slurm_has_not_ended_yet(
-    compose, monkeypatch, capsys, slurms: str
+    compose, monkeypatch, capsys, tmp_path: Path
 ) -> None:
     run, waits = planned(compose), []
     run.directory.mkdir(parents=True)
@@ -324,11 +335,65 @@ def test_a_job_waits_for_a_process_that_slurm_has_not_ended_yet(
     with pytest.raises(SystemExit):
         job_of(run, SWEEP, gpu=False)()
     assert waits == []
-    monkeypatch.setenv(slurms, "1")
+    job_number(7, monkeypatch, tmp_path)
     job_of(run, SWEEP, gpu=False)()
     assert len(waits) == 1
     assert "is being written by process" in capsys.readouterr().out
     assert run.result()
+    assert asked_job(run) == "7"
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_job_that_waits_in_vain_ends_and_leaves_what_is_noted_of_the_run(
+    compose, monkeypatch, tmp_path: Path, restarted: bool
+) -> None:
+    run = planned(compose)
+    ask_for(run.directory, SWEEP, job="7")
+    record_failure(run.directory, RunError(), "the disk is full")
+    monkeypatch.setattr("fm_al.jobs.HELD_FOR", 0.1)
+    if restarted:
+        monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with locked(run.directory / "lock"):
+        job_number(8, monkeypatch, tmp_path)
+        with pytest.raises(SystemExit):
+            job_of(run, SWEEP, gpu=False)()
+    assert asked_job(run) == "7"
+    assert "the disk is full" in (run.directory / "error.json").read_text()
+
+
+def test_a_job_waits_as_long_as_it_takes_for_itself_on_a_node_that_was_given_up(
+    compose, monkeypatch, tmp_path: Path
+) -> None:
+    run, waits, held = planned(compose), [], contextlib.ExitStack()
+    run.directory.mkdir(parents=True)
+    job_number(7, monkeypatch, tmp_path)
+    held.enter_context(locked(run.directory / "lock"))
+
+    def wait(seconds: float) -> None:
+        if seconds == HELD_AGAIN:
+            waits.append(seconds)
+            if len(waits) == 2:
+                held.close()
+
+    monkeypatch.setattr("fm_al.jobs.HELD_FOR", 0.1)
+    monkeypatch.setattr("fm_al.jobs.time.sleep", wait)
+    job_of(run, SWEEP, gpu=False)()
+    assert len(waits) == 2
+    assert run.result()
+
+
+def test_a_local_process_is_not_noted_in_a_run_that_another_one_holds(
+    compose, tmp_path: Path
+) -> None:
+    run = planned(compose)
+    ask_for(run.directory, SWEEP, job="7")
+    local = Local(1, 1, threads=1, on_gpu=False, console=console())
+    with locked(run.directory / "lock"):
+        local.start(deque([run]), tmp_path / "sweep")
+        while local.ended(run.directory) is None:
+            local.start(deque(), tmp_path / "sweep")
+            time.sleep(0.1)
+    assert asked_job(run) == "7"
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
