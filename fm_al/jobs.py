@@ -10,26 +10,27 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import joblib
 import submitit
 from pydantic import Field
 from rich.console import Console
-from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
 from submitit.helpers import DelayedSubmission
 
 from fm_al.errors import ConfigError, HeldError, RunError
 from fm_al.lock import Process, holder
-from fm_al.records import Asked, Record, ask_for
+from fm_al.records import Asked, Record, ask_for, stored_run
 from fm_al.run import FORESEEN, PlannedRun, closing_line, exit_code, failure_recorded, one_line
 from fm_al.slurm import largest_array, own_jobs, this_cluster
 from fm_al.status import SILENT
@@ -38,22 +39,35 @@ HELD_AGAIN = 10.0  # seconds
 HELD_FOR = 180.0  # seconds; a job that is cancelled has 30 by SLURM's default
 # From 22.05 to 23.02 srun does not take this over from the job by itself.
 CPUS_OF_A_STEP = '[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"'
+STARTING = 60.0  # seconds that a job may need until it runs
+SIGNAL_EARLY = 60.0  # seconds that SLURM may be early
 LEAST = {"cpus_per_task": 1, "max_num_timeout": 0, "slurm_array_parallelism": 1, "timeout_min": 1}
 PRELOADED = ["fm_al.experiment", "torch._dynamo"]
 
 
-@dataclass(frozen=True)
+class Limits(NamedTuple):
+    """Those of hydra.launcher that end a job, or let it be queued again."""
+
+    timeout_min: int
+    signal_delay_s: int
+    max_num_timeout: int
+
+
+@dataclass
 class Job:
     """What is pickled for a run: plain data, so that the job composes nothing and needs no Hydra.
 
     working_directory: where paths start from. sweep_folder: of the sweep that asks for the run.
-    gpu: the job was promised one."""
+    gpu: the job was promised one. limits: None where it is no job of SLURM's."""
 
     config: Record
     directory: str
     working_directory: str
     sweep_folder: str
     gpu: bool
+    limits: Limits | None = None
+    # When, and after how many rounds.
+    _start: tuple[float, int] | None = field(default=None, init=False, compare=False)
 
     def __call__(self) -> None:
         os.chdir(self.working_directory)
@@ -61,11 +75,13 @@ class Job:
         console = Console(markup=False, highlight=False, soft_wrap=True)
         console.print(f"{directory}: {process}")
         try:
-            with failure_recorded(directory):
+            with failure_recorded(directory), self._requeueing_explained():
+                self._start = time.monotonic(), len(stored_run(directory).rounds)
                 run = PlannedRun.of(self.config, directory)
                 if self.gpu and run.experiment.device.torch_device.type == "cpu":
                     self._say_that_the_gpu_is_not_there()
-            console.print(closing_line(self._result(run, console)))
+                result = self._result(run, console)
+            console.print(closing_line(result))
         except FORESEEN as error:
             print(f"fm-al: {one_line(error)}", file=sys.stderr, flush=True)
             sys.exit(exit_code(error))
@@ -104,8 +120,51 @@ class Job:
 
     def checkpoint(self) -> DelayedSubmission:
         """Called by submitit ahead of the time limit and of preemption: the records hold all that
-        is needed, the job is queued again as it was."""
-        return DelayedSubmission(self)
+        is needed, the job is queued again as it was. Raises RunError, which ends the run, where all
+        of the job's time was not enough for one round, since the next job's would not be either."""
+        if self.limits is not None and self._got_nowhere(self.limits):
+            raise RunError(
+                "not one round was finished within hydra.launcher.timeout_min="
+                f"{self.limits.timeout_min}; give more time, or make a round shorter "
+                "(trainer.max_epochs, a GPU, a smaller pool)"
+            )
+        return DelayedSubmission(replace(self))
+
+    def _got_nowhere(self, limits: Limits) -> bool:
+        """Whether the job had its time, and no round was added. submitit does not tell a time limit
+        from preemption."""
+        if self._start is None:
+            return False
+        began, rounds = self._start
+        signalled = 60 * limits.timeout_min - limits.signal_delay_s - SIGNAL_EARLY
+        # A job of so few minutes that the signal comes as it starts says nothing of a round.
+        if time.monotonic() - began < max(signalled - STARTING, STARTING):
+            return False
+        try:
+            return len(stored_run(Path(self.directory)).rounds) <= rounds
+        except (RunError, OSError):
+            return False  # which the next job meets, and can say
+
+    @contextlib.contextmanager
+    def _requeueing_explained(self) -> Iterator[None]:
+        """Gives submitit's errors, which its signal handler raises wherever the run is, in words
+        that name the options."""
+        try:
+            yield
+        except UncompletedJobError as error:
+            assert self.limits is not None
+            raise RunError(
+                "timed-out too many times: the job may be queued again "
+                f"hydra.launcher.max_num_timeout={self.limits.max_num_timeout} times at its limit, "
+                f"hydra.launcher.timeout_min={self.limits.timeout_min}; start again to go on"
+            ) from error
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            if error.cmd[:2] != ["scontrol", "requeue"]:
+                raise
+            raise RunError(
+                "the job's time is over, and SLURM does not queue it again (scontrol requeue fails;"
+                " is that ruled out by additional_parameters?); start again to go on"
+            ) from error
 
 
 class Slurm:
@@ -138,7 +197,9 @@ class Slurm:
             ],
             "slurm_wckey": None,  # submitit's own, which clusters that know wckeys refuse
         }
-        self.max_num_timeout = max_num_timeout
+        self.limits = Limits(
+            parameters["timeout_min"], parameters["slurm_signal_delay_s"], max_num_timeout
+        )
         self.max_jobs = max_jobs
         self.console = console
         self.gpu = any(parameters.get(key) for key in ("gpus_per_node", "slurm_gpus_per_task"))
@@ -175,7 +236,9 @@ class Slurm:
         array_parallelism holds for them together, unless max_jobs does that."""
         cluster, unnoted = this_cluster(), []
         with _signals_held_back():
-            jobs = self._accepted([job_of(run, folder, self.gpu) for run in runs], submissions)
+            jobs = self._accepted(
+                [job_of(run, folder, self.gpu, self.limits) for run in runs], submissions
+            )
             array = jobs[0].job_id.split("_")[0]
             self._submitted.append(array)
             for run, job in zip(runs, jobs, strict=True):
@@ -194,7 +257,7 @@ class Slurm:
         """The jobs as sbatch took them. Raises RunError if it does not."""
         try:
             executor = submitit.AutoExecutor(
-                submissions, cluster="slurm", slurm_max_num_timeout=self.max_num_timeout
+                submissions, cluster="slurm", slurm_max_num_timeout=self.limits.max_num_timeout
             )
             executor.update_parameters(**self.parameters)
             if self._submitted and self.max_jobs is None:
@@ -279,8 +342,8 @@ class Local:
         return self._ended.get(directory)
 
 
-def job_of(run: PlannedRun, sweep_folder: Path, gpu: bool) -> Job:
-    return Job(run.config, str(run.directory), str(Path.cwd()), str(sweep_folder), gpu)
+def job_of(run: PlannedRun, sweep_folder: Path, gpu: bool, limits: Limits | None = None) -> Job:
+    return Job(run.config, str(run.directory), str(Path.cwd()), str(sweep_folder), gpu, limits)
 
 
 def _run_in_process(job: Job, log: Path, gpu: int | None) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -16,11 +17,12 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from submitit.core.utils import UncompletedJobError
 
 from fm_al.errors import ConfigError, RunError
-from fm_al.jobs import HELD_AGAIN, Local, Slurm, job_of
+from fm_al.jobs import HELD_AGAIN, Limits, Local, Slurm, job_of
 from fm_al.lock import locked
-from fm_al.records import ask_for, record_failure
+from fm_al.records import RunRecords, ask_for, record_failure
 from fm_al.sweep import planned_run
 from tests.command_line import QUICK, fm_al
 from tests.test_experiment import without_times
@@ -115,7 +117,7 @@ def test_a_job_that_was_promised_a_gpu_does_not_fall_back_to_the_cpu(compose, mo
 def test_a_job_holds_plain_data(compose) -> None:
     job = job_of(planned(compose), SWEEP, gpu=False)
     assert json.loads(json.dumps(job.config)) == job.config
-    assert job.checkpoint().function is job
+    assert job.checkpoint().function == job
 
 
 def test_there_has_to_be_a_slurm(monkeypatch, tmp_path: Path) -> None:
@@ -394,6 +396,63 @@ def test_a_local_process_is_not_noted_in_a_run_that_another_one_holds(
             local.start(deque(), tmp_path / "sweep")
             time.sleep(0.1)
     assert asked_job(run) == "7"
+
+
+def test_a_job_whose_time_is_too_short_for_a_round_is_not_queued_again(
+    compose, monkeypatch
+) -> None:
+    run, add_round, true_time = planned(compose), RunRecords.add_round, time.monotonic
+    job = job_of(run, SWEEP, gpu=False, limits=Limits(240, 120, 100))
+
+    def exit_code_of(minutes: float) -> Any:
+        """Of the job, to which the signal comes after so many minutes, in the second round."""
+
+        def add(records: RunRecords, record: Any) -> None:
+            if record["round"] == 1:
+                monkeypatch.setattr("time.monotonic", lambda: true_time() + 60 * minutes)
+                assert job.checkpoint().function == job
+                sys.exit("queued again")
+            add_round(records, record)
+
+        monkeypatch.setattr(RunRecords, "add_round", add)
+        with pytest.raises(SystemExit) as ended:
+            job()
+        monkeypatch.setattr("time.monotonic", true_time)
+        return ended.value.code
+
+    assert exit_code_of(minutes=237) == "queued again"  # since it finished the first
+    assert exit_code_of(minutes=200) == "queued again"  # for preemption
+    error = run.directory / "error.json"
+    assert not error.exists()
+    assert exit_code_of(minutes=237) == 1
+    message = json.loads(error.read_text())["message"]
+    assert message.startswith("not one round was finished within hydra.launcher.timeout_min=240; ")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            UncompletedJobError("Job not requeued because: timed-out too many times."),
+            "timed-out too many times: .* hydra.launcher.max_num_timeout=0 times",
+        ),
+        (
+            subprocess.CalledProcessError(1, ["scontrol", "requeue", "7"]),
+            "SLURM does not queue it again .*additional_parameters",
+        ),
+    ],
+)
+def test_a_job_that_is_not_queued_again_says_which_option_would_do(
+    compose, monkeypatch, error: Exception, message: str
+) -> None:
+    def come(*_: Any) -> None:
+        raise error
+
+    run = planned(compose)
+    monkeypatch.setattr(RunRecords, "add_round", come)
+    with pytest.raises(SystemExit):
+        job_of(run, SWEEP, gpu=False, limits=Limits(240, 120, 0))()
+    assert re.search(message, json.loads((run.directory / "error.json").read_text())["message"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
