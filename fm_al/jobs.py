@@ -42,6 +42,7 @@ CPUS_OF_A_STEP = '[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$S
 STARTING = 60.0  # seconds that a job may need until it runs
 SIGNAL_EARLY = 60.0  # seconds that SLURM may be early
 LEAST = {"cpus_per_task": 1, "max_num_timeout": 0, "slurm_array_parallelism": 1, "timeout_min": 1}
+OF_LOGS = ("array", "error", "open-mode", "output")
 PRELOADED = ["fm_al.experiment", "torch._dynamo"]
 
 
@@ -187,10 +188,9 @@ class Slurm:
                 "hydra/launcher=local, or launchers/local_cluster start"
             )
         _check_parameters(parameters | {"max_num_timeout": max_num_timeout})
-        # Each run goes on where it ended, so it may be queued again after a failure of its node.
-        additional = {"requeue": True} | (parameters.get("slurm_additional_parameters") or {})
+        additional = parameters.get("slurm_additional_parameters") or {}
         self.parameters = parameters | {
-            "slurm_additional_parameters": additional,
+            "slurm_additional_parameters": _may_be_requeued(additional),
             "slurm_setup": [
                 *(text for line in parameters.get("slurm_setup") or [] for text in _or_end(line)),
                 CPUS_OF_A_STEP,
@@ -346,10 +346,10 @@ def job_of(run: PlannedRun, sweep_folder: Path, gpu: bool, limits: Limits | None
     return Job(run.config, str(run.directory), str(Path.cwd()), str(sweep_folder), gpu, limits)
 
 
-def _run_in_process(job: Job, log: Path, gpu: int | None) -> None:
+def _run_in_process(job: Job, log: Path, gpu: str | None) -> None:
     """What a process of `Local` does; what it prints goes to the log."""
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     with log.open("ab") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
@@ -359,18 +359,14 @@ def _run_in_process(job: Job, log: Path, gpu: int | None) -> None:
         sys.exit(130)
 
 
-def _gpus() -> list[int]:
-    """The numbers of the GPUs that this process may use."""
+def _gpus() -> list[str]:
+    """The GPUs that this process may use, by number, UUID or MIG name."""
     import torch
 
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     if shown is None:
-        return list(range(torch.cuda.device_count()))
-    if not re.fullmatch(r"\d+(,\d+)*", shown):
-        raise ConfigError(
-            f"CUDA_VISIBLE_DEVICES={shown}: should be numbers, to be shared among several runs"
-        )
-    return [int(number) for number in shown.split(",")]
+        return [str(number) for number in range(torch.cuda.device_count())]
+    return [name.strip() for name in shown.split(",") if name.strip()]
 
 
 def _own_folder(folder: Path) -> Path:
@@ -394,6 +390,22 @@ def _or_end(line: str) -> list[str]:
     return [line, f"[ $? -eq 0 ] || {{ echo {said} >&2; exit 1; }}"]
 
 
+def _may_be_requeued(additional: Record) -> Record:
+    """sbatch's further options without those that are off. Each run goes on where it ended, so it
+    may be queued again after a failure of its node, unless they rule that out."""
+    # By identity, since 0 is a value: {nice: 0}.
+    on = {k: v for k, v in additional.items() if v is not None and v is not False}
+    if additional.get("requeue") is False:
+        on["no-requeue"] = True
+    if any(_sbatch_name(key) == "no-requeue" for key in on):
+        return {key: value for key, value in on.items() if key != "requeue"}
+    return ({} if "requeue" in additional else {"requeue": True}) | on
+
+
+def _sbatch_name(key: str) -> str:
+    return key.replace("_", "-")
+
+
 def _check_parameters(parameters: Record) -> None:
     def texts(value: Any) -> Iterable[str]:
         if isinstance(value, dict):
@@ -409,6 +421,18 @@ def _check_parameters(parameters: Record) -> None:
             raise ConfigError(f"{key}={value}: a run is one process, so it should be 1")
         if name in LEAST and value is not None and value < LEAST[name]:
             raise ConfigError(f"{key}={value}: should be at least {LEAST[name]}")
+    for name in parameters.get("slurm_additional_parameters") or {}:
+        if _sbatch_name(name) in OF_LOGS:
+            raise ConfigError(
+                f"hydra.launcher.additional_parameters.{name}: is given already, so that a run's "
+                "job.json can say where its log is; leave it out"
+            )
+    per_gpu = parameters.get("slurm_cpus_per_gpu")
+    if per_gpu is not None and parameters.get("slurm_gpus_per_task") is None:
+        raise ConfigError(
+            f"hydra.launcher.cpus_per_gpu={per_gpu}: needs hydra.launcher.gpus_per_task; a run "
+            "uses one GPU, so cpus_per_task does the same"
+        )
     limit, ahead = parameters["timeout_min"], parameters["slurm_signal_delay_s"]
     if ahead >= 60 * limit:
         raise ConfigError(

@@ -139,6 +139,14 @@ def test_there_has_to_be_a_slurm(monkeypatch, tmp_path: Path) -> None:
         ({"cpus_per_task": 0}, "hydra.launcher.cpus_per_task=0: should be at least 1"),
         ({"slurm_array_parallelism": 0}, "hydra.launcher.array_parallelism=0: should be at least"),
         ({"timeout_min": 2, "slurm_signal_delay_s": 120}, "signal_delay_s=120: .*timeout_min=2"),
+        ({"slurm_cpus_per_gpu": 1}, "cpus_per_gpu=1: needs hydra.launcher.gpus_per_task; "),
+        *(
+            (
+                {"slurm_additional_parameters": {name: "x"}},
+                f"additional_parameters.{name}: is given",
+            )
+            for name in ("output", "error", "array", "open-mode", "open_mode")
+        ),
     ],
 )
 def test_what_a_job_script_can_not_hold_is_refused(options, message) -> None:
@@ -168,7 +176,16 @@ def test_a_job_may_be_queued_again_unless_that_is_ruled_out() -> None:
         return Slurm(options, 3, None, console()).parameters["slurm_additional_parameters"]
 
     assert additional() == {"requeue": True}
-    assert additional(requeue=False, mail="x") == {"requeue": False, "mail": "x"}
+    assert additional(mail="x", nice=0, hold=False, licenses=None) == {
+        "requeue": True,
+        "mail": "x",
+        "nice": 0,
+    }
+    assert additional(requeue=None) == {}
+    assert additional(requeue=False, mail="x") == {"no-requeue": True, "mail": "x"}
+    for name in ("no-requeue", "no_requeue"):
+        assert additional(**{name: True, "requeue": True}) == {name: True}
+        assert additional(**{name: False}) == {"requeue": True}
 
 
 @pytest.mark.usefixtures("sbatch")
@@ -191,6 +208,14 @@ def test_a_line_of_setup_that_fails_ends_the_job() -> None:
         "fm-al: the job ends, since this line of hydra.launcher.setup failed: "
         'module load "it\'s $(not) there"'
     )
+
+
+def test_a_job_script_says_that_requeueing_is_ruled_out(compose, slurm, tmp_path: Path) -> None:
+    options = OPTIONS | {"slurm_additional_parameters": {"requeue": False, "hold": False}}
+    Slurm(options, 3, None, console()).start(deque([planned(compose)]), tmp_path / "sweep")
+    script = (tmp_path / "sweep" / "jobs" / "1_submission.sh").read_text().splitlines()
+    assert [line for line in script if "requeue" in line] == ["#SBATCH --no-requeue"]
+    assert not any("hold" in line for line in script)
 
 
 def test_a_job_that_can_not_be_noted_is_said_and_the_others_are_noted(
@@ -263,20 +288,22 @@ def test_as_many_run_at_once_as_there_are_cores_for(
     assert Local(wanted, 1, threads, on_gpu=False, console=console()).at_once == at_once
 
 
-@pytest.mark.parametrize(("visible", "gpus"), [(None, [0, 1, 2]), ("2,3", [2, 3]), ("1", [1])])
-def test_gpus_are_shared_by_their_own_numbers(visible, gpus: list[int], monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("visible", "gpus"),
+    [
+        (None, ["0", "1", "2"]),
+        ("2,3", ["2", "3"]),
+        ("1", ["1"]),
+        ("GPU-8f1c, MIG-2a/7/0", ["GPU-8f1c", "MIG-2a/7/0"]),
+    ],
+)
+def test_gpus_are_shared_by_their_own_names(visible, gpus: list[str], monkeypatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     local = Local(None, 2, threads=1, on_gpu=True, console=console())
     assert (local.gpus, local.at_once) == (gpus, 2 * len(gpus))
-
-
-def test_gpus_without_numbers_can_not_be_shared(monkeypatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8f1c")
-    with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES=GPU-8f1c: should be numbers"):
-        Local(None, 1, threads=1, on_gpu=True, console=console())
 
 
 def test_a_local_sweep_gives_the_records_of_one_after_the_other(tmp_path: Path) -> None:
