@@ -31,7 +31,16 @@ from fm_al.records import (
     stored_run,
 )
 from fm_al.run import FORESEEN, PlannedRun, closing_line, failure_recorded, one_line
-from fm_al.status import SILENT, UNDER_WAY, RunStatus, last_line, statuses_of, told_apart, total
+from fm_al.status import (
+    SILENT,
+    STOPPED,
+    UNDER_WAY,
+    RunStatus,
+    last_line,
+    statuses_of,
+    told_apart,
+    total,
+)
 
 MOST_NAMED = 5  # of the runs that are left alone, and of the reasons why runs failed
 SAY_EVERY = 300.0  # seconds, in a file
@@ -85,6 +94,9 @@ class Here:
         except HeldError as error:
             self.console.print(f"left to whoever runs it: {one_line(error)}")
             self._ended[run.directory] = SILENT
+        except KeyboardInterrupt as error:
+            record_failure(run.directory, error, STOPPED)
+            raise
         except Exception as error:
             if not isinstance(error, FORESEEN):
                 traceback.print_exception(error)

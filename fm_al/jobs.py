@@ -30,10 +30,10 @@ from submitit.helpers import DelayedSubmission
 
 from fm_al.errors import ConfigError, HeldError, RunError
 from fm_al.lock import Process, holder
-from fm_al.records import Asked, Record, ask_for, stored_run
+from fm_al.records import Asked, Record, ask_for, record_failure, stored_run
 from fm_al.run import FORESEEN, PlannedRun, closing_line, exit_code, failure_recorded, one_line
 from fm_al.slurm import largest_array, own_jobs, this_cluster
-from fm_al.status import SILENT
+from fm_al.status import SILENT, STOPPED
 
 HELD_AGAIN = 10.0  # seconds
 HELD_FOR = 180.0  # seconds; a job that is cancelled has 30 by SLURM's default
@@ -355,7 +355,8 @@ def _run_in_process(job: Job, log: Path, gpu: str | None) -> None:
         os.dup2(file.fileno(), sys.stderr.fileno())
     try:
         job()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        record_failure(Path(job.directory), error, STOPPED)
         sys.exit(130)
 
 

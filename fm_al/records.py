@@ -6,7 +6,7 @@
     result.json       the final figures; its presence says that the run is complete
     weights-<k>.pt    the network after round k, only while the next round starts from it
     job.json          which sweep asked for the run and, where it is a job of its own, which
-    error.json        why the last start failed; the next one removes it
+    error.json        why the last start failed, or that it was stopped; the next one removes it
     lock              held by the process that writes the run
 
 Every file but rounds.jsonl and lock is written to a temporary name, flushed and renamed, so that at
@@ -280,7 +280,7 @@ def ask_for(
     _write_json(directory / "job.json", asked)
 
 
-def record_failure(directory: Path, error: Exception, message: str) -> None:
+def record_failure(directory: Path, error: BaseException, message: str) -> None:
     """Notes why a run failed, where it has a directory; says so in the log if it can't."""
     if not directory.exists():
         return
@@ -298,13 +298,15 @@ def forget_failure(directory: Path) -> None:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """What a run's directory holds, read without disturbing who writes it."""
+    """What a run's directory holds, read without disturbing who writes it. stopped: by Ctrl-C,
+    which is no error: the run goes on also where failed ones are not to be tried again."""
 
     directory: Path
     provenance: Record | None
     rounds: list[Record]
     result: Record | None
     error: Record | None
+    stopped: bool
     job: Record | None
 
     @property
@@ -327,12 +329,15 @@ def stored_run(directory: Path) -> StoredRun:
     result = _read_json(directory / "result.json")
     path = directory / "rounds.jsonl"
     whole, _, _ = (path.read_bytes() if path.exists() else b"").rpartition(b"\n")
+    error = _read_json(directory / "error.json", "kind", "message")
+    stopped = error is not None and error["kind"] == KeyboardInterrupt.__name__
     return StoredRun(
         directory,
         provenance=_read_json(directory / "provenance.json", "decides", "starts"),
         rounds=_parsed_rounds(path, whole),
         result=result,
-        error=_read_json(directory / "error.json", "kind", "message"),
+        error=None if stopped else error,
+        stopped=stopped,
         job=_read_json(directory / "job.json", "folder", "job", "log"),
     )
 

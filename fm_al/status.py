@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 State = Literal["damaged", "failed", "stale", "ending", "running", "waiting", "new", "finished"]
 WIDE = 200  # characters a line, in a file
 TAIL = 4096  # bytes of a log, in which its last line is
+STOPPED = "stopped by Ctrl-C"
 UNDER_WAY = ("running", "waiting")
 STATES: tuple[State, ...] = get_args(State)
 SILENT = "ended without a word: killed, cancelled or out of memory?"
@@ -143,7 +144,7 @@ def _status(run: StoredRun, said: Mapping[SlurmJob, str]) -> RunStatus:
         return status("failed", run.error["message"])
     if run.provenance is None and job is None:
         return status("new", "its sweep ended before its turn" if run.job else "")
-    return status("stale", SILENT)
+    return status("stale", STOPPED if run.stopped else SILENT)
 
 
 def statuses_below(folder: Path) -> list[RunStatus]:

@@ -23,6 +23,7 @@ from fm_al.records import (
     stored_run,
 )
 from fm_al.run import failure_recorded
+from fm_al.status import statuses_of
 
 DECIDES = {"budget": {"initial": 2, "per_round": 1, "total": 4}}
 FIGURES = ("accuracy", "balanced_accuracy", "area_under_curve")
@@ -74,7 +75,7 @@ class Elsewhere:
         return None
 
 
-def fail(error: Exception) -> Callable[[], None]:
+def fail(error: BaseException) -> Callable[[], None]:
     def raise_it() -> None:
         raise error
 
@@ -138,6 +139,16 @@ def test_failed_runs_go_on_unless_they_are_not_to_be_tried_again(tmp_path: Path)
     assert swept([run])[1] == ""
     assert run.starts == 2
     assert not (tmp_path / "a" / "error.json").exists()
+
+
+def test_a_run_that_was_stopped_says_so_and_did_not_fail(tmp_path: Path) -> None:
+    run = OneStep(tmp_path / "a", fail(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        swept([run])
+    (status,) = statuses_of([run.directory])
+    assert (status.state, status.detail) == ("stale", "stopped by Ctrl-C")
+    run.does = lambda: None
+    assert swept([run], retry_failed=False)[1] == ""
 
 
 def test_a_failure_that_can_not_be_noted_ends_the_run_all_the_same(tmp_path, monkeypatch) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -20,7 +21,7 @@ from rich.console import Console
 from submitit.core.utils import UncompletedJobError
 
 from fm_al.errors import ConfigError, RunError
-from fm_al.jobs import HELD_AGAIN, Limits, Local, Slurm, job_of
+from fm_al.jobs import HELD_AGAIN, Job, Limits, Local, Slurm, _run_in_process, job_of
 from fm_al.lock import locked
 from fm_al.records import RunRecords, ask_for, record_failure
 from fm_al.sweep import planned_run
@@ -409,6 +410,22 @@ def test_a_job_waits_as_long_as_it_takes_for_itself_on_a_node_that_was_given_up(
     job_of(run, SWEEP, gpu=False)()
     assert len(waits) == 2
     assert run.result()
+
+
+class Stopped(Job):
+    def __call__(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_process_that_is_stopped_says_so_in_the_runs_directory(tmp_path: Path) -> None:
+    job = Stopped({}, str(tmp_path), str(tmp_path), str(SWEEP), gpu=False)
+    process = multiprocessing.get_context("forkserver").Process(
+        target=_run_in_process, args=(job, tmp_path / "1.log", None)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 130
+    assert json.loads((tmp_path / "error.json").read_text())["message"] == "stopped by Ctrl-C"
 
 
 def test_a_local_process_is_not_noted_in_a_run_that_another_one_holds(
