@@ -163,8 +163,8 @@ class Job:
             if error.cmd[:2] != ["scontrol", "requeue"]:
                 raise
             raise RunError(
-                "the job's time is over, and SLURM does not queue it again (scontrol requeue fails;"
-                " is that ruled out by additional_parameters?); start again to go on"
+                "the job has to end, and SLURM does not queue it again (scontrol requeue fails; is "
+                "that ruled out by additional_parameters?); start again to go on"
             ) from error
 
 
