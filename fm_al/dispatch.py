@@ -30,8 +30,17 @@ from fm_al.records import (
     record_failure,
     stored_run,
 )
-from fm_al.run import FORESEEN, PlannedRun, closing_line, one_line
-from fm_al.status import SILENT, UNDER_WAY, RunStatus, last_line, statuses_of, told_apart, total
+from fm_al.run import FORESEEN, PlannedRun, closing_line, failure_recorded, one_line
+from fm_al.status import (
+    SILENT,
+    STOPPED,
+    UNDER_WAY,
+    RunStatus,
+    last_line,
+    statuses_of,
+    told_apart,
+    total,
+)
 
 MOST_NAMED = 5  # of the runs that are left alone, and of the reasons why runs failed
 SAY_EVERY = 300.0  # seconds, in a file
@@ -42,8 +51,8 @@ class Launching(Protocol):
 
     on_other_machines: whether runs go on without this process, on machines that may have other
     devices. blocks: whether `start` returns only when what it started has ended. poll: seconds
-    between two looks at the runs. silence: seconds after which a run that nobody runs any more has
-    failed."""
+    between two looks at the runs. silence: seconds after which a run has failed that nobody
+    runs any more, or that can't be read."""
 
     on_other_machines: bool
     blocks: bool
@@ -51,7 +60,8 @@ class Launching(Protocol):
     silence: float
 
     def start(self, waiting: deque[PlannedRun], folder: Path) -> None:
-        """Takes and starts as many of the runs as there is room for. folder: the sweep's."""
+        """Takes and starts as many of the runs as there is room for. folder: the sweep's. Raises
+        RunError where that can't be at the moment, and leaves the runs that were not started."""
 
     def ended(self, directory: Path) -> str | None:
         """What is known of a run whose process has ended; None where there is none known."""
@@ -84,6 +94,9 @@ class Here:
         except HeldError as error:
             self.console.print(f"left to whoever runs it: {one_line(error)}")
             self._ended[run.directory] = SILENT
+        except KeyboardInterrupt as error:
+            record_failure(run.directory, error, STOPPED)
+            raise
         except Exception as error:
             if not isinstance(error, FORESEEN):
                 traceback.print_exception(error)
@@ -103,6 +116,8 @@ class Sweep:
     console: Console
     results: dict[Path, Record] = field(default_factory=dict)
     failures: dict[Path, RunStatus] = field(default_factory=dict)
+    _said: set[str] = field(default_factory=set, init=False)
+    _silent_since: dict[Path, float] = field(default_factory=dict, init=False)
 
     def sort_out(self, retry_failed: bool) -> dict[Path, RunStatus]:
         """Notes what is finished and what can't be, leaves alone what is run or asked for elsewhere
@@ -112,8 +127,8 @@ class Sweep:
         for run in self.planned:
             try:
                 result = run.result(contents)
-            except RunError as error:  # damaged, or another run
-                self._note_failure(RunStatus(run.directory, "failed", detail=str(error)))
+            except (RunError, OSError) as error:  # damaged, or another run
+                self._note_failure(RunStatus(run.directory, "failed", detail=one_line(error)))
                 continue
             if result is not None:
                 self.results[run.directory] = result
@@ -158,48 +173,45 @@ class Sweep:
                 content = (json.dumps(asked, indent=2) + "\n").encode()
                 write_whole(folder / "sweep.json", content, mode=0o600)  # a command may hold a key
                 if not self.launching.on_other_machines:
-                    self.ask_for_all(waiting, folder)
-                self.launching.start(waiting, folder)
+                    waiting = deque(self.ask_for_all(waiting, folder))
             if wait:
                 self._follow(waiting, folder)
-            elif waiting:
+                return
+            self.launching.start(waiting, folder)
+            if waiting:
                 more = f"{len(waiting)} more {'is' if len(waiting) == 1 else 'are'}"
                 self.console.print(f"{more} not submitted: start again when some have ended")
 
-    @staticmethod
-    def ask_for_all(runs: Iterable[PlannedRun], folder: Path) -> None:
-        """Notes that runs wait for their turn in the sweep of this folder."""
+    def ask_for_all(self, runs: Iterable[PlannedRun], folder: Path) -> list[PlannedRun]:
+        """Notes that runs wait for their turn in the sweep of this folder. Those of which that
+        can't be noted have failed; the others."""
+        asked = []
         for run in runs:
-            ask_for(run.directory, folder)
-            forget_failure(run.directory)
+            try:
+                with failure_recorded(run.directory):
+                    ask_for(run.directory, folder)
+                    forget_failure(run.directory)
+                asked.append(run)
+            except OSError as error:
+                self._note_failure(RunStatus(run.directory, "failed", detail=one_line(error)))
+        return asked
 
     def _follow(self, waiting: deque[PlannedRun], folder: Path) -> None:
         """Until all runs have ended: starts those that wait as there is room for them, and says how
         each ends."""
-        silent_since: dict[Path, float] = {}
-        said: set[str] = set()
-        last_said = time.monotonic()
+        asked_for, last_said = len(waiting), time.monotonic()
         with contextlib.ExitStack() as stack:
             line = None
             if not self.launching.blocks:
                 line = stack.enter_context(self.console.status("", spinner="line"))
-            while unended := self._unended():
-                turn_to_come = {run.directory for run in waiting}
-                statuses = []
+            while self._unended():
                 try:
-                    statuses = statuses_of([run for run in unended if run not in turn_to_come])
-                except RunError as error:  # SLURM's controller is away for a while
-                    self._say_once(f"{one_line(error)}; asking again", said)
-                for status in statuses:
-                    if status.unusual_wait:
-                        self._say_once(status.unusual_wait, said)
-                    is_silent = False
-                    if status.state in ("stale", "new"):
-                        since = silent_since.setdefault(status.directory, time.monotonic())
-                        is_silent = time.monotonic() - since >= self.launching.silence
-                    else:
-                        silent_since.pop(status.directory, None)
-                    self._note(status, is_silent)
+                    self.launching.start(waiting, folder)
+                except RunError as error:
+                    if len(waiting) == asked_for:
+                        raise
+                    self._say_once(f"{one_line(error)}; trying again")
+                statuses = self._look({run.directory for run in waiting})
                 so_far = f"{len(self.results)} finished; not yet: {total(statuses)}"
                 if line is not None:
                     line.update(so_far)
@@ -208,18 +220,42 @@ class Sweep:
                     last_said = time.monotonic()
                 if not (self.launching.blocks and waiting):
                     time.sleep(self.launching.poll)
-                self.launching.start(waiting, folder)
 
-    def _say_once(self, text: str, said: set[str]) -> None:
-        if text not in said:
-            said.add(text)
+    def _look(self, turn_to_come: set[Path]) -> list[RunStatus]:
+        """How those runs stand whose turn has come; notes which of them have ended."""
+        try:
+            statuses = statuses_of([run for run in self._unended() if run not in turn_to_come])
+        except RunError as error:  # SLURM's controller is away for a while
+            self._say_once(f"{one_line(error)}; asking again")
+            return []
+        for status in statuses:
+            if status.unusual_wait:
+                self._say_once(status.unusual_wait)
+            self._note(status, self._is_silent(status))
+        return statuses
+
+    def _is_silent(self, status: RunStatus) -> bool:
+        """Whether nobody has run it, or it could not be read, for longer than a file system may
+        take."""
+        if status.state not in ("stale", "new", "damaged"):
+            self._silent_since.pop(status.directory, None)
+            return False
+        since = self._silent_since.setdefault(status.directory, time.monotonic())
+        return time.monotonic() - since >= self.launching.silence
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
             self.console.print(text)
 
     def _note(self, status: RunStatus, is_silent: bool) -> None:
         """Notes the end of a run, if it has come, and says so."""
         directory, last_words = status.directory, self.launching.ended(status.directory)
         if status.state == "finished":
-            result = stored_run(directory).result
+            try:
+                result = stored_run(directory).result
+            except (RunError, OSError):
+                return  # if that lasts, the run's next status says so
             assert result is not None
             self.results[directory] = result
             self.console.print(
@@ -229,7 +265,7 @@ class Sweep:
         elif status.state in ("waiting", "stale", "new") and last_words:
             record_failure(directory, RunError(), last_words)
             self._note_failure(replace(status, state="failed", detail=last_words))
-        elif status.state in ("failed", "damaged") or is_silent:
+        elif status.state == "failed" or is_silent:
             self._note_failure(replace(status, detail=status.detail or SILENT))
 
     def _note_failure(self, status: RunStatus) -> None:

@@ -10,36 +10,40 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import joblib
 import submitit
 from pydantic import Field
 from rich.console import Console
-from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
 from submitit.helpers import DelayedSubmission
 
 from fm_al.errors import ConfigError, HeldError, RunError
-from fm_al.lock import Process
-from fm_al.records import Record, ask_for, command_line, forget_failure
+from fm_al.lock import Process, holder
+from fm_al.records import Asked, Record, ask_for, command_line, record_failure, stored_run
 from fm_al.run import FORESEEN, PlannedRun, closing_line, exit_code, failure_recorded, one_line
 from fm_al.slurm import largest_array, own_jobs, this_cluster
-from fm_al.status import SILENT
+from fm_al.status import SILENT, STOPPED
 
 HELD_AGAIN = 10.0  # seconds
 HELD_FOR = 180.0  # seconds; a job that is cancelled has 30 by SLURM's default
 # From 22.05 to 23.02 srun does not take this over from the job by itself.
 CPUS_OF_A_STEP = '[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"'
+STARTING = 60.0  # seconds that a job may need until it runs
+SIGNAL_EARLY = 60.0  # seconds that SLURM may be early
 LEAST = {"cpus_per_task": 1, "max_num_timeout": 0, "slurm_array_parallelism": 1, "timeout_min": 1}
+OF_LOGS = ("array", "error", "open-mode", "output")
 PRELOADED = ["fm_al.experiment", "torch._dynamo"]
 # `python -m` as Python's own -P makes it from 3.11 on: without the current folder on the path.
 ELSEWHERE = (
@@ -60,12 +64,21 @@ def _imports_from_here() -> bool:
     return sys.path[0] in ("", str(Path.cwd()))
 
 
-@dataclass(frozen=True)
+class Limits(NamedTuple):
+    """Those of hydra.launcher that end a job, or let it be queued again."""
+
+    timeout_min: int
+    signal_delay_s: int
+    max_num_timeout: int
+
+
+@dataclass
 class Job:
     """What is pickled for a run: plain data, so that the job composes nothing and needs no Hydra.
 
     working_directory: where paths start from. sweep_folder: of the sweep that asks for the run.
-    command: that started the sweep. gpu: the job was promised one."""
+    command: that started the sweep. gpu: the job was promised one. limits: None where it is no job
+    of SLURM's."""
 
     config: Record
     directory: str
@@ -73,6 +86,9 @@ class Job:
     sweep_folder: str
     command: list[str]
     gpu: bool
+    limits: Limits | None = None
+    # When, and after how many rounds.
+    _start: tuple[float, int] | None = field(default=None, init=False, compare=False)
 
     def __call__(self) -> None:
         os.chdir(self.working_directory)
@@ -80,36 +96,41 @@ class Job:
         console = Console(markup=False, highlight=False, soft_wrap=True)
         console.print(f"{directory}: {process}")
         try:
-            # The submitting process does this too, unless it has ended before.
-            if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
-                log = submitit.JobEnvironment().paths.stdout
-                cluster = os.environ.get("SLURM_CLUSTER_NAME")
-                ask_for(directory, Path(self.sweep_folder), log, process.job, cluster)
-            forget_failure(directory)
-            with failure_recorded(directory):
+            with failure_recorded(directory), self._requeueing_explained():
+                self._start = time.monotonic(), len(stored_run(directory).rounds)
                 run = PlannedRun.of(self.config, directory)
                 if self.gpu and run.experiment.device.torch_device.type == "cpu":
                     self._say_that_the_gpu_is_not_there()
-            console.print(closing_line(self._result(run, console)))
+                result = self._result(run, console)
+            console.print(closing_line(result))
         except FORESEEN as error:
             print(f"fm-al: {one_line(error)}", file=sys.stderr, flush=True)
             sys.exit(exit_code(error))
 
     def _result(self, run: PlannedRun, console: Console) -> Record:
-        began = time.monotonic()
+        job, since, sweep = Process.this().job, time.monotonic(), Path(self.sweep_folder)
         while True:
             try:
-                sweep = Path(self.sweep_folder).name
-                return run.result() or run.run(console, sweep, self.command)
+                return run.result() or run.run(console, sweep.name, self.command, self._asked())
             except HeldError as error:
-                # A job that was cancelled may be about to end, and a node that SLURM gave up may
-                # still live: its job is this one, which nobody would start again.
-                if "SLURM_RESTART_COUNT" not in os.environ and (
-                    "SLURM_JOB_ID" not in os.environ or time.monotonic() - began > HELD_FOR
-                ):
+                # A node that SLURM gave up may still live: nobody would start its job, which is
+                # this one, again. Another job that was cancelled may be about to end.
+                holding = holder(run.directory / "lock")
+                if job is not None and holding is not None and holding.job == job:
+                    since = time.monotonic()
+                if job is None or time.monotonic() - since > HELD_FOR:
                     raise
                 console.print(f"{one_line(error)}; trying again")
                 time.sleep(HELD_AGAIN)
+
+    def _asked(self) -> Asked | None:
+        """What the submitting process notes too, unless it has ended before; None where this is no
+        job of SLURM's."""
+        if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+            return None
+        log = submitit.JobEnvironment().paths.stdout
+        cluster = os.environ.get("SLURM_CLUSTER_NAME")
+        return Asked(Path(self.sweep_folder), log, Process.this().job, cluster)
 
     def _say_that_the_gpu_is_not_there(self) -> None:
         if self.config["device"]["kind"] != "cpu":
@@ -120,8 +141,51 @@ class Job:
 
     def checkpoint(self) -> DelayedSubmission:
         """Called by submitit ahead of the time limit and of preemption: the records hold all that
-        is needed, the job is queued again as it was."""
-        return DelayedSubmission(self)
+        is needed, the job is queued again as it was. Raises RunError, which ends the run, where all
+        of the job's time was not enough for one round, since the next job's would not be either."""
+        if self.limits is not None and self._got_nowhere(self.limits):
+            raise RunError(
+                "not one round was finished within hydra.launcher.timeout_min="
+                f"{self.limits.timeout_min}; give more time, or make a round shorter "
+                "(trainer.max_epochs, a GPU, a smaller pool)"
+            )
+        return DelayedSubmission(replace(self))
+
+    def _got_nowhere(self, limits: Limits) -> bool:
+        """Whether the job had its time, and no round was added. submitit does not tell a time limit
+        from preemption."""
+        if self._start is None:
+            return False
+        began, rounds = self._start
+        signalled = 60 * limits.timeout_min - limits.signal_delay_s - SIGNAL_EARLY
+        # A job of so few minutes that the signal comes as it starts says nothing of a round.
+        if time.monotonic() - began < max(signalled - STARTING, STARTING):
+            return False
+        try:
+            return len(stored_run(Path(self.directory)).rounds) <= rounds
+        except (RunError, OSError):
+            return False  # which the next job meets, and can say
+
+    @contextlib.contextmanager
+    def _requeueing_explained(self) -> Iterator[None]:
+        """Gives submitit's errors, which its signal handler raises wherever the run is, in words
+        that name the options."""
+        try:
+            yield
+        except UncompletedJobError as error:
+            assert self.limits is not None
+            raise RunError(
+                "timed-out too many times: the job may be queued again "
+                f"hydra.launcher.max_num_timeout={self.limits.max_num_timeout} times at its limit, "
+                f"hydra.launcher.timeout_min={self.limits.timeout_min}; start again to go on"
+            ) from error
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            if error.cmd[:2] != ["scontrol", "requeue"]:
+                raise
+            raise RunError(
+                "the job has to end, and SLURM does not queue it again (scontrol requeue fails; is "
+                "that ruled out by additional_parameters?); start again to go on"
+            ) from error
 
 
 class Slurm:
@@ -144,17 +208,18 @@ class Slurm:
                 "hydra/launcher=local, or launchers/local_cluster start"
             )
         _check_parameters(parameters | {"max_num_timeout": max_num_timeout})
-        # Each run goes on where it ended, so it may be queued again after a failure of its node.
-        additional = {"requeue": True} | (parameters.get("slurm_additional_parameters") or {})
+        additional = parameters.get("slurm_additional_parameters") or {}
         self.parameters = parameters | {
-            "slurm_additional_parameters": additional,
+            "slurm_additional_parameters": _may_be_requeued(additional),
             "slurm_setup": [
                 *(text for line in parameters.get("slurm_setup") or [] for text in _or_end(line)),
                 CPUS_OF_A_STEP,
             ],
             "slurm_wckey": None,  # submitit's own, which clusters that know wckeys refuse
         }
-        self.max_num_timeout = max_num_timeout
+        self.limits = Limits(
+            parameters["timeout_min"], parameters["slurm_signal_delay_s"], max_num_timeout
+        )
         self.max_jobs = max_jobs
         self.console = console
         self.gpu = any(parameters.get(key) for key in ("gpus_per_node", "slurm_gpus_per_task"))
@@ -165,9 +230,14 @@ class Slurm:
         if not waiting:
             return
         submissions, room = _own_folder(folder), self._room(len(waiting))
+        before = len(self._submitted)
         while room:
             runs = list(islice(waiting, min(room, largest_array())))
-            self._submit(runs, submissions, folder)
+            try:
+                self._submit(runs, submissions, folder)
+            except RunError as error:
+                now = self._submitted[before:]
+                raise RunError(f"{error}; job {', '.join(now)} goes on" if now else error) from None
             room -= len(runs)
             for _ in runs:
                 waiting.popleft()
@@ -184,33 +254,53 @@ class Slurm:
     def _submit(self, runs: list[PlannedRun], submissions: Path, folder: Path) -> None:
         """Submits runs as one array; arrays of one sweep go one after the other, so that
         array_parallelism holds for them together, unless max_jobs does that."""
+        cluster, unnoted = this_cluster(), []
+        with _signals_held_back():
+            jobs = self._accepted(
+                [job_of(run, folder, self.gpu, self.limits) for run in runs], submissions
+            )
+            array = jobs[0].job_id.split("_")[0]
+            self._submitted.append(array)
+            for run, job in zip(runs, jobs, strict=True):
+                try:
+                    ask_for(run.directory, folder, job.paths.stdout, job.job_id, cluster)
+                except OSError as error:
+                    unnoted.append(
+                        f"{run.directory}: that it is job {job.job_id}, which prints to "
+                        f"{job.paths.stdout}, can't be noted there ({error})"
+                    )
+            self.console.print(f"submitted {len(runs)} run{'s' * (len(runs) > 1)} as job {array}")
+        for warning in unnoted:
+            self.console.print(warning)
+
+    def _accepted(self, jobs: list[Job], submissions: Path) -> list[submitit.Job[Any]]:
+        """The jobs as sbatch took them. Raises RunError if it does not."""
         try:
             executor = submitit.AutoExecutor(
                 submissions,
                 cluster="slurm",
-                slurm_max_num_timeout=self.max_num_timeout,
+                slurm_max_num_timeout=self.limits.max_num_timeout,
                 slurm_python=shlex.join(python()),
             )
             executor.update_parameters(**self.parameters)
             if self._submitted and self.max_jobs is None:
                 executor.update_parameters(slurm_dependency=f"afterany:{self._submitted[-1]}")
-            cluster = this_cluster()
             # Else what sbatch refuses would stand on the terminal twice.
-            with _signals_held_back(), contextlib.redirect_stderr(io.StringIO()):
-                jobs = executor.submit_array([job_of(run, folder, self.gpu) for run in runs])
-                for run, job in zip(runs, jobs, strict=True):
-                    ask_for(run.directory, folder, job.paths.stdout, job.job_id, cluster)
+            with contextlib.redirect_stderr(io.StringIO()):
+                return executor.submit_array(jobs)
+        except OSError as error:
+            raise RunError(f"{submissions}: jobs can't be written there ({error})") from None
         except (FailedJobError, FailedSubmissionError) as error:
             said = re.findall(r"^sbatch: error: (.*)", str(error), re.MULTILINE) or [str(error)]
             is_limit = re.search(r"(?i)submit\w*limit|job count limit", " ".join(said))
             advice = "; hydra.sweeper.max_jobs=N submits N at a time" if is_limit else ""
-            before = f"; job {', '.join(self._submitted)} goes on" if self._submitted else ""
             raise RunError(
-                f"sbatch refuses: {'; '.join(said)} (options: hydra.launcher){advice}{before}"
+                f"sbatch refuses: {'; '.join(said)} (options: hydra.launcher){advice}"
             ) from None
-        array = jobs[0].job_id.split("_")[0]
-        self._submitted.append(array)
-        self.console.print(f"submitted {len(runs)} run{'s' * (len(runs) > 1)} as job {array}")
+        finally:
+            # Those of jobs that were accepted have been renamed; refusals may be many.
+            for path in submissions.glob(f"{'[0-9a-f]' * 32}.pkl"):
+                path.unlink(missing_ok=True)
 
     def ended(self, directory: Path) -> str | None:
         return None  # SLURM's queue tells
@@ -242,7 +332,7 @@ class Local:
         self._slots = set(range(self.at_once))
         self._started = 0
         self._running: dict[Path, tuple[int, BaseProcess]] = {}
-        self._ended: set[Path] = set()
+        self._ended: dict[Path, str] = {}
         # Processes are forked from one that has imported all and done nothing: that takes a small
         # part of the seconds that torch's import takes, and of the memory.
         self._context = multiprocessing.get_context("forkserver")
@@ -252,27 +342,32 @@ class Local:
         for directory, (slot, process) in list(self._running.items()):
             if not process.is_alive():
                 del self._running[directory]
-                self._ended.add(directory)
+                self._ended[directory] = SILENT
                 self._slots.add(slot)
         while waiting and self._slots:
-            run, slot = waiting.popleft(), min(self._slots)
-            self._slots.remove(slot)
-            self._started += 1
-            log = _own_folder(folder) / f"{self._started}.log"
+            log = _own_folder(folder) / f"{self._started + 1}.log"
+            run, slot = waiting[0], min(self._slots)
+            try:
+                if holder(run.directory / "lock") is None:  # else it is another sweep's
+                    ask_for(run.directory, folder, log)
+            except (RunError, OSError) as error:
+                self._ended[waiting.popleft().directory] = one_line(error)
+                continue
             gpu = self.gpus[slot % len(self.gpus)] if self.gpus else None
             job = job_of(run, folder, gpu=False)
             process = self._context.Process(target=_run_in_process, args=(job, log, gpu))
             _start(process, log.parent)
-            ask_for(run.directory, folder, log)
-            self._running[run.directory] = slot, process
+            self._running[waiting.popleft().directory] = slot, process
+            self._slots.remove(slot)
+            self._started += 1
 
     def ended(self, directory: Path) -> str | None:
-        return SILENT if directory in self._ended else None
+        return self._ended.get(directory)
 
 
-def job_of(run: PlannedRun, sweep_folder: Path, gpu: bool) -> Job:
+def job_of(run: PlannedRun, sweep_folder: Path, gpu: bool, limits: Limits | None = None) -> Job:
     here, command = str(Path.cwd()), command_line()
-    return Job(run.config, str(run.directory), here, str(sweep_folder), command, gpu)
+    return Job(run.config, str(run.directory), here, str(sweep_folder), command, gpu, limits)
 
 
 def _start(process: BaseProcess, folder: Path) -> None:
@@ -291,31 +386,28 @@ def _start(process: BaseProcess, folder: Path) -> None:
         ) from error
 
 
-def _run_in_process(job: Job, log: Path, gpu: int | None) -> None:
+def _run_in_process(job: Job, log: Path, gpu: str | None) -> None:
     """What a process of `Local` does; what it prints goes to the log."""
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     with log.open("ab") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
     try:
         job()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        record_failure(Path(job.directory), error, STOPPED)
         sys.exit(130)
 
 
-def _gpus() -> list[int]:
-    """The numbers of the GPUs that this process may use."""
+def _gpus() -> list[str]:
+    """The GPUs that this process may use, by number, UUID or MIG name."""
     import torch
 
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     if shown is None:
-        return list(range(torch.cuda.device_count()))
-    if not re.fullmatch(r"\d+(,\d+)*", shown):
-        raise ConfigError(
-            f"CUDA_VISIBLE_DEVICES={shown}: should be numbers, to be shared among several runs"
-        )
-    return [int(number) for number in shown.split(",")]
+        return [str(number) for number in range(torch.cuda.device_count())]
+    return [name.strip() for name in shown.split(",") if name.strip()]
 
 
 def _own_folder(folder: Path) -> Path:
@@ -339,6 +431,22 @@ def _or_end(line: str) -> list[str]:
     return [line, f"[ $? -eq 0 ] || {{ echo {said} >&2; exit 1; }}"]
 
 
+def _may_be_requeued(additional: Record) -> Record:
+    """sbatch's further options without those that are off. Each run goes on where it ended, so it
+    may be queued again after a failure of its node, unless they rule that out."""
+    # By identity, since 0 is a value: {nice: 0}.
+    on = {k: v for k, v in additional.items() if v is not None and v is not False}
+    if additional.get("requeue") is False:
+        on["no-requeue"] = True
+    if any(_sbatch_name(key) == "no-requeue" for key in on):
+        return {key: value for key, value in on.items() if key != "requeue"}
+    return ({} if "requeue" in additional else {"requeue": True}) | on
+
+
+def _sbatch_name(key: str) -> str:
+    return key.replace("_", "-")
+
+
 def _check_parameters(parameters: Record) -> None:
     def texts(value: Any) -> Iterable[str]:
         if isinstance(value, dict):
@@ -354,6 +462,18 @@ def _check_parameters(parameters: Record) -> None:
             raise ConfigError(f"{key}={value}: a run is one process, so it should be 1")
         if name in LEAST and value is not None and value < LEAST[name]:
             raise ConfigError(f"{key}={value}: should be at least {LEAST[name]}")
+    for name in parameters.get("slurm_additional_parameters") or {}:
+        if _sbatch_name(name) in OF_LOGS:
+            raise ConfigError(
+                f"hydra.launcher.additional_parameters.{name}: is given already, so that a run's "
+                "job.json can say where its log is; leave it out"
+            )
+    per_gpu = parameters.get("slurm_cpus_per_gpu")
+    if per_gpu is not None and parameters.get("slurm_gpus_per_task") is None:
+        raise ConfigError(
+            f"hydra.launcher.cpus_per_gpu={per_gpu}: needs hydra.launcher.gpus_per_task; a run "
+            "uses one GPU, so cpus_per_task does the same"
+        )
     limit, ahead = parameters["timeout_min"], parameters["slurm_signal_delay_s"]
     if ahead >= 60 * limit:
         raise ConfigError(

@@ -6,7 +6,7 @@
     result.json       the final figures; its presence says that the run is complete
     weights-<k>.pt    the network after round k, only while the next round starts from it
     job.json          which sweep asked for the run and, where it is a job of its own, which
-    error.json        why the last start failed; the next one removes it
+    error.json        why the last start failed, or that it was stopped; the next one removes it
     lock              held by the process that writes the run
 
 Every file but rounds.jsonl and lock is written to a temporary name, flushed and renamed, so that at
@@ -34,7 +34,7 @@ from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
 from types import UnionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -207,6 +207,15 @@ class RunRecords:
                 path.unlink()
 
 
+class Asked(NamedTuple):
+    """Who was asked to run a run, as `ask_for` takes it."""
+
+    sweep_folder: Path
+    log: Path | None = None
+    job: str | None = None
+    cluster: str | None = None
+
+
 @contextmanager
 def open_run(
     directory: Path,
@@ -215,9 +224,10 @@ def open_run(
     class_names: list[str],
     command: list[str],
     sweep: str | None = None,
+    asked: Asked | None = None,
 ) -> Iterator[RunRecords]:
     """Holds the run's directory, made where there is none, for this process alone. sweep: the id
-    of the one that asked for this start.
+    of the one that asked for this start. asked: what job.json is to say from now on.
 
     Raises RunError if another live process holds it, if it holds a run that `decides` otherwise,
     or if its records are damaged; a torn last line of rounds.jsonl is dropped, with a warning.
@@ -227,6 +237,8 @@ def open_run(
     with locked(directory / "lock") as lock:
         lock.check()
         forget_failure(directory)
+        if asked is not None:
+            ask_for(directory, *asked)
         for begun in directory.glob(".weights-*"):  # by a process that was killed
             begun.unlink()
         provenance = _refuse_another_run(directory, decides)
@@ -285,7 +297,7 @@ def ask_for(
     _write_json(directory / "job.json", asked)
 
 
-def record_failure(directory: Path, error: Exception, message: str) -> None:
+def record_failure(directory: Path, error: BaseException, message: str) -> None:
     """Notes why a run failed, where it has a directory; says so in the log if it can't."""
     if not directory.exists():
         return
@@ -303,13 +315,15 @@ def forget_failure(directory: Path) -> None:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """What a run's directory holds, read without disturbing who writes it."""
+    """What a run's directory holds, read without disturbing who writes it. stopped: by Ctrl-C,
+    which is no error: the run goes on also where failed ones are not to be tried again."""
 
     directory: Path
     provenance: Record | None
     rounds: list[Record]
     result: Record | None
     error: Record | None
+    stopped: bool
     job: Record | None
 
     @property
@@ -332,12 +346,15 @@ def stored_run(directory: Path) -> StoredRun:
     result = _read_json(directory / "result.json")
     path = directory / "rounds.jsonl"
     whole, _, _ = (path.read_bytes() if path.exists() else b"").rpartition(b"\n")
+    error = _read_json(directory / "error.json", kind=str, message=str)
+    stopped = error is not None and error["kind"] == KeyboardInterrupt.__name__
     return StoredRun(
         directory,
         provenance=_read_json(directory / "provenance.json", decides=dict, starts=list),
         rounds=_parsed_rounds(path, whole),
         result=result,
-        error=_read_json(directory / "error.json", kind=str, message=str),
+        error=None if stopped else error,
+        stopped=stopped,
         job=_read_json(directory / "job.json", folder=str, job=str | None, log=str | None),
     )
 

@@ -15,6 +15,7 @@ from fm_al.config import build
 from fm_al.errors import ConfigError, HeldError, RunError
 from fm_al.progress import RunProgress, duration
 from fm_al.records import (
+    Asked,
     Record,
     command_line,
     finished_result,
@@ -69,20 +70,27 @@ class PlannedRun:
         return finished_result(self.directory, decides | {"dataset_content": content})
 
     def run(
-        self, console: Console, sweep: str | None = None, command: list[str] | None = None
+        self,
+        console: Console,
+        sweep: str | None = None,
+        command: list[str] | None = None,
+        asked: Asked | None = None,
     ) -> Record:
         """Runs what is missing and returns the result. Why it fails, if it does, is recorded.
-        sweep: the id of the one that asks for it. command: that did; null is this process's."""
+        sweep: the id of the one that asks for it. command: that did; null is this process's. asked:
+        as for `open_run`."""
         with failure_recorded(self.directory):
             try:
-                return self._run(console, sweep, command or command_line())
+                return self._run(console, sweep, command or command_line(), asked)
             except OSError as error:
                 raise RunError(
                     f"{one_line(error)}; finished rounds are kept: mend that and start again to go "
                     "on"
                 ) from error
 
-    def _run(self, console: Console, sweep: str | None, command: list[str]) -> Record:
+    def _run(
+        self, console: Console, sweep: str | None, command: list[str], asked: Asked | None
+    ) -> Record:
         from fm_al.experiment import load_data, run  # torch: see `of`
 
         config, experiment = self.config, self.experiment
@@ -94,7 +102,9 @@ class PlannedRun:
             decides["dataset_content"] = data.content
         class_names = list(data.class_names)
         with (
-            open_run(self.directory, config, decides, class_names, command, sweep) as records,
+            open_run(
+                self.directory, config, decides, class_names, command, sweep, asked
+            ) as records,
             RunProgress(console, experiment.budget.labelled()) as progress,
         ):
             tracker.start(

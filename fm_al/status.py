@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 State = Literal["damaged", "failed", "stale", "ending", "running", "waiting", "new", "finished"]
 WIDE = 200  # characters a line, in a file
 TAIL = 4096  # bytes of a log, in which its last line is
+STOPPED = "stopped by Ctrl-C"
 UNDER_WAY = ("running", "waiting")
 STATES: tuple[State, ...] = get_args(State)
 SILENT = "ended without a word: killed, cancelled or out of memory?"
@@ -46,7 +47,7 @@ class RunStatus:
 
     finished; running; waiting: for SLURM or for its turn in a sweep; failed: with an error; stale:
     it began or was asked for, and nobody runs it any more; ending: SLURM has ended its job, and its
-    process is about to go; damaged: its records can't be read; new: nothing is there yet.
+    process is about to go; damaged: its files can't be read; new: nothing is there yet.
 
     rounds, of_rounds: finished ones, and all. detail: who runs it, what it waits for, or why it
     ended. log: what its job printed. unusual_wait: why its job may wait for long, in words that it
@@ -78,12 +79,19 @@ def statuses_of(directories: Sequence[Path], queue: Queue = in_queue) -> list[Ru
             stored[directory] = error
     unended = [run for run in stored.values() if isinstance(run, StoredRun) and run.result is None]
     said = queue({job for run in unended if (job := _job_of(run))})
-    return [
-        _status(run, said)
-        if isinstance(run, StoredRun)
-        else RunStatus(directory, "damaged", detail=str(run))
-        for directory, run in stored.items()
-    ]
+    return [_status_or_damage(directory, run, said) for directory, run in stored.items()]
+
+
+def _status_or_damage(
+    directory: Path, run: StoredRun | Exception, said: Mapping[SlurmJob, str]
+) -> RunStatus:
+    """run: what its directory holds, or why that can't be read."""
+    if isinstance(run, StoredRun):
+        try:
+            return _status(run, said)
+        except (RunError, OSError) as error:  # of a lock
+            run = error
+    return RunStatus(directory, "damaged", detail=str(run))
 
 
 def _job_of(run: StoredRun) -> SlurmJob | None:
@@ -136,7 +144,7 @@ def _status(run: StoredRun, said: Mapping[SlurmJob, str]) -> RunStatus:
         return status("failed", run.error["message"])
     if run.provenance is None and job is None:
         return status("new", "its sweep ended before its turn" if run.job else "")
-    return status("stale", SILENT)
+    return status("stale", STOPPED if run.stopped else SILENT)
 
 
 def statuses_below(folder: Path) -> list[RunStatus]:

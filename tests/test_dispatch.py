@@ -8,13 +8,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from fm_al.dispatch import Here, Sweep, summary
 from fm_al.errors import ConfigError, HeldError, RunError
 from fm_al.lock import locked
-from fm_al.records import ask_for, finished_result, open_run, record_failure
+from fm_al.records import (
+    StoredRun,
+    ask_for,
+    finished_result,
+    open_run,
+    record_failure,
+    stored_run,
+)
 from fm_al.run import failure_recorded
+from fm_al.status import statuses_of
 
 DECIDES = {"budget": {"initial": 2, "per_round": 1, "total": 4}}
 FIGURES = ("accuracy", "balanced_accuracy", "area_under_curve")
@@ -66,7 +75,7 @@ class Elsewhere:
         return None
 
 
-def fail(error: Exception) -> Callable[[], None]:
+def fail(error: BaseException) -> Callable[[], None]:
     def raise_it() -> None:
         raise error
 
@@ -130,6 +139,16 @@ def test_failed_runs_go_on_unless_they_are_not_to_be_tried_again(tmp_path: Path)
     assert swept([run])[1] == ""
     assert run.starts == 2
     assert not (tmp_path / "a" / "error.json").exists()
+
+
+def test_a_run_that_was_stopped_says_so_and_did_not_fail(tmp_path: Path) -> None:
+    run = OneStep(tmp_path / "a", fail(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        swept([run])
+    (status,) = statuses_of([run.directory])
+    assert (status.state, status.detail) == ("stale", "stopped by Ctrl-C")
+    run.does = lambda: None
+    assert swept([run], retry_failed=False)[1] == ""
 
 
 def test_a_failure_that_can_not_be_noted_ends_the_run_all_the_same(tmp_path, monkeypatch) -> None:
@@ -213,6 +232,76 @@ def test_one_damaged_run_does_not_stop_the_others(tmp_path: Path) -> None:
     assert error.startswith("RunError: 2 of 3 runs failed: ")
     assert "result.json is damaged" in error
     assert "holds a run that differs in budget" in error
+
+
+def test_a_run_whose_directory_can_not_be_written_does_not_stop_the_others(
+    tmp_path: Path,
+) -> None:
+    runs = [OneStep(tmp_path / name) for name in "abc"]
+    (tmp_path / "b" / "job.json").mkdir(parents=True)
+    shown, error = swept(runs)
+    assert [run.starts for run in runs] == [1, 0, 1]
+    assert "finished 2 of 3: " in shown
+    assert error.startswith(
+        f"RunError: 1 of 3 runs failed: {tmp_path}/b: [Errno 21] Is a directory"
+    )
+
+
+def test_a_run_whose_directory_can_not_be_read_does_not_stop_the_others(tmp_path: Path) -> None:
+    runs = [OneStep(tmp_path / name) for name in "ab"]
+    (tmp_path / "a" / "provenance.json").mkdir(parents=True)
+    _, error = swept(runs)
+    assert [run.starts for run in runs] == [0, 1]
+    assert "Is a directory" in error
+
+
+def test_what_can_not_be_read_for_a_moment_is_read_again(tmp_path: Path, monkeypatch) -> None:
+    """As of a network file system, here of records and of a lock."""
+    errors = iter([OSError(116, "Stale file handle"), None, OSError(5, "Input/output error")])
+
+    def jobs(taken: list[OneStep], look: int) -> None:
+        if look == 4:
+            taken[0].run(Console(quiet=True))
+
+    def read(directory: Path) -> StoredRun:
+        if directory.name == "a" and (error := next(errors, None)):
+            raise error
+        return stored_run(directory)
+
+    monkeypatch.setattr("fm_al.status.stored_run", read)
+    (tmp_path / "b" / "lock").mkdir(parents=True)
+    runs = [OneStep(tmp_path / name) for name in "ab"]
+    followed = Elsewhere(jobs)
+    followed.silence, followed.poll = 0.2, 0.01
+    shown, error = swept(runs, followed)
+    assert "finished 1 of 2: " in shown
+    assert followed.looks > 4
+    assert error.startswith(
+        f"RunError: 1 of 2 runs failed: {tmp_path}/b: [Errno 21] Is a directory"
+    )
+
+
+def test_a_start_that_is_refused_is_tried_again_unless_it_is_the_first(tmp_path: Path) -> None:
+    class Refusing(Elsewhere):
+        refused = 0
+
+        def start(self, waiting: deque[Any], folder: Path) -> None:
+            if self.looks > 0 and self.refused < 3:
+                self.refused += 1
+                raise RunError("sbatch refuses: Socket timed out")
+            if waiting:
+                waiting.popleft().run(Console(quiet=True))
+            self.looks += 1
+
+    runs = [OneStep(tmp_path / name) for name in "abc"]
+    shown, error = swept(runs, Refusing(lambda *_: None))
+    assert error == ""
+    assert [run.starts for run in runs] == [1, 1, 1]
+    assert shown.count("sbatch refuses: Socket timed out; trying again\n") == 1
+    refused = Refusing(lambda *_: None)
+    refused.looks = 1
+    with pytest.raises(RunError, match=r"Socket timed out$"):
+        swept([OneStep(tmp_path / "d")], refused)
 
 
 def test_runs_whose_turn_has_not_come_are_not_judged(tmp_path: Path) -> None:

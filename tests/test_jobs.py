@@ -3,11 +3,14 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import multiprocessing
 import os
+import re
 import signal
 import stat
 import subprocess
 import sys
+import time
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +19,12 @@ from unittest.mock import patch
 
 import pytest
 from rich.console import Console
+from submitit.core.utils import UncompletedJobError
 
 from fm_al.errors import ConfigError, RunError
-from fm_al.jobs import HELD_AGAIN, Local, Slurm, job_of, python
+from fm_al.jobs import HELD_AGAIN, Job, Limits, Local, Slurm, _run_in_process, job_of, python
 from fm_al.lock import locked
+from fm_al.records import RunRecords, ask_for, record_failure
 from fm_al.sweep import planned_run
 from tests.command_line import QUICK, fm_al
 from tests.test_experiment import without_times
@@ -36,8 +41,31 @@ def sbatch(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
 
 
+@pytest.fixture
+def slurm(sbatch, tmp_path: Path, monkeypatch) -> Path:
+    """Commands that answer as SLURM's; sbatch refuses where the file `refused`, which is returned,
+    says why."""
+    refused = tmp_path / "refused"
+    commands = {
+        "sbatch": f"[ -e {refused} ] && {{ cat {refused} >&2; exit 1; }}\n"
+        f"echo >> {tmp_path}/jobs; echo Submitted batch job $(wc -l < {tmp_path}/jobs)",
+        "scontrol": "echo ClusterName = made; echo MaxArraySize = 2",
+        "srun": "",
+    }
+    for name, lines in commands.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+    return refused
+
+
 def console() -> Console:
-    return Console(file=io.StringIO(), width=200)
+    return Console(file=io.StringIO(), width=200, soft_wrap=True)
+
+
+def printed(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
 
 
 def planned(compose, *overrides: str) -> Any:
@@ -95,7 +123,7 @@ def test_a_job_that_was_promised_a_gpu_does_not_fall_back_to_the_cpu(compose, mo
 def test_a_job_holds_plain_data(compose) -> None:
     job = job_of(planned(compose), SWEEP, gpu=False)
     assert json.loads(json.dumps(job.config)) == job.config
-    assert job.checkpoint().function is job
+    assert job.checkpoint().function == job
 
 
 def test_there_has_to_be_a_slurm(monkeypatch, tmp_path: Path) -> None:
@@ -117,6 +145,14 @@ def test_there_has_to_be_a_slurm(monkeypatch, tmp_path: Path) -> None:
         ({"cpus_per_task": 0}, "hydra.launcher.cpus_per_task=0: should be at least 1"),
         ({"slurm_array_parallelism": 0}, "hydra.launcher.array_parallelism=0: should be at least"),
         ({"timeout_min": 2, "slurm_signal_delay_s": 120}, "signal_delay_s=120: .*timeout_min=2"),
+        ({"slurm_cpus_per_gpu": 1}, "cpus_per_gpu=1: needs hydra.launcher.gpus_per_task; "),
+        *(
+            (
+                {"slurm_additional_parameters": {name: "x"}},
+                f"additional_parameters.{name}: is given",
+            )
+            for name in ("output", "error", "array", "open-mode", "open_mode")
+        ),
     ],
 )
 def test_what_a_job_script_can_not_hold_is_refused(options, message) -> None:
@@ -146,7 +182,16 @@ def test_a_job_may_be_queued_again_unless_that_is_ruled_out() -> None:
         return Slurm(options, 3, None, console()).parameters["slurm_additional_parameters"]
 
     assert additional() == {"requeue": True}
-    assert additional(requeue=False, mail="x") == {"requeue": False, "mail": "x"}
+    assert additional(mail="x", nice=0, hold=False, licenses=None) == {
+        "requeue": True,
+        "mail": "x",
+        "nice": 0,
+    }
+    assert additional(requeue=None) == {}
+    assert additional(requeue=False, mail="x") == {"no-requeue": True, "mail": "x"}
+    for name in ("no-requeue", "no_requeue"):
+        assert additional(**{name: True, "requeue": True}) == {name: True}
+        assert additional(**{name: False}) == {"requeue": True}
 
 
 @pytest.mark.usefixtures("sbatch")
@@ -171,6 +216,65 @@ def test_a_line_of_setup_that_fails_ends_the_job() -> None:
     )
 
 
+def test_a_job_script_says_that_requeueing_is_ruled_out(compose, slurm, tmp_path: Path) -> None:
+    options = OPTIONS | {"slurm_additional_parameters": {"requeue": False, "hold": False}}
+    Slurm(options, 3, None, console()).start(deque([planned(compose)]), tmp_path / "sweep")
+    script = (tmp_path / "sweep" / "jobs" / "1_submission.sh").read_text().splitlines()
+    assert [line for line in script if "requeue" in line] == ["#SBATCH --no-requeue"]
+    assert not any("hold" in line for line in script)
+
+
+def test_a_job_that_can_not_be_noted_is_said_and_the_others_are_noted(
+    compose, slurm, tmp_path: Path
+) -> None:
+    runs = [planned(compose, f"seed={seed}") for seed in range(2)]
+    (runs[0].directory / "job.json").mkdir(parents=True)
+    shown = console()
+    Slurm(OPTIONS, 3, None, shown).start(deque(runs), tmp_path / "sweep")
+    submitted, warning = printed(shown).splitlines()
+    assert submitted == "submitted 2 runs as job 1"
+    assert warning.startswith(f"{runs[0].directory}: that it is job 1_0, which prints to ")
+    assert json.loads((runs[1].directory / "job.json").read_text())["job"] == "1_1"
+
+
+def test_what_sbatch_refuses_leaves_its_runs_and_names_the_jobs_of_this_moment(
+    compose, slurm: Path, tmp_path: Path, monkeypatch
+) -> None:
+    waiting = deque(planned(compose, f"seed={seed}") for seed in range(5))
+    launching, submit = Slurm(OPTIONS, 3, None, console()), Slurm._submit
+
+    def refused_afterwards(*arguments: Any) -> None:
+        submit(*arguments)
+        slurm.write_text("sbatch: error: Socket timed out on send/recv operation\n")
+
+    monkeypatch.setattr(Slurm, "_submit", refused_afterwards)
+    message = r"sbatch refuses: Socket timed out .*\(options: hydra.launcher\)"
+    with pytest.raises(RunError, match=f"^{message}; job 1 goes on$"):
+        launching.start(waiting, tmp_path / "sweep")
+    assert len(waiting) == 3
+    with pytest.raises(RunError, match=f"^{message}$"):
+        launching.start(waiting, tmp_path / "sweep")
+    pickles = sorted(path.name for path in (tmp_path / "sweep" / "jobs").glob("*.pkl"))
+    assert pickles == ["1_0_submitted.pkl", "1_1_submitted.pkl"]
+    slurm.unlink()
+    monkeypatch.setattr(Slurm, "_submit", submit)
+    launching.start(waiting, tmp_path / "sweep")
+    assert not waiting
+
+
+def test_a_run_that_can_not_be_noted_does_not_keep_others_from_a_process(
+    compose, tmp_path: Path
+) -> None:
+    bad, good = (planned(compose, f"seed={seed}") for seed in range(2))
+    (bad.directory / "job.json").mkdir(parents=True)
+    local, waiting = Local(1, 1, threads=1, on_gpu=False, console=console()), deque([bad, good])
+    while waiting or local.ended(good.directory) is None:
+        local.start(waiting, tmp_path / "sweep")
+        time.sleep(0.1)
+    assert "Is a directory" in str(local.ended(bad.directory))
+    assert good.result()
+
+
 @pytest.mark.parametrize("name", ["100%j", "a\\b", "two\nlines"])
 def test_a_folder_that_slurm_reads_otherwise_is_refused(compose, tmp_path, name: str) -> None:
     local = Local(1, 1, threads=1, on_gpu=False, console=console())
@@ -190,20 +294,22 @@ def test_as_many_run_at_once_as_there_are_cores_for(
     assert Local(wanted, 1, threads, on_gpu=False, console=console()).at_once == at_once
 
 
-@pytest.mark.parametrize(("visible", "gpus"), [(None, [0, 1, 2]), ("2,3", [2, 3]), ("1", [1])])
-def test_gpus_are_shared_by_their_own_numbers(visible, gpus: list[int], monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("visible", "gpus"),
+    [
+        (None, ["0", "1", "2"]),
+        ("2,3", ["2", "3"]),
+        ("1", ["1"]),
+        ("GPU-8f1c, MIG-2a/7/0", ["GPU-8f1c", "MIG-2a/7/0"]),
+    ],
+)
+def test_gpus_are_shared_by_their_own_names(visible, gpus: list[str], monkeypatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     local = Local(None, 2, threads=1, on_gpu=True, console=console())
     assert (local.gpus, local.at_once) == (gpus, 2 * len(gpus))
-
-
-def test_gpus_without_numbers_can_not_be_shared(monkeypatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8f1c")
-    with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES=GPU-8f1c: should be numbers"):
-        Local(None, 1, threads=1, on_gpu=True, console=console())
 
 
 @pytest.mark.parametrize("here_is_first", [False, True])
@@ -231,7 +337,8 @@ def test_a_process_that_can_not_be_started_is_one_line(compose, monkeypatch, tmp
     here = Path.cwd()
     local = Local(1, 1, threads=1, on_gpu=False, console=console())
     with pytest.raises(RunError, match=r"^no process can be started .EOFError: unexpected EOF.; "):
-        local.start(deque([planned(compose)]), tmp_path)
+        local.start(waiting := deque([planned(compose)]), tmp_path)
+    assert len(waiting) == 1
     assert Path.cwd() == here
 
 
@@ -265,9 +372,19 @@ def test_a_local_sweep_gives_the_records_of_one_after_the_other(tmp_path: Path) 
     assert kept.stdout.count("finished 1") == 0
 
 
-@pytest.mark.parametrize("slurms", ["SLURM_RESTART_COUNT", "SLURM_JOB_ID"])
+def job_number(number: int, monkeypatch, folder: Path) -> None:
+    """Lets this process be a job of SLURM's."""
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    monkeypatch.setenv("SUBMITIT_FOLDER", str(folder))
+    monkeypatch.setenv("SLURM_JOB_ID", str(number))
+
+
+def asked_job(run: Any) -> str | None:
+    return json.loads((run.directory / "job.json").read_text())["job"]
+
+
 def test_a_job_waits_for_a_process_that_slurm_has_not_ended_yet(
-    compose, monkeypatch, capsys, slurms: str
+    compose, monkeypatch, capsys, tmp_path: Path
 ) -> None:
     run, waits = planned(compose), []
     run.directory.mkdir(parents=True)
@@ -283,11 +400,138 @@ def test_a_job_waits_for_a_process_that_slurm_has_not_ended_yet(
     with pytest.raises(SystemExit):
         job_of(run, SWEEP, gpu=False)()
     assert waits == []
-    monkeypatch.setenv(slurms, "1")
+    job_number(7, monkeypatch, tmp_path)
     job_of(run, SWEEP, gpu=False)()
     assert len(waits) == 1
     assert "is being written by process" in capsys.readouterr().out
     assert run.result()
+    assert asked_job(run) == "7"
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_job_that_waits_in_vain_ends_and_leaves_what_is_noted_of_the_run(
+    compose, monkeypatch, tmp_path: Path, restarted: bool
+) -> None:
+    run = planned(compose)
+    ask_for(run.directory, SWEEP, job="7")
+    record_failure(run.directory, RunError(), "the disk is full")
+    monkeypatch.setattr("fm_al.jobs.HELD_FOR", 0.1)
+    if restarted:
+        monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with locked(run.directory / "lock"):
+        job_number(8, monkeypatch, tmp_path)
+        with pytest.raises(SystemExit):
+            job_of(run, SWEEP, gpu=False)()
+    assert asked_job(run) == "7"
+    assert "the disk is full" in (run.directory / "error.json").read_text()
+
+
+def test_a_job_waits_as_long_as_it_takes_for_itself_on_a_node_that_was_given_up(
+    compose, monkeypatch, tmp_path: Path
+) -> None:
+    run, waits, held = planned(compose), [], contextlib.ExitStack()
+    run.directory.mkdir(parents=True)
+    job_number(7, monkeypatch, tmp_path)
+    held.enter_context(locked(run.directory / "lock"))
+
+    def wait(seconds: float) -> None:
+        if seconds == HELD_AGAIN:
+            waits.append(seconds)
+            if len(waits) == 2:
+                held.close()
+
+    monkeypatch.setattr("fm_al.jobs.HELD_FOR", 0.1)
+    monkeypatch.setattr("fm_al.jobs.time.sleep", wait)
+    job_of(run, SWEEP, gpu=False)()
+    assert len(waits) == 2
+    assert run.result()
+
+
+class Stopped(Job):
+    def __call__(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_process_that_is_stopped_says_so_in_the_runs_directory(tmp_path: Path) -> None:
+    job = Stopped({}, str(tmp_path), str(tmp_path), str(SWEEP), [], gpu=False)
+    process = multiprocessing.get_context("forkserver").Process(
+        target=_run_in_process, args=(job, tmp_path / "1.log", None)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 130
+    assert json.loads((tmp_path / "error.json").read_text())["message"] == "stopped by Ctrl-C"
+
+
+def test_a_local_process_is_not_noted_in_a_run_that_another_one_holds(
+    compose, tmp_path: Path
+) -> None:
+    run = planned(compose)
+    ask_for(run.directory, SWEEP, job="7")
+    local = Local(1, 1, threads=1, on_gpu=False, console=console())
+    with locked(run.directory / "lock"):
+        local.start(deque([run]), tmp_path / "sweep")
+        while local.ended(run.directory) is None:
+            local.start(deque(), tmp_path / "sweep")
+            time.sleep(0.1)
+    assert asked_job(run) == "7"
+
+
+def test_a_job_whose_time_is_too_short_for_a_round_is_not_queued_again(
+    compose, monkeypatch
+) -> None:
+    run, add_round, true_time = planned(compose), RunRecords.add_round, time.monotonic
+    job = job_of(run, SWEEP, gpu=False, limits=Limits(240, 120, 100))
+
+    def exit_code_of(minutes: float) -> Any:
+        """Of the job, to which the signal comes after so many minutes, in the second round."""
+
+        def add(records: RunRecords, record: Any) -> None:
+            if record["round"] == 1:
+                monkeypatch.setattr("time.monotonic", lambda: true_time() + 60 * minutes)
+                assert job.checkpoint().function == job
+                sys.exit("queued again")
+            add_round(records, record)
+
+        monkeypatch.setattr(RunRecords, "add_round", add)
+        with pytest.raises(SystemExit) as ended:
+            job()
+        monkeypatch.setattr("time.monotonic", true_time)
+        return ended.value.code
+
+    assert exit_code_of(minutes=237) == "queued again"  # since it finished the first
+    assert exit_code_of(minutes=200) == "queued again"  # for preemption
+    error = run.directory / "error.json"
+    assert not error.exists()
+    assert exit_code_of(minutes=237) == 1
+    message = json.loads(error.read_text())["message"]
+    assert message.startswith("not one round was finished within hydra.launcher.timeout_min=240; ")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            UncompletedJobError("Job not requeued because: timed-out too many times."),
+            "timed-out too many times: .* hydra.launcher.max_num_timeout=0 times",
+        ),
+        (
+            subprocess.CalledProcessError(1, ["scontrol", "requeue", "7"]),
+            "SLURM does not queue it again .*additional_parameters",
+        ),
+    ],
+)
+def test_a_job_that_is_not_queued_again_says_which_option_would_do(
+    compose, monkeypatch, error: Exception, message: str
+) -> None:
+    def come(*_: Any) -> None:
+        raise error
+
+    run = planned(compose)
+    monkeypatch.setattr(RunRecords, "add_round", come)
+    with pytest.raises(SystemExit):
+        job_of(run, SWEEP, gpu=False, limits=Limits(240, 120, 0))()
+    assert re.search(message, json.loads((run.directory / "error.json").read_text())["message"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])

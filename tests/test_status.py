@@ -125,6 +125,19 @@ def test_damaged_records_are_named_and_do_not_hide_the_others(tmp_path: Path) ->
     assert "job.json is damaged (job is 7)" in statuses[1].detail
 
 
+def test_a_lock_that_can_not_be_opened_does_not_hide_the_others(tmp_path: Path) -> None:
+    begun(tmp_path / "good")
+    bad, loop = (begun(tmp_path / name) for name in ("bad", "loop"))
+    for run in (bad, loop):
+        (run / "lock").unlink()
+    (bad / "lock").mkdir()
+    (loop / "lock").symlink_to("lock")
+    shown = fm_al(tmp_path, ".", function="status")
+    assert shown.returncode == 0
+    assert "3 runs: 2 damaged, 1 stale" in shown.stdout
+    assert "damaged: bad\n  [Errno 21] Is a directory: 'bad/lock'" in shown.stdout
+
+
 def test_the_total_counts_states() -> None:
     runs = [RunStatus(Path("a"), "failed"), RunStatus(Path("b"), "finished")]
     assert total([*runs, runs[0]]) == "3 runs: 2 failed, 1 finished"

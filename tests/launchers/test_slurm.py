@@ -175,15 +175,26 @@ def test_a_time_limit_is_gone_on_after(cluster_in: Cluster) -> None:
     cluster_in.assert_records_equal_undisturbed(*SLOW)
 
 
-def test_a_time_limit_reached_too_often_is_a_failure(cluster_in: Cluster) -> None:
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("hydra.launcher.max_num_timeout=0", "too many times: .* hydra.launcher.max_num_timeout=0"),
+        (
+            "+hydra.launcher.additional_parameters={requeue: false}",
+            "SLURM does not queue it again .*additional_parameters",
+        ),
+    ],
+)
+def test_a_time_limit_after_which_a_job_is_not_queued_again_is_a_failure(
+    cluster_in: Cluster, option: str, says: str
+) -> None:
     """The signal ahead of a limit is the test's; of limits up to 10 minutes it is the end."""
-    limit = ["hydra.launcher.timeout_min=10", "hydra.launcher.max_num_timeout=0"]
-    waiting = cluster_in.start(*SLOW, *limit)
+    waiting = cluster_in.start(*SLOW, "hydra.launcher.timeout_min=10", option)
     (run,) = cluster_in.wait_for_the_middle()
     subprocess.run(["scancel", "--signal=USR2", cluster_in.job(run.directory)], check=True)
     _, err = waiting.communicate(timeout=PATIENCE)
     assert waiting.returncode == 1
-    assert "timed-out too many times" in err
+    assert re.search(says, err), err
     (status,) = cluster_in.statuses()
     assert status.state == "failed"
     assert status.rounds >= run.rounds
