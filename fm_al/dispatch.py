@@ -44,6 +44,7 @@ from fm_al.status import (
 
 MOST_NAMED = 5  # of the runs that are left alone, and of the reasons why runs failed
 SAY_EVERY = 300.0  # seconds, in a file
+REFUSED_FOR = 600.0  # seconds
 
 
 class Launching(Protocol):
@@ -117,6 +118,7 @@ class Sweep:
     results: dict[Path, Record] = field(default_factory=dict)
     failures: dict[Path, RunStatus] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set, init=False)
+    _refused_since: float | None = field(default=None, init=False)
     _silent_since: dict[Path, float] = field(default_factory=dict, init=False)
 
     def sort_out(self, retry_failed: bool) -> dict[Path, RunStatus]:
@@ -205,12 +207,7 @@ class Sweep:
             if not self.launching.blocks:
                 line = stack.enter_context(self.console.status("", spinner="line"))
             while self._unended():
-                try:
-                    self.launching.start(waiting, folder)
-                except RunError as error:
-                    if len(waiting) == asked_for:
-                        raise
-                    self._say_once(f"{one_line(error)}; trying again")
+                self._start_more(waiting, folder, is_first=len(waiting) == asked_for)
                 statuses = self._look({run.directory for run in waiting})
                 so_far = f"{len(self.results)} finished; not yet: {total(statuses)}"
                 if line is not None:
@@ -220,6 +217,20 @@ class Sweep:
                     last_said = time.monotonic()
                 if not (self.launching.blocks and waiting):
                     time.sleep(self.launching.poll)
+
+    def _start_more(self, waiting: deque[PlannedRun], folder: Path, is_first: bool) -> None:
+        """Raises RunError where the first ones can't be started, or later ones for long, with none
+        under way."""
+        try:
+            self.launching.start(waiting, folder)
+            self._refused_since = None
+        except RunError as error:
+            if self._refused_since is None:
+                self._refused_since = time.monotonic()
+            is_lasting = time.monotonic() - self._refused_since > REFUSED_FOR
+            if is_first or (is_lasting and len(self._unended()) == len(waiting)):
+                raise
+            self._say_once(f"{one_line(error)}; trying again")
 
     def _look(self, turn_to_come: set[Path]) -> list[RunStatus]:
         """How those runs stand whose turn has come; notes which of them have ended."""

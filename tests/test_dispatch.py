@@ -362,3 +362,21 @@ def test_the_summary_has_a_row_for_what_differs_in_more_than_the_seed() -> None:
     badge, random = ["0.600 ± 0.141"] * 3, ["0.400"] * 3
     assert rows == [["badge", "2", "40", *badge], ["random", "1", "40", *random]]
     assert summary({}).row_count == 0
+
+
+def test_a_start_that_is_refused_for_long_ends_the_sweep_when_the_others_have_ended(
+    tmp_path: Path, monkeypatch
+) -> None:
+    class Refusing(Elsewhere):
+        poll = 0.01
+
+        def start(self, waiting: deque[Any], folder: Path) -> None:
+            if len(waiting) < 2:
+                raise RunError("sbatch refuses: invalid account")
+            waiting.popleft().run(Console(quiet=True))
+
+    monkeypatch.setattr("fm_al.dispatch.REFUSED_FOR", 0.1)
+    runs = [OneStep(tmp_path / name) for name in "ab"]
+    with pytest.raises(RunError, match="^sbatch refuses: invalid account$"):
+        swept(runs, Refusing(lambda *_: None))
+    assert runs[0].result() is not None
