@@ -377,6 +377,6 @@ def test_a_start_that_is_refused_for_long_ends_the_sweep_when_the_others_have_en
 
     monkeypatch.setattr("fm_al.dispatch.REFUSED_FOR", 0.1)
     runs = [OneStep(tmp_path / name) for name in "ab"]
-    with pytest.raises(RunError, match="^sbatch refuses: invalid account$"):
+    with pytest.raises(RunError, match=r"^sbatch refuses: invalid account$"):
         swept(runs, Refusing(lambda *_: None))
     assert runs[0].result() is not None
