@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 Record = dict[str, Any]
 
 NOT_DECIDING = ("tracker", "output_dir", "data_dir", "download", "device")
+LONGEST_SHOWN = 200  # characters of a list
 COMMAND = "FM_AL_COMMAND"  # in the environment of a process that stands in for another one
 # What of a command may hold a key of somebody's.
 CONCEALED = re.compile(
@@ -126,6 +127,17 @@ def _refuse_another_run(directory: Path, decides: Record) -> Record | None:
             "use another experiment_name, or remove that directory"
         )
     return provenance
+
+
+def _refuse_other_classes(directory: Path, there: object, now: list[str]) -> None:
+    """Where classes have numbers as names, earlier versions took a configured number for a
+    position: such a run must not be resumed on other classes."""
+    if there != now:
+        raise RunError(
+            f"{directory} holds a run of the classes {json.dumps(there)[:LONGEST_SHOWN]}, and the "
+            f"configuration now names {json.dumps(now)[:LONGEST_SHOWN]}; use another "
+            "experiment_name, or remove that directory"
+        )
 
 
 def _differences(key: str, there: Any, now: Any) -> Iterator[str]:
@@ -225,9 +237,11 @@ def open_run(
     command: list[str],
     sweep: str | None = None,
     asked: Asked | None = None,
+    class_counts: Record | None = None,
 ) -> Iterator[RunRecords]:
     """Holds the run's directory, made where there is none, for this process alone. sweep: the id
-    of the one that asked for this start. asked: what job.json is to say from now on.
+    of the one that asked for this start. asked: what job.json is to say from now on. class_counts:
+    what provenance.json says of the classes beside their names.
 
     Raises RunError if another live process holds it, if it holds a run that `decides` otherwise,
     or if its records are damaged; a torn last line of rounds.jsonl is dropped, with a warning.
@@ -248,10 +262,12 @@ def open_run(
                 "fingerprint": fingerprint(decides),
                 "decides": decides,
                 "class_names": class_names,
+                **(class_counts or {}),
                 "software": software,
                 "starts": [],
             }
-        elif provenance["software"] != software:
+        _refuse_other_classes(directory, provenance.get("class_names", class_names), class_names)
+        if provenance["software"] != software:
             changed = [
                 f"{name} {provenance['software'].get(name)} -> {version}"
                 for name, version in software.items()

@@ -101,9 +101,11 @@ class PlannedRun:
         if data.content is not None:
             decides["dataset_content"] = data.content
         class_names = list(data.class_names)
+        class_counts = dict(zip(("pool_counts", "test_counts"), data.class_counts(), strict=True))
+        console.print(data.summary(), soft_wrap=True)
         with (
             open_run(
-                self.directory, config, decides, class_names, command, sweep, asked
+                self.directory, config, decides, class_names, command, sweep, asked, class_counts
             ) as records,
             RunProgress(console, experiment.budget.labelled()) as progress,
         ):

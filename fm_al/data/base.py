@@ -16,6 +16,7 @@ from fm_al.errors import ConfigError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
+MOST_CLASSES_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,25 @@ class ImageData:
     test: Split
     class_names: tuple[str, ...]
     content: str | None = None
+
+    def class_counts(self) -> tuple[list[int], list[int]]:
+        """Images of each class, in the pool and in the test set."""
+        classes = len(self.class_names)
+        return self.train.counts(classes), self.test.counts(classes)
+
+    def summary(self) -> str:
+        """One line: the classes, with their images in pool and test set."""
+        counts = list(zip(self.class_names, *self.class_counts(), strict=True))
+        shown = ", ".join(
+            f"{name if name.isprintable() else ascii(name)} {pool}/{test}"
+            for name, pool, test in counts[:MOST_CLASSES_SHOWN]
+        )
+        if len(counts) > MOST_CLASSES_SHOWN:
+            shown += f", and {len(counts) - MOST_CLASSES_SHOWN} more"
+        return (
+            f"{len(counts)} classes, {len(self.train)} images in the pool and {len(self.test)} in "
+            f"the test set: {shown}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
