@@ -19,6 +19,11 @@ Deviation = Annotated[float, Field(gt=0, le=1)]
 MOST_CLASSES_SHOWN = 10
 
 
+def shown(name: str) -> str:
+    """A class's or a file's name on a line; its control characters are escaped."""
+    return name if name.isprintable() else ascii(name)
+
+
 @dataclass(frozen=True)
 class Split:
     """Images, uint8 (N, channels, height, width), and their classes, int64 (N,), on the CPU."""
@@ -55,15 +60,14 @@ class ImageData:
     def summary(self) -> str:
         """One line: the classes, with their images in pool and test set."""
         counts = list(zip(self.class_names, *self.class_counts(), strict=True))
-        shown = ", ".join(
-            f"{name if name.isprintable() else ascii(name)} {pool}/{test}"
-            for name, pool, test in counts[:MOST_CLASSES_SHOWN]
+        listed = ", ".join(
+            f"{shown(name)} {pool}/{test}" for name, pool, test in counts[:MOST_CLASSES_SHOWN]
         )
         if len(counts) > MOST_CLASSES_SHOWN:
-            shown += f", and {len(counts) - MOST_CLASSES_SHOWN} more"
+            listed += f", and {len(counts) - MOST_CLASSES_SHOWN} more"
         return (
             f"{len(counts)} classes, {len(self.train)} images in the pool and {len(self.test)} in "
-            f"the test set: {shown}"
+            f"the test set: {listed}"
         )
 
 
