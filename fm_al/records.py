@@ -122,8 +122,10 @@ def _refuse_another_run(directory: Path, decides: Record) -> Record | None:
         there = there | {"device": {k: v for k, v in there["device"].items() if k in known}}
     differ = list(_differences("", there, decides))
     if differ:
+        images = decides.get("dataset_content") not in (None, there.get("dataset_content"))
+        why = " (its images, or how they are decoded, have changed since)" if images else ""
         raise RunError(
-            f"{directory} holds a run that differs in {', '.join(differ)}; "
+            f"{directory} holds a run that differs in {', '.join(differ)}{why}; "
             "use another experiment_name, or remove that directory"
         )
     return provenance

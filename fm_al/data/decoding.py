@@ -105,9 +105,7 @@ def decoded(content: bytes, size: int, channels: int) -> np.ndarray:
         with Image.open(io.BytesIO(content), formats=_formats()) as opened:
             width, height = opened.size
             if width * height > LARGEST:
-                raise UndecodableError(
-                    f"{width} x {height} pixels, more than the {LARGEST:,} that are read"
-                )
+                raise UndecodableError(f"{width} x {height} pixels, above the limit of {LARGEST:,}")
             if opened.mode.startswith(("I", "F")):
                 raise UndecodableError(f"more than 8 bits a pixel, mode {opened.mode}")
             image = _on_white(_upright(opened))
