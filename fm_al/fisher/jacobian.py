@@ -64,29 +64,34 @@ def layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def diagonal_fisher(
-    model: nn.Module, images: Tensor, seeds: Tensor, memory_budget: int | None = None
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    memory_budget: int | None = None,
 ) -> dict[str, Tensor]:
     """Of every parameter by name, sum over images x and rows r of
     (sum_c seeds[x, r, c] dz_c/dtheta_i)^2: float64, of the parameter's shape.
 
     With seeds the rows of a square root of diag p - p p^T it is the diagonal of the images' Fisher
-    information, summed over them. images: (n, ...) as the model takes them. seeds: (n, R, C). The
-    images are split so that about memory_budget bytes are enough, by default MEMORY_BUDGET. Raises
-    RunError as `layers` does, and for a module called twice or on anything but a batch of images.
+    information, summed over them. batches: images (n, ...) as the model takes them, all of one
+    shape but for n, and their seeds (n, R, C). Batches are split so that about memory_budget bytes
+    are enough, by default MEMORY_BUDGET. Raises RunError as `layers` does, and for a module called
+    twice or on anything but a batch of images.
     """
     whole = {name: _Layer(name, module) for name, module in layers(model).items()}
+    memory = _Memory(model, whole, memory_budget)
     sums = {
         name: torch.zeros(
-            parameter.shape, dtype=torch.float64, device=float64_device(images.device)
+            parameter.shape, dtype=torch.float64, device=float64_device(parameter.device)
         )
         for name, parameter in model.named_parameters()
     }
-    with full_precision(images.device):
-        parts = _parts(model, whole, images, memory_budget)
-        for some in zip(images.tensor_split(parts), seeds.tensor_split(parts), strict=True):
-            for _, squares in _backward(model, whole, *some):
-                for name, square in squares.items():
-                    sums[name] += square.view_as(sums[name]).to(sums[name].device)
+    for images, seeds in batches:
+        with full_precision(images.device):
+            parts = memory.parts(images)
+            for some in zip(images.tensor_split(parts), seeds.tensor_split(parts), strict=True):
+                for _, squares in _backward(model, whole, *some):
+                    for name, square in squares.items():
+                        sums[name] += square.view_as(sums[name]).to(sums[name].device)
     return sums
 
 
@@ -115,7 +120,6 @@ class MaskedGradients:
                     f"positions of {name}: should be ascending, below {parameters[name].numel():,}"
                 )
         self.model = model
-        self.memory_budget = memory_budget
         bounds = pairwise(accumulate(map(len, positions.values()), initial=0))
         self._columns = {name: slice(*bound) for name, bound in zip(positions, bounds, strict=True)}
         self.size = sum(map(len, positions.values()))
@@ -128,13 +132,13 @@ class MaskedGradients:
             }
             if own:
                 self._layers[name] = _MaskedLayer(name, module, own)
+        self._memory = _Memory(model, self._layers, memory_budget)
 
     def memory(self, image: Tensor, images: int) -> int:
         """Bytes that a call on so many images like this one, (1, ...), needs beside the result."""
-        budget = self.memory_budget or MEMORY_BUDGET[image.device.type]
         with full_precision(image.device):
-            one = _memory_of_an_image(self.model, self._layers, image)
-        return max(one, min(budget, images * one))
+            one = self._memory.of_an_image(image)
+        return max(one, min(self._memory.budget(image.device), images * one))
 
     def __call__(self, images: Tensor, seeds: Tensor) -> Tensor:
         """sum_c seeds[x, r, c] dz_c/dw: (n, R, m) in the images' dtype and on their device, columns
@@ -145,7 +149,7 @@ class MaskedGradients:
         if not self._layers:
             return result
         with full_precision(images.device):
-            parts = _parts(self.model, self._layers, images, self.memory_budget)
+            parts = self._memory.parts(images)
             split = (tensor.tensor_split(parts) for tensor in (images, seeds, result))
             for some_images, some_seeds, some in zip(*split, strict=True):
                 for row, gradients in _backward(self.model, self._layers, some_images, some_seeds):
@@ -329,7 +333,6 @@ def _forward(
         # Strides as of one image cut out of a channels_last batch: there the backward pass of
         # torch's batch norm, in eval mode on a CPU, mixes the channels up (torch 2.15).
         logits = model(images.detach().contiguous() if len(images) == 1 else images.detach())
-        _check_unused(traced, edges, logits)
     return logits, features, edges
 
 
@@ -353,6 +356,7 @@ def _backward(
     """What the layers make of the gradients of sum_c seeds[x, r, c] z_c: row r of the seeds, and
     results by the parameters' full names."""
     logits, features, edges = _forward(model, traced, images)
+    _check_unused(traced, edges, logits)
     if not (edges and logits.requires_grad):
         return
     rows = seeds.to(logits).unbind(dim=1)
@@ -371,30 +375,54 @@ def _backward(
                 yield row, {_joined(name, kind): gradient for kind, gradient in found.items()}
 
 
-def _parts(
-    model: nn.Module, traced: Mapping[str, _Layer], images: Tensor, memory_budget: int | None
-) -> int:
-    """Into how many parts to split the images so that the budget is enough for each."""
-    budget = memory_budget or MEMORY_BUDGET[images.device.type]
-    needed = len(images) * _memory_of_an_image(model, traced, images[:1])
-    return max(1, min(len(images), math.ceil(needed / budget)))
+class _Memory:
+    """What passes over images take; the network is probed once for each kind of image."""
 
+    def __init__(
+        self, model: nn.Module, traced: Mapping[str, _Layer], memory_budget: int | None
+    ) -> None:
+        self._model = model
+        self._traced = traced
+        self._memory_budget = memory_budget
+        self._probed: dict[tuple[torch.Size, torch.dtype, torch.device], int] = {}
 
-def _memory_of_an_image(model: nn.Module, traced: Mapping[str, _Layer], image: Tensor) -> int:
-    """Bytes: what the graph saves and as much for gradients, features, a layer's products."""
-    saved: dict[int, int] = {}
-    parameters = {parameter.data_ptr() for parameter in model.parameters()}
+    def budget(self, device: torch.device) -> int:
+        """Bytes that a part of a batch may take."""
+        return self._memory_budget or MEMORY_BUDGET[device.type]
 
-    def note(tensor: Tensor) -> Tensor:
-        if tensor.data_ptr() not in parameters:
-            saved[tensor.data_ptr()] = tensor.nbytes
-        return tensor
+    def parts(self, images: Tensor) -> int:
+        """Into how many parts to split the images so that the budget is enough for each."""
+        if not len(images):
+            return 1
+        needed = len(images) * self.of_an_image(images[:1])
+        return max(1, min(len(images), math.ceil(needed / self.budget(images.device))))
 
-    with saved_tensors_hooks(note, lambda tensor: tensor):
-        _, features, _ = _forward(model, traced, image)
-    sizes = {name: tensor.numel() for name, tensor in features.items()}
-    products = max((2 * size + traced[name].work for name, size in sizes.items()), default=0)
-    return 2 * sum(saved.values()) + (sum(sizes.values()) + products) * image.element_size()
+    def of_an_image(self, image: Tensor) -> int:
+        """Bytes: what the graph saves and as much for gradients, features, a layer's products."""
+        kind = image.shape, image.dtype, image.device
+        if kind not in self._probed:
+            self._probed[kind] = self._probe(image)
+        return self._probed[kind]
+
+    def _probe(self, image: Tensor) -> int:
+        saved: dict[int, Tensor] = {}
+        parameters = {parameter.data_ptr() for parameter in self._model.parameters()}
+
+        def note(tensor: Tensor) -> None:
+            # The graph keeps nothing, since no backward pass follows: a tensor with its history
+            # would keep the graph, which autograd then never frees. Here its values are kept, or
+            # the next tensor might get its address.
+            if tensor.data_ptr() not in parameters:
+                saved[tensor.data_ptr()] = tensor.detach()
+
+        with saved_tensors_hooks(note, lambda nothing: nothing):
+            _, features, _ = _forward(self._model, self._traced, image)
+        sizes = {name: tensor.numel() for name, tensor in features.items()}
+        products = max(
+            (2 * size + self._traced[name].work for name, size in sizes.items()), default=0
+        )
+        kept = sum(tensor.nbytes for tensor in saved.values())
+        return 2 * kept + (sum(sizes.values()) + products) * image.element_size()
 
 
 def _joined(module: str, parameter: str) -> str:

@@ -89,7 +89,7 @@ class FisherMask(Strategy):
         except ConfigError as error:
             raise ConfigError(f"{self.key}.{error}") from None
         try:
-            diagonal_fisher(network, image, torch.eye(network.head.out_features)[None, :1])
+            diagonal_fisher(network, [(image, torch.eye(network.head.out_features)[None, :1])])
         except RunError as error:
             raise ConfigError(f"FisherMask can't use this backbone: {error}") from None
 
@@ -147,9 +147,12 @@ class FisherMask(Strategy):
 
 
 def _mean_diagonal_fisher(query: Query, images: Tensor) -> dict[str, Tensor]:
-    means: dict[str, Tensor] = {}
-    for batch in images.split(query.batch_size):
-        seeds = fisher_factors(query.logits[batch].to(float64_device(query.device)))
-        for name, squares in diagonal_fisher(query.model, query.images(batch), seeds).items():
-            means[name] = means.get(name, 0) + squares / len(images)
-    return means
+    batches = (
+        (
+            query.images(batch),
+            fisher_factors(query.logits[batch].to(float64_device(query.device))),
+        )
+        for batch in images.split(query.batch_size)
+    )
+    sums = diagonal_fisher(query.model, batches)
+    return {name: squares / len(images) for name, squares in sums.items()}

@@ -103,7 +103,7 @@ def add_rows(table: Table, classes: int, k: int) -> None:
     model, images = trained(classes)
     with torch.no_grad():
         seeds = fisher_factors(model(images))
-    fisher = diagonal_fisher(model, images, seeds)
+    fisher = diagonal_fisher(model, [(images, seeds)])
     for kind, positions in masks(fisher, k).items():
         gradients = MaskedGradients(model, positions)
         ours, theirs = fastest(
@@ -116,7 +116,7 @@ def add_rows(table: Table, classes: int, k: int) -> None:
             f"a forward and {classes - 1} backward passes to the input",
             f"{ours / theirs:.2f}",
         )
-    (ours,) = fastest(partial(diagonal_fisher, model, images, seeds))
+    (ours,) = fastest(partial(diagonal_fisher, model, [(images, seeds)]))
     ours *= MASK_IMAGES / BATCH
     passes = MASK_IMAGES * classes
     theirs = passes * one_image_one_class_seconds(model, images)

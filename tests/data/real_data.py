@@ -11,8 +11,8 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def folder_with(part: str) -> Path:
-    """FM_AL_DATA_DIR or ../shared/data, whichever holds `part`; skips the test where none does."""
-    places = [REPOSITORY.parent / "shared" / "data"]
+    """FM_AL_DATA_DIR or the checkout's data, whichever holds `part`; skips the test where none does."""
+    places = [REPOSITORY / "data"]
     if "FM_AL_DATA_DIR" in os.environ:
         places.insert(0, Path(os.environ["FM_AL_DATA_DIR"]))
     for place in places:

@@ -88,7 +88,7 @@ def assert_equal_the_oracle(
     if seeds is None:
         with torch.no_grad():
             seeds = fisher_factors(model(images))
-    fisher = diagonal_fisher(model, images, seeds, memory_budget)
+    fisher = diagonal_fisher(model, [(images, seeds)], memory_budget)
     assert fisher.keys() == expected.keys()
     for name, parameter in model.named_parameters():
         squares = (seeds @ expected[name]).square().sum(dim=(0, 1)).view_as(parameter)
@@ -251,7 +251,7 @@ def test_no_positions_and_no_images() -> None:
     gradients = MaskedGradients(model, positions)
     assert gradients(images[:0], seeds[:0]).shape == (0, 2, gradients.size)
     assert all(
-        not squares.any() for squares in diagonal_fisher(model, images[:0], seeds[:0]).values()
+        not squares.any() for squares in diagonal_fisher(model, [(images[:0], seeds[:0])]).values()
     )
 
 
@@ -259,10 +259,10 @@ def test_batches_and_budgets_change_nothing_but_rounding() -> None:
     model, images, seeds = small_network()
     gradients = MaskedGradients(model, random_positions(model, 0.3))
     whole = gradients(images, seeds)
-    fisher = diagonal_fisher(model, images, seeds)
+    fisher = diagonal_fisher(model, [(images, seeds)])
     parts = [gradients(images[i : i + 2], seeds[i : i + 2]) for i in range(0, 5, 2)]
     torch.testing.assert_close(torch.cat(parts), whole)
-    one = [diagonal_fisher(model, images[i : i + 1], seeds[i : i + 1]) for i in range(5)]
+    one = [diagonal_fisher(model, [(images[i : i + 1], seeds[i : i + 1])]) for i in range(5)]
     for name, squares in fisher.items():
         torch.testing.assert_close(sum(part[name] for part in one), squares)
 
@@ -275,7 +275,7 @@ def test_a_smaller_budget_means_smaller_batches() -> None:
     for budget in (2**29, 1):
         sizes.clear()
         MaskedGradients(model, positions, budget)(images, seeds)
-        diagonal_fisher(model, images, seeds, budget)
+        diagonal_fisher(model, [(images, seeds)], budget)
         assert max(sizes) == (5 if budget > 1 else 1)
 
 
@@ -291,7 +291,7 @@ def test_gradients_are_float32_and_exact_on_the_paper_s_network_in_channels_last
     masked = seeds @ torch.cat([expected[name][:, :, positions[name]] for name in expected], dim=2)
     assert gradients.dtype == torch.float32
     torch.testing.assert_close(gradients.double(), masked, rtol=1e-4, atol=1e-6 * masked.max())
-    for name, squares in diagonal_fisher(model, images, seeds).items():
+    for name, squares in diagonal_fisher(model, [(images, seeds)]).items():
         exact = (seeds @ expected[name]).square().sum(dim=(0, 1)).view_as(squares)
         assert squares.dtype == torch.float64
         torch.testing.assert_close(squares, exact, rtol=1e-4, atol=1e-6 * float(exact.max()))
@@ -301,10 +301,10 @@ def test_autocast_and_no_grad_change_nothing() -> None:
     model, images, seeds = small_network()
     model, images, seeds = model.float(), images.float(), seeds.float()
     gradients = MaskedGradients(model, random_positions(model, 0.3))
-    expected, fisher = gradients(images, seeds), diagonal_fisher(model, images, seeds)
+    expected, fisher = gradients(images, seeds), diagonal_fisher(model, [(images, seeds)])
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(gradients(images, seeds), expected)
-        inside = diagonal_fisher(model, images, seeds)
+        inside = diagonal_fisher(model, [(images, seeds)])
     assert all(torch.equal(inside[name], squares) for name, squares in fisher.items())
 
 
@@ -382,7 +382,7 @@ def test_modules_used_otherwise_are_named(
     model, images = model.double().eval(), random_images(*shape)
     seeds = torch.ones(2, 1, model(images).shape[1], dtype=torch.float64)
     with pytest.raises(RunError, match=message):
-        diagonal_fisher(model, images, seeds)
+        diagonal_fisher(model, [(images, seeds)])
     with pytest.raises(RunError, match=message):
         MaskedGradients(model, {"layer.weight": torch.tensor([0])})(images, seeds)
     MaskedGradients(model, {})(images, seeds)
@@ -423,7 +423,7 @@ def test_networks_whose_gradients_are_not_known_are_refused(model: nn.Module, me
     with pytest.raises(RunError, match=message):
         layers(model)
     with pytest.raises(RunError, match=message):
-        diagonal_fisher(model, torch.zeros(1, 3), torch.zeros(1, 1, 3))
+        diagonal_fisher(model, [(torch.zeros(1, 3), torch.zeros(1, 1, 3))])
     with pytest.raises(RunError, match=message):
         MaskedGradients(model, {})
 
@@ -462,7 +462,7 @@ def test_the_network_is_left_as_it_was(fails: bool) -> None:
     tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     state = {name: value.clone() for name, value in model.state_dict().items()}
     random_state = torch.get_rng_state()
-    for compute in (gradients, lambda *given: diagonal_fisher(model, *given)):
+    for compute in (gradients, lambda *given: diagonal_fisher(model, [given])):
         if fails:
             with pytest.raises(ValueError, match="no luck"):
                 compute(images, seeds)
