@@ -91,8 +91,9 @@ class ClassFolders:
             return None
         total = sum((kinds for kinds in self.left_out.values()), Counter[str]())
         places = [f"{shown(folder)}: {_by_kind(kinds)}" for folder, kinds in self.left_out.items()]
+        files = "1 file is" if total.total() == 1 else f"{total.total()} files are"
         return (
-            f"dataset.root={self.root}: {total.total()} files are left out, {_by_kind(total)} "
+            f"dataset.root={self.root}: {files} left out, {_by_kind(total)} "
             f"({_first_of(places, '; ')}); images are {', '.join(extensions())}, directly in "
             "the folder of a class"
         )
