@@ -108,10 +108,9 @@ def decoded(content: bytes, size: int, channels: int) -> np.ndarray:
                 raise UndecodableError(f"{width} x {height} pixels, above the limit of {LARGEST:,}")
             if opened.mode.startswith(("I", "F")):
                 raise UndecodableError(f"more than 8 bits a pixel, mode {opened.mode}")
-            image = _on_white(_upright(opened))
-        image = image.convert("L" if channels == 1 else "RGB")
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-        return np.asarray(image).reshape(size, size, -1).transpose(2, 0, 1)
+            image = _on_white(_upright(opened)).convert("L" if channels == 1 else "RGB")
+            image = image.resize((size, size), Image.Resampling.BILINEAR)
+            return np.asarray(image).reshape(size, size, -1).transpose(2, 0, 1)
     except (UndecodableError, MemoryError):
         raise
     except UnidentifiedImageError:
