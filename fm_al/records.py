@@ -131,9 +131,9 @@ def _refuse_another_run(directory: Path, decides: Record) -> Record | None:
     return provenance
 
 
-def _refuse_other_classes(directory: Path, there: object, now: list[str]) -> None:
-    """Where classes have numbers as names, earlier versions took a configured number for a
-    position: such a run must not be resumed on other classes."""
+def refuse_other_classes(directory: Path, there: object, now: list[str]) -> None:
+    """Raises RunError where a run's classes are not those that its configuration names: earlier
+    versions took a number for a position where it is a class's name."""
     if there != now:
         raise RunError(
             f"{directory} holds a run of the classes {json.dumps(there)[:LONGEST_SHOWN]}, and the "
@@ -268,7 +268,7 @@ def open_run(
                 "software": software,
                 "starts": [],
             }
-        _refuse_other_classes(directory, provenance.get("class_names", class_names), class_names)
+        refuse_other_classes(directory, provenance.get("class_names", class_names), class_names)
         if provenance["software"] != software:
             changed = [
                 f"{name} {provenance['software'].get(name)} -> {version}"

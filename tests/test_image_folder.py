@@ -126,6 +126,23 @@ def test_numbers_that_are_names_keep_the_classes_of_those_names(tmp_path, option
     assert refused.stderr.count("\n") == 1
 
 
+def test_a_finished_run_of_other_classes_than_its_numbers_name_is_not_taken_for_it(
+    tmp_path, options
+) -> None:
+    fill(tmp_path / "images", seed=0, names=tuple(str(number) for number in range(1, 13)))
+    counts = ["imbalance=counts", "imbalance.pool={2: 20, 3: 20}"]
+    assert fm_al(tmp_path, *options, *counts).returncode == 0
+    assert "finished already" in fm_al(tmp_path, *options, *counts).stdout
+    (path,) = tmp_path.rglob("result.json")
+    as_positions = json.loads(path.read_text()) | {"class_names": ["11", "12"]}
+    path.write_text(json.dumps(as_positions))
+    for sweep in ([], ["-m"]):
+        refused = fm_al(tmp_path, *sweep, *options, *counts)
+        assert refused.returncode == 1
+        assert 'holds a run of the classes ["11", "12"], and the configuration' in refused.stderr
+        assert 'now names ["2", "3"]; use another' in refused.stderr
+
+
 def test_warnings_are_one_line_each_before_the_first_round(tmp_path, options) -> None:
     fill(tmp_path / "images", seed=0)
     train = tmp_path / "images" / "train"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from fm_al.data.base import Stored
 from fm_al.errors import ConfigError, HeldError, RunError
 from fm_al.records import open_run
 from fm_al.run import failure_recorded, one_line
@@ -61,12 +62,12 @@ def test_an_interruption_and_a_run_that_goes_on_elsewhere_are_no_failures(
 def test_a_sweep_looks_at_the_contents_of_a_data_set_once(compose, monkeypatch) -> None:
     looks: list[int] = []
 
-    def stored_content(*_: object) -> str:
+    def stored(*_: object) -> Stored:
         looks.append(1)
-        return "as it is"
+        return Stored("as it is", ("cat", "dog"), [1, 1], [1, 1])
 
-    monkeypatch.setattr("fm_al.data.base.Dataset.stored_content", stored_content)
-    contents: dict[str, str | None] = {}
+    monkeypatch.setattr("fm_al.data.base.Dataset.stored", stored)
+    contents: dict[str, Stored | None] = {}
     for seed in range(3):
         composed = compose(f"seed={seed}")
         run = planned_run(composed, composed.hydra.runtime.choices, [])

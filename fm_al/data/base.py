@@ -71,6 +71,17 @@ class ImageData:
         )
 
 
+@dataclass(frozen=True)
+class Stored:
+    """What is known of a data set without its images: `ImageData.content`, and of each class the
+    name and the number of images in pool and test set."""
+
+    content: str
+    class_names: tuple[str, ...]
+    pool: list[int]
+    test: list[int]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset(ABC):
     """A data set is one file beside this one and one in `conf/dataset/`: `read`, and options.
@@ -96,9 +107,9 @@ class Dataset(ABC):
 
         Raises RunError where it can't be had, naming the command that downloads it."""
 
-    def stored_content(self, data_dir: Path) -> str | None:
-        """`ImageData.content` of what is stored now; None where the configuration says it all, or
-        where nothing is stored on this machine."""
+    def stored(self, data_dir: Path) -> Stored | None:
+        """What is stored now; None where the configuration says it all, or where nothing is stored
+        on this machine."""
         return None
 
     def load(self, data_dir: Path, download: bool) -> ImageData:
@@ -145,6 +156,11 @@ class Imbalance(ABC):
     def counts(self, class_names: tuple[str, ...], pool: list[int], test: list[int]) -> ClassCounts:
         """The counts to keep of those available. Raises ConfigError, with the numbers, where that
         can't be: more than a class has, fewer than two classes left."""
+
+    def kept(self, stored: Stored) -> list[str]:
+        """The names of the classes that are kept of a data set. Raises ConfigError, as `counts`."""
+        kept = self.counts(stored.class_names, stored.pool, stored.test)
+        return [stored.class_names[c] for c in kept.classes]
 
     def subset(self, data: ImageData, generator: torch.Generator) -> ImageData:
         """The images kept, in their stored order, with classes renumbered."""

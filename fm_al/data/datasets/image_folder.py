@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fm_al.data.base import Dataset, ImageData, Split
+from fm_al.data.base import Dataset, ImageData, Split, Stored
 from fm_al.data.class_folders import ClassFolders
 from fm_al.data.decoding import UndecodableError, decoded, decoders, pillow_in_our_words
 from fm_al.data.parallel import in_threads
@@ -93,15 +93,20 @@ class ImageFolder(Dataset):
             content=content,
         )
 
-    def stored_content(self, data_dir: Path) -> str | None:
+    def stored(self, data_dir: Path) -> Stored | None:
         if not Path(self.root).is_dir():
             return None
         read = self._look(data_dir)
         outcome = _known(read)
-        if outcome is not None:
+        if outcome is None:
+            _, content = self._decode(read)
+        else:
             read.refuse_damage(outcome)
-            return outcome.content
-        return self._decode(read)[1]
+            assert outcome.content is not None
+            content = outcome.content
+        folders = read.folders
+        names, counts = tuple(folders.class_names), folders.counts
+        return Stored(content, names, counts["train"], counts["test"])
 
     def _look(self, data_dir: Path) -> _Read:
         folders = ClassFolders.of(self.root)

@@ -170,7 +170,7 @@ def test_folders_of_equal_names_sizes_and_times_are_told_apart(tmp_path):
     for dataset, data in ((str(roots[0]), first), (str(roots[1]), second)):
         again = ImageFolder(root=dataset, size=6)
         assert equal(again.load(tmp_path / "data", download=False), data)
-        assert again.stored_content(tmp_path / "data") == data.content
+        assert again.stored(tmp_path / "data").content == data.content
 
 
 def test_an_image_that_changes_between_hashing_and_decoding_is_noticed(load, root, monkeypatch):
@@ -339,7 +339,7 @@ def test_all_unreadable_images_are_named_at_once(load, root, tmp_path):
             load()
         assert "\n" not in str(raised.value)
     with pytest.raises(RunError, match="4 images can't be read"):
-        ImageFolder(root=str(root), size=4).stored_content(tmp_path / "data")
+        ImageFolder(root=str(root), size=4).stored(tmp_path / "data")
     for number in range(11):
         (root / "train" / "bee" / f"9{number}.png").write_text("a text")
     with pytest.raises(RunError, match=r"15 images .*train/bee/95\.png \([^;]*\); and 5 more; rep"):
