@@ -184,12 +184,15 @@ def _listed(directory: Path, nested: bool) -> _Listed:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            # A link that leads nowhere or in a circle, for which DirEntry raises, is an image that
+            # can't be read.
+            target = Path(entry.path) if entry.is_symlink() else entry
+            if target.is_dir():
                 folders.append(entry.name)
                 if nested and (count := _files_below(entry.path)):
                     left_out["in nested folders"] += count
-            elif not (entry.is_file() or entry.is_symlink()):
-                left_out["special files"] += 1
+            elif not target.is_file() and (not entry.is_symlink() or Path(entry.path).exists()):
+                left_out["pipes or devices"] += 1
             elif entry.name.lower().endswith(extensions()):
                 images.append(entry.name)
             else:
