@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rich import box
 from rich.console import Console
@@ -41,6 +41,9 @@ from fm_al.status import (
     told_apart,
     total,
 )
+
+if TYPE_CHECKING:
+    from fm_al.data.base import Stored
 
 MOST_NAMED = 5  # of the runs that are left alone, and of the reasons why runs failed
 SAY_EVERY = 300.0  # seconds, in a file
@@ -125,7 +128,7 @@ class Sweep:
         """Notes what is finished and what can't be, leaves alone what is run or asked for elsewhere
         and, unless it is to be tried again, what failed; how the others stand, which are to be
         done."""
-        contents: dict[str, str | None] = {}
+        contents: dict[str, Stored | None] = {}
         for run in self.planned:
             try:
                 result = run.result(contents)

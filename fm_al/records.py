@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 Record = dict[str, Any]
 
 NOT_DECIDING = ("tracker", "output_dir", "data_dir", "download", "device")
+LONGEST_SHOWN = 200  # characters of a list
 COMMAND = "FM_AL_COMMAND"  # in the environment of a process that stands in for another one
 # What of a command may hold a key of somebody's.
 CONCEALED = re.compile(
@@ -121,11 +122,24 @@ def _refuse_another_run(directory: Path, decides: Record) -> Record | None:
         there = there | {"device": {k: v for k, v in there["device"].items() if k in known}}
     differ = list(_differences("", there, decides))
     if differ:
+        images = decides.get("dataset_content") not in (None, there.get("dataset_content"))
+        why = " (its images, or how they are decoded, have changed since)" if images else ""
         raise RunError(
-            f"{directory} holds a run that differs in {', '.join(differ)}; "
+            f"{directory} holds a run that differs in {', '.join(differ)}{why}; "
             "use another experiment_name, or remove that directory"
         )
     return provenance
+
+
+def refuse_other_classes(directory: Path, there: object, now: list[str]) -> None:
+    """Raises RunError where a run's classes are not those that its configuration names: earlier
+    versions took a number for a position where it is a class's name."""
+    if there != now:
+        raise RunError(
+            f"{directory} holds a run of the classes {json.dumps(there)[:LONGEST_SHOWN]}, and the "
+            f"configuration now names {json.dumps(now)[:LONGEST_SHOWN]}; use another "
+            "experiment_name, or remove that directory"
+        )
 
 
 def _differences(key: str, there: Any, now: Any) -> Iterator[str]:
@@ -225,9 +239,11 @@ def open_run(
     command: list[str],
     sweep: str | None = None,
     asked: Asked | None = None,
+    class_counts: Record | None = None,
 ) -> Iterator[RunRecords]:
     """Holds the run's directory, made where there is none, for this process alone. sweep: the id
-    of the one that asked for this start. asked: what job.json is to say from now on.
+    of the one that asked for this start. asked: what job.json is to say from now on. class_counts:
+    what provenance.json says of the classes beside their names.
 
     Raises RunError if another live process holds it, if it holds a run that `decides` otherwise,
     or if its records are damaged; a torn last line of rounds.jsonl is dropped, with a warning.
@@ -248,10 +264,12 @@ def open_run(
                 "fingerprint": fingerprint(decides),
                 "decides": decides,
                 "class_names": class_names,
+                **(class_counts or {}),
                 "software": software,
                 "starts": [],
             }
-        elif provenance["software"] != software:
+        refuse_other_classes(directory, provenance.get("class_names", class_names), class_names)
+        if provenance["software"] != software:
             changed = [
                 f"{name} {provenance['software'].get(name)} -> {version}"
                 for name, version in software.items()

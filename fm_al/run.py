@@ -21,11 +21,13 @@ from fm_al.records import (
     finished_result,
     open_run,
     record_failure,
+    refuse_other_classes,
     what_decides,
 )
 from fm_al.tracking import TrackedRun, Tracker
 
 if TYPE_CHECKING:
+    from fm_al.data.base import Stored
     from fm_al.experiment import Experiment
 
 FORESEEN = (ConfigError, RunError, OSError)  # errors whose line says enough without a traceback
@@ -52,10 +54,10 @@ class PlannedRun:
         """What the figures depend on, as far as it is known without the data."""
         return what_decides(self.config, self.experiment.device.decides())
 
-    def result(self, contents: dict[str, str | None] | None = None) -> Record | None:
+    def result(self, contents: dict[str, Stored | None] | None = None) -> Record | None:
         """The recorded result if the run is complete, be it on a machine with other devices;
-        raises RunError if its directory holds another run, or one on other contents of the data
-        set. contents: of data sets that were looked at before, kept for the next run."""
+        raises RunError if its directory holds another run, or one on other contents or classes of
+        the data set. contents: of data sets that were looked at before, kept for the next run."""
         decides = what_decides(self.config, self.experiment.device.decides_on_any_machine())
         result = finished_result(self.directory, decides)
         if result is None:
@@ -63,11 +65,15 @@ class PlannedRun:
         data_dir, contents = self.config["data_dir"], {} if contents is None else contents
         key = json.dumps([data_dir, self.config["dataset"]])
         if key not in contents:
-            contents[key] = self.experiment.dataset.stored_content(Path(data_dir))
-        content = contents[key]
-        if content is None:
+            contents[key] = self.experiment.dataset.stored(Path(data_dir))
+        stored = contents[key]
+        if stored is None:
             return result
-        return finished_result(self.directory, decides | {"dataset_content": content})
+        result = finished_result(self.directory, decides | {"dataset_content": stored.content})
+        if result is not None and "class_names" in result:
+            kept = self.experiment.imbalance.kept(stored)
+            refuse_other_classes(self.directory, result["class_names"], kept)
+        return result
 
     def run(
         self,
@@ -101,9 +107,11 @@ class PlannedRun:
         if data.content is not None:
             decides["dataset_content"] = data.content
         class_names = list(data.class_names)
+        class_counts = dict(zip(("pool_counts", "test_counts"), data.class_counts(), strict=True))
+        console.print(data.summary(), soft_wrap=True)
         with (
             open_run(
-                self.directory, config, decides, class_names, command, sweep, asked
+                self.directory, config, decides, class_names, command, sweep, asked, class_counts
             ) as records,
             RunProgress(console, experiment.budget.labelled()) as progress,
         ):

@@ -19,8 +19,8 @@ def test_a_run_prints_a_line_a_round_and_closes_with_its_figures_and_place(tmp_p
     done = fm_al(tmp_path, *QUICK, "strategy=margin")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    lines = done.stdout.splitlines()
-    rounds, closing, place = lines[:3], lines[3], lines[4]
+    classes, *rounds, closing, place = done.stdout.splitlines()
+    assert classes.startswith("10 classes, 1297 images in the pool and 500 in the test set: 0 ")
     assert [line.split("  ")[0] for line in rounds] == ["round 1/3", "round 2/3", "round 3/3"]
     (result,) = tmp_path.glob("outputs/default/digits-none/linear/margin/*/seed0/result.json")
     figures = json.loads(result.read_text())

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from fm_al.data.base import Stored
 from fm_al.errors import ConfigError, HeldError, RunError
 from fm_al.records import open_run
 from fm_al.run import failure_recorded, one_line
 from fm_al.sweep import planned_run
+from tests.command_line import QUICK
 
 
 def test_errors_are_one_line_and_name_their_kind_where_it_is_not_ours() -> None:
@@ -60,12 +62,12 @@ def test_an_interruption_and_a_run_that_goes_on_elsewhere_are_no_failures(
 def test_a_sweep_looks_at_the_contents_of_a_data_set_once(compose, monkeypatch) -> None:
     looks: list[int] = []
 
-    def stored_content(*_: object) -> str:
+    def stored(*_: object) -> Stored:
         looks.append(1)
-        return "as it is"
+        return Stored("as it is", ("cat", "dog"), [1, 1], [1, 1])
 
-    monkeypatch.setattr("fm_al.data.base.Dataset.stored_content", stored_content)
-    contents: dict[str, str | None] = {}
+    monkeypatch.setattr("fm_al.data.base.Dataset.stored", stored)
+    contents: dict[str, Stored | None] = {}
     for seed in range(3):
         composed = compose(f"seed={seed}")
         run = planned_run(composed, composed.hydra.runtime.choices, [])
@@ -74,3 +76,27 @@ def test_a_sweep_looks_at_the_contents_of_a_data_set_once(compose, monkeypatch) 
             records.finish({"seed": seed})
         assert run.result(contents=contents) == {"seed": seed}
     assert len(looks) == 1
+
+
+def test_the_classes_and_their_counts_are_printed_and_recorded_at_the_start(
+    compose, capsys
+) -> None:
+    composed = compose(*QUICK, "imbalance=counts", "imbalance.pool={3: 20, 8: 10}")
+    run = planned_run(composed, composed.hydra.runtime.choices, [])
+    run.run(Console())
+    assert capsys.readouterr().out.startswith(
+        "2 classes, 30 images in the pool and 99 in the test set: 3 20/51, 8 10/48\nround 1/3"
+    )
+    provenance = json.loads((run.directory / "provenance.json").read_text())
+    assert provenance["class_names"] == ["3", "8"]
+    assert provenance["pool_counts"] == [20, 10]
+    assert provenance["test_counts"] == [51, 48]
+
+
+def test_a_run_of_classes_that_its_configuration_no_longer_names_is_not_resumed(compose) -> None:
+    composed = compose(*QUICK, "imbalance=counts", "imbalance.pool={3: 20, 8: 10}")
+    run = planned_run(composed, composed.hydra.runtime.choices, [])
+    with open_run(run.directory, {}, run.decides, ["5", "9"], []):
+        pass
+    with pytest.raises(RunError, match=r'classes \["5", "9"\], and .* now names \["3", "8"\]; use'):
+        run.run(Console(quiet=True))

@@ -16,6 +16,12 @@ from fm_al.errors import ConfigError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
+MOST_CLASSES_SHOWN = 10
+
+
+def shown(name: str) -> str:
+    """A class's or a file's name on a line; its control characters are escaped."""
+    return name if name.isprintable() else ascii(name)
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,35 @@ class ImageData:
     class_names: tuple[str, ...]
     content: str | None = None
 
+    def class_counts(self) -> tuple[list[int], list[int]]:
+        """Images of each class, in the pool and in the test set."""
+        classes = len(self.class_names)
+        return self.train.counts(classes), self.test.counts(classes)
+
+    def summary(self) -> str:
+        """One line: the classes, with their images in pool and test set."""
+        counts = list(zip(self.class_names, *self.class_counts(), strict=True))
+        listed = ", ".join(
+            f"{shown(name)} {pool}/{test}" for name, pool, test in counts[:MOST_CLASSES_SHOWN]
+        )
+        if len(counts) > MOST_CLASSES_SHOWN:
+            listed += f", and {len(counts) - MOST_CLASSES_SHOWN} more"
+        return (
+            f"{len(counts)} classes, {len(self.train)} images in the pool and {len(self.test)} in "
+            f"the test set: {listed}"
+        )
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is known of a data set without its images: `ImageData.content`, and of each class the
+    name and the number of images in pool and test set."""
+
+    content: str
+    class_names: tuple[str, ...]
+    pool: list[int]
+    test: list[int]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset(ABC):
@@ -72,9 +107,9 @@ class Dataset(ABC):
 
         Raises RunError where it can't be had, naming the command that downloads it."""
 
-    def stored_content(self, data_dir: Path) -> str | None:
-        """`ImageData.content` of what is stored now; None where the configuration says it all, or
-        where nothing is stored on this machine."""
+    def stored(self, data_dir: Path) -> Stored | None:
+        """What is stored now; None where the configuration says it all, or where nothing is stored
+        on this machine."""
         return None
 
     def load(self, data_dir: Path, download: bool) -> ImageData:
@@ -121,6 +156,11 @@ class Imbalance(ABC):
     def counts(self, class_names: tuple[str, ...], pool: list[int], test: list[int]) -> ClassCounts:
         """The counts to keep of those available. Raises ConfigError, with the numbers, where that
         can't be: more than a class has, fewer than two classes left."""
+
+    def kept(self, stored: Stored) -> list[str]:
+        """The names of the classes that are kept of a data set. Raises ConfigError, as `counts`."""
+        kept = self.counts(stored.class_names, stored.pool, stored.test)
+        return [stored.class_names[c] for c in kept.classes]
 
     def subset(self, data: ImageData, generator: torch.Generator) -> ImageData:
         """The images kept, in their stored order, with classes renumbered."""

@@ -109,3 +109,13 @@ def test_a_subset_is_drawn_uniformly():
 def test_a_subset_larger_than_a_class_is_refused():
     with pytest.raises(ConfigError, match="5 images of class 1, 4 there"):
         Fixed(ClassCounts([0, 1], [1, 5], [1, 1])).subset(load(), torch.Generator())
+
+
+def test_a_data_set_is_summed_up_in_one_line_however_many_classes_it_has():
+    assert load().summary() == (
+        "3 classes, 12 images in the pool and 6 in the test set: ant 4/2, bee 4/2, cat 4/2"
+    )
+    many = ImageData(numbered(30), numbered(6), tuple(f"c{number}" for number in range(1000)))
+    assert many.summary().endswith("c8 0/0, c9 0/0, and 990 more")
+    odd = ImageData(numbered(3), numbered(3), ("a\nb", "\x1b[2J", "größe"))
+    assert odd.summary().endswith(r"'a\nb' 1/1, '\x1b[2J' 1/1, größe 1/1")

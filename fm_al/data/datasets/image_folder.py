@@ -5,48 +5,70 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
-from pydantic import Field
-from rich.console import Console
-from rich.progress import Progress
-from torchvision.datasets.folder import IMG_EXTENSIONS
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fm_al.data.base import Dataset, ImageData, Split
-from fm_al.errors import ConfigError, RunError
+from fm_al.data.base import Dataset, ImageData, Split, Stored
+from fm_al.data.class_folders import ClassFolders
+from fm_al.data.decoding import UndecodableError, decoded, decoders, pillow_in_our_words
+from fm_al.data.parallel import in_threads
+from fm_al.errors import RunError
 from fm_al.files import write_whole, written_whole
 
 logger = logging.getLogger(__name__)
 
-DECODING = 1  # raise it when decoding changes, so that what is cached is read again
-IMAGES_A_TASK = 64
+
+class _Outcome(BaseModel):
+    """What decoding a folder gave. content: the digest of the decoded images and their classes,
+    None where there are none. damaged: the positions of images that can't be decoded, and why."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    content: str | None
+    damaged: list[tuple[Annotated[int, Field(ge=0)], str]]
 
 
 @dataclass(frozen=True)
-class _Listed:
-    """What is in the folder: for each image its path under the root, its size and its time."""
+class _Read:
+    """A folder with all that is known before its images are decoded."""
 
-    class_names: list[str]
-    files: list[tuple[str, int, int]]
-    counts: dict[str, list[int]]
+    folders: ClassFolders
+    digests: list[str | None]
+    unreadable: dict[int, str]
+    shape: tuple[int, int, int, int]
+    cache: Path
+
+    def content_of(self, images: np.ndarray) -> str:
+        described = [self.folders.class_names, self.folders.counts, images.shape]
+        digest = hashlib.sha256(json.dumps(described).encode())
+        digest.update(images.data)
+        return digest.hexdigest()
+
+    def refuse_damage(self, outcome: _Outcome) -> None:
+        """Raises RunError, which names them, where images can't be read."""
+        if reasons := self.unreadable | dict(outcome.damaged):
+            raise RunError(self.folders.cannot_be_read(reasons))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder(Dataset):
     """Classes are numbered in the order of their names, images stored in the order of theirs.
+    Hidden files and folders do not count; what else is left out is said in a warning, as are
+    identical files in train and test, or in two classes. `decoded` says how images are decoded.
 
     root: the folder. size: of the images in pixels, height and width; others are resized with
     bilinear filtering, whatever their proportions. channels: 1 is grey, 3 is RGB.
 
-    The decoded images are kept in `<data_dir>/image_folder-cache/`, under a fingerprint of the
-    files' names, sizes and times of change.
+    The decoded images are kept in `<data_dir>/image_folder-cache/`, under a digest of all that
+    decides them: the bytes of every file, their order, the classes, the options, and the versions
+    of what decodes. No name of a file, size or time stands in for its bytes: every file is read
+    whenever the folder is. What was kept is checked against its own digest before it is used.
+    Images that can't be decoded are kept in mind in the same way, until their files change.
     """
 
     root: Annotated[str, Field(min_length=1)]
@@ -54,164 +76,137 @@ class ImageFolder(Dataset):
     channels: Literal[1, 3] = 3
 
     def read(self, data_dir: Path, download: bool) -> ImageData:
-        listed = self._listed()
-        cache = self._cache(data_dir, listed)
-        cached = self._cached(cache, listed)
-        if cached is None:
-            images = self._decoded([Path(self.root, name) for name, _, _ in listed.files])
-            content = _digest([listed.class_names, listed.counts, images.shape], images)
-            _store(cache, images, content)
-        else:
-            images, content = cached
-        train, test = torch.from_numpy(images).split([sum(n) for n in listed.counts.values()])
+        read = self._look(data_dir)
+        for line in (
+            read.folders.what_is_left_out(),
+            read.folders.what_is_there_twice(read.digests),
+        ):
+            if line is not None:
+                logger.warning("%s", line)
+        images, content = _cached(read) or self._decode(read)
+        counts = read.folders.counts
+        train, test = torch.from_numpy(images).split([sum(n) for n in counts.values()])
         return ImageData(
-            train=Split(train, _targets(listed.counts["train"])),
-            test=Split(test, _targets(listed.counts["test"])),
-            class_names=tuple(listed.class_names),
+            train=Split(train, _targets(counts["train"])),
+            test=Split(test, _targets(counts["test"])),
+            class_names=tuple(read.folders.class_names),
             content=content,
         )
 
-    def stored_content(self, data_dir: Path) -> str | None:
+    def stored(self, data_dir: Path) -> Stored | None:
         if not Path(self.root).is_dir():
             return None
-        listed = self._listed()
-        cached = self._cached_content(self._cache(data_dir, listed))
-        return cached or self.read(data_dir, download=False).content
+        read = self._look(data_dir)
+        outcome = _known(read)
+        if outcome is None:
+            _, content = self._decode(read)
+        else:
+            read.refuse_damage(outcome)
+            assert outcome.content is not None
+            content = outcome.content
+        folders = read.folders
+        names, counts = tuple(folders.class_names), folders.counts
+        return Stored(content, names, counts["train"], counts["test"])
 
-    def _cache(self, data_dir: Path, listed: _Listed) -> Path:
-        key = _digest([DECODING, self.size, self.channels, listed.files])
-        return data_dir / "image_folder-cache" / f"{key}.npy"
+    def _look(self, data_dir: Path) -> _Read:
+        folders = ClassFolders.of(self.root)
+        digests, unreadable = folders.digests()
+        decides: list[Any] = [decoders(), self.size, self.channels]
+        decides += [folders.class_names, folders.counts, digests]
+        key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
+        shape = (len(folders.names), self.channels, self.size, self.size)
+        cache = data_dir / "image_folder-cache" / f"{key}.npy"
+        return _Read(folders, digests, unreadable, shape, cache)
 
-    def _listed(self) -> _Listed:
-        root = Path(self.root)
-        for folder in (root, root / "train", root / "test"):
-            if not folder.is_dir():
-                raise ConfigError(
-                    f"dataset.root={self.root}: {folder.absolute()} is not a folder; images should "
-                    "be at <root>/train/<class>/ and <root>/test/<class>/"
+    def _decode(self, read: _Read) -> tuple[np.ndarray, str]:
+        """The images and their content, kept for the next time."""
+        images = np.empty(read.shape, dtype=np.uint8)
+        damaged: list[tuple[int, str]] = []
+
+        def decode(position: int) -> None:
+            if position in read.unreadable:
+                return
+            content = read.folders.content(position)
+            if hashlib.sha256(content).hexdigest() != read.digests[position]:
+                raise RunError(
+                    f"dataset.root={self.root}: {read.folders.names[position]} has changed while "
+                    "it was read; start again when the folder is complete"
                 )
-        names = {split: _folders(root / split) for split in ("train", "test")}
-        if len(names["train"]) < 2:
-            raise ConfigError(
-                f"dataset.root={self.root}: {root.absolute() / 'train'} has {len(names['train'])} "
-                "folders of images; there should be one for each class, two at least"
-            )
-        for name in names["test"]:
-            if name not in names["train"]:
-                raise ConfigError(
-                    f"dataset.root={self.root}: class {name} is in test and not in train"
-                )
-        files: list[tuple[str, int, int]] = []
-        counts: dict[str, list[int]] = {"train": [], "test": []}
-        for split, counted in counts.items():
-            for name in names["train"]:
-                images = _images(root, f"{split}/{name}")
-                if not images:
-                    raise ConfigError(
-                        f"dataset.root={self.root}: class {name} has no images in {split}; "
-                        f"add some or remove the class (images are {', '.join(IMG_EXTENSIONS)})"
-                    )
-                files.extend(images)
-                counted.append(len(images))
-        return _Listed(names["train"], files, counts)
+            try:
+                images[position] = decoded(content, self.size, self.channels)
+            except UndecodableError as error:
+                damaged.append((position, str(error)))
 
-    def _shape(self, count: int) -> tuple[int, int, int, int]:
-        return count, self.channels, self.size, self.size
-
-    def _cached(self, cache: Path, listed: _Listed) -> tuple[np.ndarray, str] | None:
-        content = self._cached_content(cache)
-        if content is None:
-            return None
-        try:
-            images = np.load(cache, allow_pickle=False)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, EOFError) as error:
-            logger.warning("%s is damaged (%s): decoding the images again", cache, error)
-            return None
-        if images.shape != self._shape(len(listed.files)) or images.dtype != np.uint8:
-            logger.warning("%s is not what it should be: decoding the images again", cache)
-            return None
+        with pillow_in_our_words():
+            in_threads(f"decoding {self.root}", decode, len(images))
+        whole = not damaged and not read.unreadable
+        content = read.content_of(images) if whole else None
+        outcome = _Outcome(content=content, damaged=damaged)
+        _store(read.cache, outcome, images)
+        read.refuse_damage(outcome)
+        assert content is not None
         return images, content
 
-    def _cached_content(self, cache: Path) -> str | None:
-        try:
-            return json.loads(cache.with_suffix(".json").read_text())["content"]
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            logger.warning("%s is damaged (%s): decoding the images again", cache, error)
-            return None
 
-    def _decoded(self, paths: list[Path]) -> np.ndarray:
-        images = np.empty(self._shape(len(paths)), dtype=np.uint8)
-
-        def decode(start: int) -> int:
-            stop = min(start + IMAGES_A_TASK, len(paths))
-            for position in range(start, stop):
-                images[position] = self._image(paths[position])
-            return stop - start
-
-        console = Console(stderr=True)
-        if not console.is_terminal:
-            logger.info("decoding %d images of %s", len(paths), self.root)
-        with (
-            Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
-            ThreadPoolExecutor() as executor,
-        ):
-            task = progress.add_task(f"decoding {self.root}", total=len(paths))
-            for done in executor.map(decode, range(0, len(paths), IMAGES_A_TASK)):
-                progress.advance(task, done)
-        return images
-
-    def _image(self, path: Path) -> np.ndarray:
-        """uint8 (channels, size, size)."""
-        try:
-            with Image.open(path) as image:
-                if image.mode.startswith(("I", "F")):
-                    raise ValueError(f"it has more than 8 bits a pixel (mode {image.mode})")
-                image = image.convert("L" if self.channels == 1 else "RGB")
-                image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
-                return np.asarray(image).reshape(self.size, self.size, -1).transpose(2, 0, 1)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise RunError(
-                f"{path.absolute()} can't be read as an image ({error}); repair it or remove it"
-            ) from error
+def _cached(read: _Read) -> tuple[np.ndarray, str] | None:
+    """The images and their content as they were kept, None where they were not, or are damaged.
+    Raises RunError, which names them, where some are known to be damaged."""
+    outcome = _known(read)
+    if outcome is None:
+        return None
+    read.refuse_damage(outcome)
+    assert outcome.content is not None
+    try:
+        images = np.load(read.cache, allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError) as error:
+        _say_damaged(read.cache, error)
+        return None
+    if (
+        images.shape != read.shape
+        or images.dtype != np.uint8
+        or read.content_of(np.ascontiguousarray(images)) != outcome.content
+    ):
+        _say_damaged(read.cache, "it is not what was written")
+        return None
+    return images, outcome.content
 
 
-def _folders(directory: Path) -> list[str]:
-    return sorted(p.name for p in directory.iterdir() if p.is_dir() and p.name[0] != ".")
+def _known(read: _Read) -> _Outcome | None:
+    """What decoding gave, if it was done before."""
+    path = read.cache.with_suffix(".json")
+    try:
+        outcome = _Outcome.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        _say_damaged(path, error)
+        return None
+    damaged = {position for position, _ in outcome.damaged}
+    is_whole = not damaged and not read.unreadable
+    if is_whole != (outcome.content is not None) or not damaged <= {*range(read.shape[0])}:
+        _say_damaged(path, "it is not what was written")
+        return None
+    return outcome
 
 
-def _images(root: Path, folder: str) -> list[tuple[str, int, int]]:
-    directory = root / folder
-    if not directory.is_dir():
-        return []
-    images = []
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name.lower().endswith(IMG_EXTENSIONS) and entry.name[0] != ".":
-                status = entry.stat()
-                images.append((f"{folder}/{entry.name}", status.st_size, status.st_mtime_ns))
-    return sorted(images)
+def _say_damaged(path: Path, why: Exception | str) -> None:
+    logger.warning(
+        "%s is damaged (%s): decoding the images again", path, " ".join(str(why).split())
+    )
+
+
+def _store(cache: Path, outcome: _Outcome, images: np.ndarray) -> None:
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        if outcome.content is not None:
+            with written_whole(cache) as file:
+                np.save(file, images, allow_pickle=False)
+        write_whole(cache.with_suffix(".json"), outcome.model_dump_json().encode())
+    except OSError as error:
+        logger.warning("the decoded images can't be kept in %s (%s)", cache.parent, error)
 
 
 def _targets(counts: list[int]) -> torch.Tensor:
     return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-
-
-def _digest(described: Any, images: np.ndarray | None = None) -> str:
-    digest = hashlib.sha256(json.dumps(described).encode())
-    if images is not None:
-        digest.update(images.data)
-    return digest.hexdigest()
-
-
-def _store(cache: Path, images: np.ndarray, content: str) -> None:
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(cache) as file:
-            np.save(file, images, allow_pickle=False)
-        write_whole(cache.with_suffix(".json"), json.dumps({"content": content}).encode())
-    except OSError as error:
-        logger.warning("the decoded images can't be kept in %s (%s)", cache.parent, error)

@@ -3,33 +3,58 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from fm_al.errors import ConfigError
 
 
 def class_numbers(key: str, wanted: Iterable[int | str], class_names: tuple[str, ...]) -> list[int]:
-    """The number of each class, given by its number, from 0, or by its name. `key` is the option
-    that names them. Raises ConfigError for one that is not there, or is there twice."""
+    """The number of each class, from 0, given by its name or its number.
+
+    Where the names are numbers themselves, other than those of their classes (folders `1` to `12`),
+    an integer is a name: 7 is the class `7`, or `07`. Of digits, MNIST and SVHN both are the same.
+
+    Args:
+        key: the option that names the classes, for errors.
+
+    Raises:
+        ConfigError: if a class is unknown, ambiguous or named twice.
+    """
     numbers: list[int] = []
     for which in wanted:
         number = _class_number(key, which, class_names)
         if number in numbers:
-            raise ConfigError(f"{key}: class {number} ({class_names[number]}) is named twice")
+            raise ConfigError(f"{key}: class {class_names[number]!r} is named twice")
         numbers.append(number)
     return numbers
 
 
-def _class_number(key: str, which: int | str, class_names: tuple[str, ...]) -> int:
-    last = len(class_names) - 1
-    if isinstance(which, int):
-        if not 0 <= which <= last:
-            raise ConfigError(f"{key}: no class {which}; the classes are numbered 0 to {last}")
-        return which
-    if which not in class_names:
-        close = difflib.get_close_matches(which, class_names, n=3) or class_names[:3]
+def _class_number(key: str, which: object, class_names: tuple[str, ...]) -> int:
+    # A configuration holds bools and floats too, where a name looks like one; a bool is an int.
+    name = str(which).lower() if isinstance(which, bool) else str(which)
+    if type(which) is int:
+        as_integers = [_as_integer(each) for each in class_names]
+        if all(value in (None, number) for number, value in enumerate(as_integers)):
+            if which not in range(len(class_names)):
+                raise ConfigError(
+                    f"{key}: no class {which}; the classes are numbered 0 to {len(class_names) - 1}"
+                )
+            return which
+        alike = [number for number, value in enumerate(as_integers) if value == which]
+        if len(alike) > 1:
+            spelt = ", ".join(repr(class_names[number]) for number in alike)
+            raise ConfigError(f"{key}: {which} could be any of the classes {spelt}; quote its name")
+        if alike:
+            return alike[0]
+    if name not in class_names:
+        close = difflib.get_close_matches(name, class_names, n=3) or class_names[:3]
+        listed = ", ".join(map(repr, close))
         raise ConfigError(
-            f"{key}: no class {which!r}; the {last + 1} classes have names such as "
-            f"{', '.join(map(repr, close))}, and numbers from 0 to {last}"
+            f"{key}: no class {name!r}; the {len(class_names)} classes have names such as {listed}"
         )
-    return class_names.index(which)
+    return class_names.index(name)
+
+
+def _as_integer(name: str) -> int | None:
+    return int(name) if re.fullmatch(r"-?[0-9]+", name) else None

@@ -19,10 +19,10 @@ CountOfClass = Annotated[dict[int | str, Count], Field(min_length=2)]
 class Counts(Imbalance):
     """Keeps the classes named and numbers them anew, in their order.
 
-    pool: images of each class, by its name or its number from 0. test: the same for the test set,
-    or one number for every class kept; null keeps all of their test images. test_capped: where a
-    class has fewer test images than that one number, all classes keep as many as the scarcest has;
-    otherwise that is an error.
+    pool: images of each class, by its name or its number from 0; by its name alone where the names
+    are numbers. test: the same for the test set, or one number for every class kept; null keeps all
+    of their test images. test_capped: where a class has fewer test images than that one number, all
+    classes keep as many as the scarcest has; otherwise that is an error.
     """
 
     pool: CountOfClass
@@ -54,9 +54,10 @@ class Counts(Imbalance):
             return [min(self.test, scarcest) if self.test_capped else self.test] * len(classes)
         named = class_numbers("imbalance.test", self.test, class_names)
         if set(named) != set(classes):
+            of_test, of_pool = ([class_names[c] for c in sorted(each)] for each in (named, classes))
             raise ConfigError(
-                f"imbalance.test: has counts for classes {sorted(named)}, imbalance.pool for "
-                f"{sorted(classes)}; these should be the same"
+                f"imbalance.test: has counts for classes {of_test}, imbalance.pool for {of_pool}; "
+                "these should be the same"
             )
         wanted = dict(zip(named, self.test.values(), strict=True))
         return [wanted[c] for c in classes]
@@ -68,6 +69,6 @@ def _check(
     for number, count in zip(classes, wanted, strict=True):
         if count > available[number]:
             raise ConfigError(
-                f"imbalance.{option}: {count} images of class {number} ({names[number]}), which "
-                f"has {available[number]}"
+                f"imbalance.{option}: {count} images of class {names[number]!r}, which has "
+                f"{available[number]}"
             )

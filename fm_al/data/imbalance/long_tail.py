@@ -26,7 +26,8 @@ class LongTail(Imbalance):
     def counts(self, class_names: tuple[str, ...], pool: list[int], test: list[int]) -> ClassCounts:
         classes = list(range(len(class_names)))
         profile = {i: self.ratio ** (-i / (len(classes) - 1)) for i in classes}
-        kept = fit_profile(profile, pool, self.ratio, "pool", "")
+        kept = fit_profile(profile, pool, class_names, self.ratio, "pool", "")
         if self.test:
-            test = fit_profile(profile, test, self.ratio, "test set", ", or imbalance.test=false")
+            remedy = ", or imbalance.test=false"
+            test = fit_profile(profile, test, class_names, self.ratio, "test set", remedy)
         return ClassCounts(classes, kept, test)

@@ -18,9 +18,9 @@ class Step(Imbalance):
     """Each majority class keeps n images, as many as every one of them has, each minority class
     n / ratio, rounded down (Buda et al. 2018, arXiv 1710.05381, section 2.1).
 
-    minority_classes: names, or numbers from 0. ratio: majority over minority. classes: those that
-    are kept, numbered anew in their order; null is all. test: the test set follows; otherwise all
-    of theirs stays.
+    minority_classes: names, or numbers from 0 where the names are no numbers. ratio: majority over
+    minority. classes: those that are kept, numbered anew in their order; null is all. test: the
+    test set follows; otherwise all of theirs stays.
     """
 
     minority_classes: Annotated[list[int | str], Field(min_length=1)]
@@ -35,8 +35,8 @@ class Step(Imbalance):
         minority = class_numbers("imbalance.minority_classes", self.minority_classes, class_names)
         if left_out := sorted({*minority} - {*classes}):
             raise ConfigError(
-                f"imbalance.minority_classes={self.minority_classes}: class {left_out[0]} is not "
-                f"among imbalance.classes={self.classes}"
+                f"imbalance.minority_classes={self.minority_classes}: class "
+                f"{class_names[left_out[0]]!r} is not among imbalance.classes={self.classes}"
             )
         if len(minority) == len(classes):
             raise ConfigError(
@@ -44,9 +44,9 @@ class Step(Imbalance):
                 f"{len(classes)} classes; leave at least one in the majority"
             )
         profile = {c: 1 / self.ratio if c in minority else 1.0 for c in classes}
-        kept = fit_profile(profile, pool, self.ratio, "pool", "")
+        kept = fit_profile(profile, pool, class_names, self.ratio, "pool", "")
         kept_test = [test[c] for c in classes]
         if self.test:
             remedy = ", or imbalance.test=false"
-            kept_test = fit_profile(profile, test, self.ratio, "test set", remedy)
+            kept_test = fit_profile(profile, test, class_names, self.ratio, "test set", remedy)
         return ClassCounts(classes, kept, kept_test)

@@ -40,7 +40,7 @@ def test_counts_fall_from_largest_to_smallest_by_the_ratio(available, ratio):
 
 
 def test_a_ratio_that_empties_a_class_is_refused():
-    with pytest.raises(ConfigError, match=r"imbalance\.ratio=300: class 2 .* use at most 250"):
+    with pytest.raises(ConfigError, match=r"imbalance\.ratio=300: class 'c2' .* use at most 250"):
         LongTail(ratio=300).counts(names(3), [250] * 3, [250] * 3)
 
 

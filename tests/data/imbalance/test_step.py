@@ -29,7 +29,7 @@ def test_classes_that_are_not_named_are_left_out():
     step = Step(minority_classes=["dog"], ratio=4, classes=[3, "bee"])
     kept = step.counts(NAMES, [10, 80, 10, 40], [1, 2, 3, 4])
     assert (kept.classes, kept.pool, kept.test) == ([1, 3], [80, 20], [2, 4])
-    with pytest.raises(ConfigError, match=r"class 0 is not among imbalance\.classes=\[1, 3\]"):
+    with pytest.raises(ConfigError, match=r"class 'ant' is not among imbalance\.classes=\[1, 3\]"):
         Step(minority_classes=["ant"], ratio=4, classes=[1, 3]).counts(NAMES, [9] * 4, [9] * 4)
 
 
