@@ -13,7 +13,10 @@ import torch
 from pydantic import Field
 from torch.utils import deterministic
 
-from fm_al.errors import ConfigError
+from fm_al.errors import ConfigError, RunError
+
+GIB = 2**30
+MOST_THREADS = 1024  # beyond any machine's cores; many more can't be started at all
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Device:
     kind: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["auto", "fp32", "bf16"]
     channels_last: bool
-    threads: Annotated[int, Field(ge=1)]
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)]
     scoring_batch_size: Annotated[int, Field(ge=1)] | None
     deterministic: bool
 
@@ -158,6 +161,16 @@ def available_memory(device: torch.device, root: Path = Path("/")) -> int:
     if kibibytes is None:  # macOS doesn't say what is free, only what there is
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(0, min([kibibytes * 1024, *_left_by_cgroups(root)]))
+
+
+def require_memory(what: str, needed: int, device: torch.device, remedy: str) -> None:
+    """Raises RunError with the numbers if so many bytes are more than the device has."""
+    there = available_memory(device)
+    if needed > there:
+        raise RunError(
+            f"{what} needs {needed / GIB:,.3g} GiB, {device.type} has {there / GIB:,.3g} GiB; "
+            f"{remedy}"
+        )
 
 
 def _left_by_cgroups(root: Path) -> Iterator[int]:

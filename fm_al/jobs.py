@@ -40,6 +40,7 @@ HELD_AGAIN = 10.0  # seconds
 HELD_FOR = 180.0  # seconds; a job that is cancelled has 30 by SLURM's default
 # From 22.05 to 23.02 srun does not take this over from the job by itself.
 CPUS_OF_A_STEP = '[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"'
+MOST_AT_ONCE = 1024  # processes, of which each holds some 0.5 GB
 STARTING = 60.0  # seconds that a job may need until it runs
 SIGNAL_EARLY = 60.0  # seconds that SLURM may be early
 LEAST = {"cpus_per_task": 1, "max_num_timeout": 0, "slurm_array_parallelism": 1, "timeout_min": 1}
@@ -316,8 +317,8 @@ class Local:
 
     def __init__(
         self,
-        runs_at_once: Annotated[int, Field(ge=1)] | None,
-        runs_per_gpu: Annotated[int, Field(ge=1)],
+        runs_at_once: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)] | None,
+        runs_per_gpu: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)],
         threads: int,
         on_gpu: bool,
         console: Console,

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 State = Literal["damaged", "failed", "stale", "ending", "running", "waiting", "new", "finished"]
 WIDE = 200  # characters a line, in a file
+LONGEST_PAUSE = 86400.0  # seconds: a day
 TAIL = 4096  # bytes of a log, in which its last line is
 STOPPED = "stopped by Ctrl-C"
 UNDER_WAY = ("running", "waiting")
@@ -239,8 +240,10 @@ def show(arguments: Sequence[str]) -> None:
     folder: Path = given.folder
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder")
-    if given.every is not None and given.every <= 0:
-        raise ConfigError(f"--every {given.every:g}: should be greater than 0")
+    if given.every is not None and not 0 < given.every <= LONGEST_PAUSE:
+        raise ConfigError(
+            f"--every {given.every:g}: should be greater than 0 and at most {LONGEST_PAUSE:g}"
+        )
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console.width = WIDE

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LONGEST_NAME = 128  # characters; the W&B server refuses longer names of runs and groups
+LONGEST_WAIT = 86_400  # seconds: a day
 WRITING = 5.0  # seconds in which wandb should have written what it was given
 # Lists with an entry for each class.
 PER_CLASS = ("per_class_accuracy", "labelled_classes", "queried_classes")
@@ -102,8 +103,8 @@ class WandbTracker(Tracker):
         tags: list[Annotated[str, Field(min_length=1, max_length=64)]],
         notes: str | None,
         mode: Literal["offline", "online"],
-        init_timeout: Annotated[float, Field(gt=0)],
-        finish_timeout: Annotated[float, Field(gt=0)],
+        init_timeout: Annotated[float, Field(gt=0, le=LONGEST_WAIT)],
+        finish_timeout: Annotated[float, Field(gt=0, le=LONGEST_WAIT)],
     ) -> None:
         self.project = project
         self.entity = entity

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from fm_al.device import require_memory
 from fm_al.errors import ConfigError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -87,6 +88,12 @@ class Dataset(ABC):
                     f"dataset.{key}={value}: the images have {channels} channels; "
                     "give a number for each, or null to measure them on the pool"
                 )
+        side = min(height, width) if self.pad_to is None else self.pad_to
+        if self.crop_padding > side:
+            raise ConfigError(
+                f"dataset.crop_padding={self.crop_padding}: should be at most {side}, the images' "
+                "side; crops from beyond show nothing of them"
+            )
         if self.pad_to is None:
             return data
         if self.pad_to < max(height, width):
@@ -94,6 +101,12 @@ class Dataset(ABC):
                 f"dataset.pad_to={self.pad_to}: the images are {height} x {width}; "
                 f"use at least {max(height, width)}, or null for no padding"
             )
+        require_memory(
+            f"dataset.pad_to={self.pad_to}: padding the images",
+            (len(data.train) + len(data.test)) * channels * self.pad_to**2,
+            torch.device("cpu"),
+            "lower it",
+        )
         bottom, right = self.pad_to - height, self.pad_to - width
         margins = (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2)
 

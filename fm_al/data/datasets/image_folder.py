@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from rich.progress import Progress
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from fm_al.data.base import Dataset, ImageData, Split
+from fm_al.device import require_memory
 from fm_al.errors import ConfigError, RunError
 from fm_al.files import write_whole, written_whole
 
@@ -144,7 +146,14 @@ class ImageFolder(Dataset):
             return None
 
     def _decoded(self, paths: list[Path]) -> np.ndarray:
-        images = np.empty(self._shape(len(paths)), dtype=np.uint8)
+        shape = self._shape(len(paths))
+        require_memory(
+            f"dataset.size={self.size}: reading {len(paths)} images",
+            math.prod(shape),
+            torch.device("cpu"),
+            "lower it",
+        )
+        images = np.empty(shape, dtype=np.uint8)
 
         def decode(start: int) -> int:
             stop = min(start + IMAGES_A_TASK, len(paths))
