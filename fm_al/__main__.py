@@ -129,11 +129,13 @@ def main() -> None:
 @_command
 def download() -> None:
     """`fm-al-data NAME [data_dir=...]`: downloads a data set for machines without a network."""
+    from fm_al.data.base import Dataset  # torch: here, since the others do without
+
     match sys.argv[1:]:
         case [name, *overrides] if not name.startswith("-"):
             config = _composed([f"dataset={name}", *overrides])
             node = OmegaConf.to_container(config.dataset, resolve=True, throw_on_missing=True)
-            check_node("dataset", node)
+            check_node("dataset", node, Dataset)
             data = build(node).load(Path(config.data_dir), download=True)
             print(
                 f"{name}: {len(data.train)} images to learn from, {len(data.test)} to test on, "

@@ -76,9 +76,9 @@ def errors_named(failed: str, kind: type[ConfigError] | type[MethodError]) -> It
     except Exception as error:
         if is_of_memory(error):
             raise
-        assert error.__traceback__ is not None
-        within = error.__traceback__.tb_next  # the call itself, after the `yield` above
-        below = within.tb_next if within is not None else None
+        below = error.__traceback__
+        for _ in ("the `yield` above", "the call"):
+            below = below and below.tb_next
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         line = f"{failed} ({reason}{_place(below)})"
         if issubclass(kind, ConfigError):

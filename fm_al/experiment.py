@@ -125,12 +125,12 @@ class Experiment:
     @property
     def _sizes(self) -> str:
         """What the size of the network depends on."""
-        options = (
+        options = [
             f"backbone.{name}={json.dumps(value)}"
             for name, value in self.backbone.items()
-            if name != "_target_"
-        )
-        return " or ".join([*options, "the images' size"])
+            if isinstance(value, int | list) and not isinstance(value, bool)
+        ]
+        return " or ".join([*options, "the size of the images"])
 
 
 def load_data(experiment: Experiment, data_dir: Path, download: bool) -> ImageData:
@@ -226,9 +226,8 @@ def run(
         if n := queries[round]:
             with _stage("query", seconds, progress, "device.scoring_batch_size, or the pool"):
                 generator = generator_for(seed, "query", round)
-                with errors_named(
-                    f"{type(experiment.strategy).__name__}.select failed", MethodError
-                ):
+                failed = f"{type(experiment.strategy).__name__}.select failed"
+                with errors_named(failed, MethodError):
                     picks = experiment.strategy.select(query, n, generator)
                 picks = _checked(picks, n, pool, experiment.strategy)
             if trainer.reset != "all":

@@ -92,7 +92,7 @@ class Dataset(ABC):
         if self.crop_padding > side:
             raise ConfigError(
                 f"dataset.crop_padding={self.crop_padding}: should be at most {side}, the images' "
-                "side; crops from beyond show nothing of them"
+                "side; a crop from farther out shows nothing of them"
             )
         if self.pad_to is None:
             return data

@@ -116,8 +116,9 @@ class Query:
         return self.logits.softmax(dim=1)
 
     def record(self, name: str, value: Any) -> None:
-        """Keeps a JSON-serialisable value in this round's record, under `strategy`. Raises TypeError
-        or ValueError for any other."""
+        """Keeps a JSON-serialisable value in this round's record, under `strategy`.
+
+        Raises TypeError or ValueError for any other."""
         json.dumps({name: value}, allow_nan=False)
         self.recorded[name] = value
 
