@@ -203,9 +203,11 @@ def _check_range(key: str, value: Any) -> None:
 
 
 def _check_value(key: str, value: Any, annotation: Any) -> None:
+    with errors_named(f"{key}: values of its type, {annotation}, can't be checked", ConfigError):
+        validator = _validator(annotation)
     try:
         # As JSON, since that is what a configuration holds: a list may then stand for a tuple.
-        _validator(annotation).validate_json(json.dumps(value))
+        validator.validate_json(json.dumps(value))
     except ValidationError as error:
         wrong = dict.fromkeys(
             "".join(f"[{part}] " for part in problem["loc"] if isinstance(part, int))
@@ -238,7 +240,7 @@ def _options(target: Any) -> dict[str, tuple[Any, bool]]:
     # A dataclass's inherited fields are annotated with names of the module they stand in.
     annotated = target if is_dataclass(target) else getattr(target, "__init__", target)
     hints = _hints(annotated)
-    with errors_named(f"the options of {target} can't be read", ConfigError):
+    with errors_named(f"what {target!r} takes can't be read", ConfigError):
         parameters = inspect.signature(target).parameters
     return {
         name: (hints.get(name, inspect.Parameter.empty), p.default is inspect.Parameter.empty)
@@ -247,7 +249,8 @@ def _options(target: Any) -> dict[str, tuple[Any, bool]]:
 
 
 def _hints(annotated: Any) -> dict[str, Any]:
-    with errors_named(f"the types of {annotated} can't be read", ConfigError):
+    name = getattr(annotated, "__qualname__", annotated)
+    with errors_named(f"the types of what {name} takes can't be read", ConfigError):
         return typing.get_type_hints(annotated, include_extras=True)
 
 

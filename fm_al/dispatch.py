@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import statistics
+import sys
 import time
 import traceback
 from collections import deque
@@ -19,7 +20,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fm_al.errors import ConfigError, HeldError, RunError
+from fm_al.errors import ConfigError, HeldError, MethodError, RunError
 from fm_al.files import write_whole
 from fm_al.lock import locked
 from fm_al.records import (
@@ -99,7 +100,9 @@ class Here:
             record_failure(run.directory, error, STOPPED)
             raise
         except Exception as error:
-            if not isinstance(error, FORESEEN):
+            if isinstance(error, MethodError):
+                print(error.shown, end="", file=sys.stderr)
+            elif not isinstance(error, FORESEEN):
                 traceback.print_exception(error)
             self._ended[run.directory] = one_line(error)
 

@@ -7,6 +7,7 @@ import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
@@ -45,7 +46,7 @@ OF_MEMORY = (
     "Maximum allowed dimension exceeded",
     "array is too big",
 )
-LIBRARIES = ("<frozen", *(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")))
+STANDARD_LIBRARY = sysconfig.get_paths()["stdlib"]
 
 
 def is_of_memory(error: BaseException) -> bool:
@@ -88,11 +89,15 @@ def errors_named(failed: str, kind: type[ConfigError] | type[MethodError]) -> It
 
 
 def _place(frames: TracebackType | None) -> str:
-    """The last of these frames that is in no library."""
+    """Where the first file of these frames that is no library's was left."""
     own = [
-        frame for frame in traceback.extract_tb(frames) if not frame.filename.startswith(LIBRARIES)
+        frame
+        for frame in traceback.extract_tb(frames)
+        if not frame.filename.startswith(("<", STANDARD_LIBRARY))
+        and "site-packages" not in Path(frame.filename).parts
     ]
-    return f", {own[-1].filename} line {own[-1].lineno}" if own else ""
+    left = [frame for frame in own if frame.filename == own[0].filename]
+    return f", {left[-1].filename} line {left[-1].lineno}" if left else ""
 
 
 class ArgumentParser(argparse.ArgumentParser):

@@ -284,7 +284,7 @@ def _checked(picks: Any, n: int, pool: Pool, strategy: Strategy) -> Tensor:
     """The picks on the CPU, if they are what the contract of `Strategy.select` asks for."""
     chosen = picks.cpu() if isinstance(picks, Tensor) else torch.empty(0)
     if not isinstance(picks, Tensor):
-        wrong = "None" if picks is None else f"a {type(picks).__module__}.{type(picks).__name__}"
+        wrong = f"{picks}" if picks is None else f"an object of {type(picks)}"
     elif chosen.dtype != torch.int64 or chosen.shape != (n,):
         wrong = f"a tensor of {chosen.dtype} and shape {tuple(chosen.shape)}"
     elif len(chosen.unique()) < n:

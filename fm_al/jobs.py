@@ -29,7 +29,7 @@ from rich.console import Console
 from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
 from submitit.helpers import DelayedSubmission
 
-from fm_al.errors import ConfigError, HeldError, RunError
+from fm_al.errors import ConfigError, HeldError, MethodError, RunError
 from fm_al.lock import Process, holder
 from fm_al.records import Asked, Record, ask_for, command_line, record_failure, stored_run
 from fm_al.run import FORESEEN, PlannedRun, closing_line, exit_code, failure_recorded, one_line
@@ -105,6 +105,8 @@ class Job:
                 result = self._result(run, console)
             console.print(closing_line(result))
         except FORESEEN as error:
+            if isinstance(error, MethodError):
+                print(error.shown, end="", file=sys.stderr)
             print(f"fm-al: {one_line(error)}", file=sys.stderr, flush=True)
             sys.exit(exit_code(error))
 
@@ -173,20 +175,24 @@ class Job:
         that name the options."""
         try:
             yield
-        except UncompletedJobError as error:
-            assert self.limits is not None
-            raise RunError(
-                "timed-out too many times: the job may be queued again "
-                f"hydra.launcher.max_num_timeout={self.limits.max_num_timeout} times at its limit, "
-                f"hydra.launcher.timeout_min={self.limits.timeout_min}; start again to go on"
-            ) from error
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            if error.cmd[:2] != ["scontrol", "requeue"]:
-                raise
-            raise RunError(
-                "the job has to end, and SLURM does not queue it again (scontrol requeue fails; is "
-                "that ruled out by additional_parameters?); start again to go on"
-            ) from error
+        except Exception as error:
+            # In a method of the user's it seems to be that one's.
+            cause = error.__cause__ if isinstance(error, ConfigError | MethodError) else error
+            if isinstance(cause, UncompletedJobError):
+                assert self.limits is not None
+                raise RunError(
+                    "timed-out too many times: the job may be queued again "
+                    f"hydra.launcher.max_num_timeout={self.limits.max_num_timeout} times at its "
+                    f"limit, hydra.launcher.timeout_min={self.limits.timeout_min}; start again to "
+                    "go on"
+                ) from cause
+            refused = (subprocess.CalledProcessError, subprocess.TimeoutExpired)
+            if isinstance(cause, refused) and cause.cmd[:2] == ["scontrol", "requeue"]:
+                raise RunError(
+                    "the job has to end, and SLURM does not queue it again (scontrol requeue "
+                    "fails; is that ruled out by additional_parameters?); start again to go on"
+                ) from cause
+            raise
 
 
 class Slurm:
