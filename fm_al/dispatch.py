@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import statistics
 import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -170,15 +171,16 @@ class Sweep:
         """Starts runs, and waits for all that have not ended. folder: the sweep's own."""
         chosen = set(missing)
         waiting = deque(run for run in self.planned if run.directory in chosen)
-        with contextlib.ExitStack() as stack:
-            if waiting:
-                folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(locked(folder / "lock"))
-                asked = {"command": command_line(), "runs": [str(run.directory) for run in waiting]}
-                content = (json.dumps(asked, indent=2) + "\n").encode()
-                write_whole(folder / "sweep.json", content, mode=0o600)  # a command may hold a key
-                if not self.launching.on_other_machines:
-                    waiting = deque(self.ask_for_all(waiting, folder))
+        if not waiting:
+            if wait:
+                self._follow(waiting, folder)
+            return
+        with self._made(folder, waiting), locked(folder / "lock"):
+            asked = {"command": command_line(), "runs": [str(run.directory) for run in waiting]}
+            content = (json.dumps(asked, indent=2) + "\n").encode()
+            write_whole(folder / "sweep.json", content, mode=0o600)
+            if not self.launching.on_other_machines:
+                waiting = deque(self.ask_for_all(waiting, folder))
             if wait:
                 self._follow(waiting, folder)
                 return
@@ -186,6 +188,22 @@ class Sweep:
             if waiting:
                 more = f"{len(waiting)} more {'is' if len(waiting) == 1 else 'are'}"
                 self.console.print(f"{more} not submitted: start again when some have ended")
+
+    @contextlib.contextmanager
+    def _made(self, folder: Path, waiting: deque[PlannedRun]) -> Iterator[None]:
+        """Makes the sweep's folder, which is gone again if no cluster took any of what waits."""
+        asked_for = len(waiting)
+        new = [each for each in (folder, *folder.parents) if not each.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            yield
+        except (ConfigError, RunError):
+            if new and self.launching.on_other_machines and len(waiting) == asked_for:
+                shutil.rmtree(folder)
+                for parent in new[1:]:
+                    with contextlib.suppress(OSError):  # not empty: somebody else's by now
+                        parent.rmdir()
+            raise
 
     def ask_for_all(self, runs: Iterable[PlannedRun], folder: Path) -> list[PlannedRun]:
         """Notes that runs wait for their turn in the sweep of this folder. Those of which that

@@ -222,7 +222,6 @@ class Slurm:
                 *(text for line in parameters.get("slurm_setup") or [] for text in _or_end(line)),
                 CPUS_OF_A_STEP,
             ],
-            "slurm_wckey": None,  # submitit's own, which clusters that know wckeys refuse
         }
         self.limits = Limits(
             parameters["timeout_min"], parameters["slurm_signal_delay_s"], max_num_timeout
@@ -290,6 +289,10 @@ class Slurm:
                 slurm_python=shlex.join(python()),
             )
             executor.update_parameters(**self.parameters)
+            if self.parameters.get("slurm_wckey") is None:
+                # Else submitit gives its own, which clusters that know wckeys refuse; what is None
+                # is dropped above, and by this it is set.
+                executor._executor.update_parameters(wckey=None)
             if self._submitted and self.max_jobs is None:
                 executor.update_parameters(slurm_dependency=f"afterany:{self._submitted[-1]}")
             # Else what sbatch refuses would stand on the terminal twice.

@@ -21,6 +21,7 @@ import pytest
 from rich.console import Console
 from submitit.core.utils import UncompletedJobError
 
+from fm_al.dispatch import Sweep
 from fm_al.errors import ConfigError, RunError
 from fm_al.jobs import HELD_AGAIN, Job, Limits, Local, Slurm, _run_in_process, job_of, python
 from fm_al.lock import locked
@@ -222,6 +223,54 @@ def test_a_job_script_says_that_requeueing_is_ruled_out(compose, slurm, tmp_path
     script = (tmp_path / "sweep" / "jobs" / "1_submission.sh").read_text().splitlines()
     assert [line for line in script if "requeue" in line] == ["#SBATCH --no-requeue"]
     assert not any("hold" in line for line in script)
+
+
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        ({}, []),
+        ({"slurm_wckey": "mine"}, ["#SBATCH --wckey=mine"]),
+        ({"slurm_additional_parameters": {"wckey": "mine"}}, ["#SBATCH --wckey=mine"]),
+    ],
+)
+def test_a_job_script_has_no_wckey_but_the_users(
+    options: dict[str, Any], lines: list[str], compose, slurm, tmp_path: Path
+) -> None:
+    Slurm(OPTIONS | options, 3, None, console()).start(
+        deque([planned(compose)]), tmp_path / "sweep"
+    )
+    script = (tmp_path / "sweep" / "jobs" / "1_submission.sh").read_text().splitlines()
+    assert [line for line in script if "--wckey" in line] == lines
+
+
+@pytest.mark.parametrize("wait", ["true", "false"])
+def test_a_sweep_that_sbatch_refuses_leaves_no_folder(
+    wait: str, slurm: Path, tmp_path: Path
+) -> None:
+    slurm.write_text("sbatch: error: invalid partition specified: nowhere\n")
+    arguments = ["-m", "hydra/launcher=slurm", f"hydra.sweeper.wait={wait}", *QUICK]
+    (folder := tmp_path / "here").mkdir()
+    refused = fm_al(folder, *arguments, "strategy=random", "seed=0,1")
+    assert refused.returncode == 1
+    assert "sbatch refuses: invalid partition specified: nowhere" in refused.stderr
+    assert list(folder.iterdir()) == []
+
+
+def test_a_sweep_of_which_sbatch_takes_a_part_keeps_its_folder(
+    compose, slurm: Path, tmp_path: Path, monkeypatch
+) -> None:
+    submit = Slurm._submit
+
+    def refused_afterwards(*arguments: Any) -> None:
+        submit(*arguments)
+        slurm.write_text("sbatch: error: Socket timed out on send/recv operation\n")
+
+    monkeypatch.setattr(Slurm, "_submit", refused_afterwards)
+    planned_runs = [planned(compose, f"seed={seed}") for seed in range(3)]
+    sweep = Sweep(planned_runs, Slurm(OPTIONS, 3, None, console()), console())
+    with pytest.raises(RunError, match=r"job 1 goes on$"):
+        sweep.start([run.directory for run in planned_runs], tmp_path / "sweep", wait=False)
+    assert {path.name for path in (tmp_path / "sweep").iterdir()} == {"jobs", "lock", "sweep.json"}
 
 
 def test_a_job_that_can_not_be_noted_is_said_and_the_others_are_noted(
