@@ -152,7 +152,7 @@ def check_arguments(
     for name, value in arguments.items():
         annotation, _ = options[name]
         full_key = f"{key}.{name}" if key else name
-        _check_range(full_key, value)
+        check_range(full_key, value)
         if isinstance(value, dict) and "_target_" in value:
             check_node(full_key, value, annotation)
         elif annotation is not inspect.Parameter.empty:
@@ -189,8 +189,9 @@ def _numbers(place: str, value: Any) -> Iterator[tuple[str, int | float]]:
             yield from _numbers(f"{place}[{name}] ", entry)
 
 
-def _check_range(key: str, value: Any) -> None:
-    """Whether tensors can hold its numbers. Whether they may be infinite, an annotation says."""
+def check_range(key: str, value: Any) -> None:
+    """Raises ConfigError where a number in a value is more than tensors can hold. Whether it may be
+    infinite is for an annotation to say."""
     for place, number in _numbers("", value):
         if isinstance(number, int) and abs(number) > LARGEST_INT:
             bound, what = str(LARGEST_INT), "64-bit integer"

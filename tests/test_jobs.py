@@ -141,6 +141,8 @@ def test_there_has_to_be_a_slurm(monkeypatch, tmp_path: Path) -> None:
         ({"name": "a\nb"}, "hydra.launcher.name="),
         ({"slurm_additional_parameters": {"mail-type\n": "END"}}, "additional_parameters="),
         ({"slurm_additional_parameters": {"mail-type": "E\nD"}}, "additional_parameters="),
+        ({"slurm_signal_delay_s": -5}, "hydra.launcher.signal_delay_s=-5: should be at least 0"),
+        ({"timeout_min": 10**22}, "hydra.launcher.timeout_min=10*: should be at most 92233720"),
         ({"nodes": 2}, "hydra.launcher.nodes=2: a run is one process, so it should be 1"),
         ({"tasks_per_node": 2}, "hydra.launcher.tasks_per_node=2"),
         ({"cpus_per_task": 0}, "hydra.launcher.cpus_per_task=0: should be at least 1"),
@@ -241,6 +243,17 @@ def test_a_job_script_has_no_wckey_but_the_users(
     )
     script = (tmp_path / "sweep" / "jobs" / "1_submission.sh").read_text().splitlines()
     assert [line for line in script if "--wckey" in line] == lines
+
+
+@pytest.mark.usefixtures("slurm")
+def test_an_option_that_submitit_does_not_know_is_one_line(tmp_path: Path) -> None:
+    (folder := tmp_path / "here").mkdir()
+    arguments = ["-m", "hydra/launcher=slurm", "+hydra.launcher.nope=1", *QUICK]
+    refused = fm_al(folder, *arguments, "strategy=random")
+    assert refused.returncode == 2
+    assert "submitit refuses an option: Unknown argument 'nope'" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("wait", ["true", "false"])
