@@ -24,6 +24,7 @@ from rich.table import Table
 from fm_al.errors import ConfigError, HeldError, MethodError, RunError
 from fm_al.files import write_whole
 from fm_al.lock import locked
+from fm_al.naming import run_names
 from fm_al.records import (
     Record,
     ask_for,
@@ -311,8 +312,9 @@ class Sweep:
         configurations that can't be."""
         if self.results:
             # In the order of the sweep, not in that in which the runs ended.
-            planned = [run.directory for run in self.planned if run.directory in self.results]
-            self.console.print(summary({each: self.results[each] for each in planned}))
+            planned = [run for run in self.planned if run.directory in self.results]
+            results = {run.directory: self.results[run.directory] for run in planned}
+            self.console.print(summary(results, {run.directory: run.config for run in planned}))
         folder = os.path.commonpath([run.directory for run in self.planned])
         self.console.print(f"records: {folder}")
         if self.failures:
@@ -334,9 +336,10 @@ def _and_more(others: int) -> str:
     return f" and {others} other{'s' * (others > 1)}" if others else ""
 
 
-def summary(results: dict[Path, Record]) -> Table:
+def summary(results: dict[Path, Record], configs: dict[Path, Record]) -> Table:
     """A row for the runs that differ in nothing but the seed: mean and standard deviation over the
-    seeds of the final accuracy, balanced accuracy and area under the accuracy curve."""
+    seeds of the final accuracy, balanced accuracy and area under the accuracy curve. results,
+    configs: of the runs of these directories."""
     table = Table(
         title="mean ± standard deviation over seeds; area: under the accuracy curve",
         title_justify="left",
@@ -352,10 +355,14 @@ def summary(results: dict[Path, Record]) -> Table:
             no_wrap=not is_name,
             overflow="fold",
         )
-    by_setting: dict[Path, list[Record]] = {}
-    for directory, result in results.items():
-        by_setting.setdefault(directory.parent, []).append(result)
-    for name, runs in zip(told_apart(list(by_setting)), by_setting.values(), strict=True):
+    by_setting: dict[Path, list[Path]] = {}
+    for directory in results:
+        by_setting.setdefault(directory.parent, []).append(directory)
+    firsts = [first for first, *_ in by_setting.values()]
+    by_folder = told_apart(list(by_setting))
+    names = run_names(firsts, [configs[first] for first in firsts], by_folder, with_seed=False)
+    for name, directories in zip(names, by_setting.values(), strict=True):
+        runs = [results[directory] for directory in directories]
         table.add_row(
             name,
             str(len(runs)),
