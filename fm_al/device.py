@@ -25,9 +25,10 @@ class Device:
 
     kind: `auto` takes a CUDA GPU, else Apple's, else the CPU. precision: of the networks; `auto`
     is bf16 (mixed) on a CUDA GPU that has it, else fp32; selection is never in less than fp32.
-    threads: of the CPU, a fixed number, since results depend on it. scoring_batch_size: images a
-    batch when evaluating and when querying; null is 128 on the CPU, where what fits the cache is
-    fastest, and 1,024 on a GPU. deterministic: the same run twice gives the same bits.
+    threads: of the CPU, a fixed number up to 1,024, since results depend on it.
+    scoring_batch_size: images a batch when evaluating and when querying; null is 128 on the CPU,
+    where what fits the cache is fastest, and 1,024 on a GPU. deterministic: the same run twice
+    gives the same bits.
     """
 
     kind: Literal["auto", "cpu", "cuda", "mps"]

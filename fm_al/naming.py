@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -30,11 +31,11 @@ def run_names(
     configs: each resolved, as a whole or what of it decides the result; None where it is not known.
     by_folder: the names of runs where that is so, and of those that nothing else tells apart.
     """
-    described = {
-        index: _Described(directory, config)
-        for index, (directory, config) in enumerate(zip(directories, configs, strict=True))
-        if config is not None and _is_whole(config)
-    }
+    described: dict[int, _Described] = {}
+    for index, (directory, config) in enumerate(zip(directories, configs, strict=True)):
+        if config is not None and _is_whole(config):
+            with contextlib.suppress(RecursionError):  # nested too deep to be a configuration
+                described[index] = _Described(directory, config)
     differing_levels = [
         level
         for level in range(len(LEVELS))
@@ -59,7 +60,8 @@ def run_names(
 
 
 class _Described:
-    """What may be in a run's name. options: of its configuration, by dotted keys."""
+    """What may be in a run's name. options: of its configuration, by dotted keys, as they would be
+    typed."""
 
     def __init__(self, directory: Path, config: Mapping[str, Any]) -> None:
         chosen = option_names(directory, config)
@@ -68,18 +70,14 @@ class _Described:
         ]
         self.seed = f"seed{config['seed']}"
         self.options = {
-            key: value
+            key: value if isinstance(value, str) else json.dumps(value)
             for key, value in _flattened(config)
             if key.partition(".")[0] not in (*NOT_DECIDING, "seed", "experiment_name")
         }
 
-    def text(self, key: str) -> str:
-        """The value of an option as it would be typed; a dash where there is no such option."""
-        value = self.options.get(key, LACKS)
-        return value if isinstance(value, str) else json.dumps(value)
-
     def shown(self, key: str) -> str:
-        text = self.text(key)
+        """The value of an option, shortened; a dash where there is no such option."""
+        text = self.options.get(key, LACKS)
         if key.endswith("._target_"):
             text = text.rpartition(".")[2]
         return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
@@ -123,7 +121,9 @@ def _telling(runs: Sequence[_Described]) -> list[str]:
     told: dict[tuple[int, ...], str] = {}
     for key in dict.fromkeys(key for run in runs for key in run.options):
         numbers: dict[str, int] = {}
-        groups = tuple(numbers.setdefault(run.text(key), len(numbers)) for run in runs)
+        groups = tuple(
+            numbers.setdefault(run.options.get(key, LACKS), len(numbers)) for run in runs
+        )
         if len(numbers) > 1:
             told.setdefault(groups, key)
     return [*told.values()]

@@ -83,6 +83,14 @@ def test_runs_are_named_by_what_differs(configs: Any, names: list[str]) -> None:
     assert named(*configs) == names
 
 
+def test_a_configuration_that_is_nested_too_deep_does_not_hide_the_others() -> None:
+    for bottom in ([], {}):
+        deep: Any = bottom
+        for _ in range(20_000):
+            deep = [deep] if bottom == [] else {"a": deep}
+        assert named(config(), config(strategy__deep=deep)) == ["bait", "moved/1"]
+
+
 def test_settings_have_no_seed_in_their_names() -> None:
     assert named(config(), config("badge", seed=1), with_seed=False) == ["bait", "badge"]
 

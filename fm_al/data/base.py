@@ -57,7 +57,8 @@ class Dataset(ABC):
     the seed, `class` sorted by class, as the FisherMask code does.
     mean, std: of each channel, of values in [0, 1]; null measures them on the pool.
     crop_padding: in training, crops as large as the image are taken at random from the image
-    padded by this many pixels of zeros. horizontal_flip: in training, half the images are mirrored.
+    padded by this many pixels of zeros, at most the image's side. horizontal_flip: in training,
+    half the images are mirrored.
     """
 
     pad_to: Annotated[int, Field(gt=0)] | None = None
