@@ -152,8 +152,8 @@ def load_data(experiment: Experiment, data_dir: Path, download: bool) -> ImageDa
     if experiment.dataset.order == "shuffled":
         order = torch.randperm(len(data.train), generator=generator_for(experiment.seed, "order"))
         data = replace(data, train=data.train[order])
-    experiment.check_memory(data)
     with global_generator_of(generator_for(experiment.seed, "trial"), torch.device("cpu")):
+        experiment.check_memory(data)
         network = experiment.backbone_for(data)
     blank = torch.zeros(1, *data.train.images.shape[1:])
     with errors_named(f"{type(experiment.strategy).__name__}.check failed", ConfigError):

@@ -256,6 +256,22 @@ def test_an_option_that_submitit_does_not_know_is_one_line(tmp_path: Path) -> No
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.usefixtures("slurm")
+def test_a_key_in_a_sweeps_command_is_in_its_job_script_alone(tmp_path: Path) -> None:
+    (folder := tmp_path / "here").mkdir()
+    secret = "hydra.launcher={setup: ['export KEY=0123abcd']}"
+    arguments = ["-m", "hydra/launcher=slurm", "hydra.sweeper.wait=false", secret, *QUICK]
+    assert fm_al(folder, *arguments, "strategy=random").returncode == 0
+    holders = {
+        (path.parent.name, path.suffix)
+        for path in folder.rglob("*")
+        if path.is_file() and b"0123abcd" in path.read_bytes()
+    }
+    assert holders == {("jobs", ".sh")}
+    (asked,) = folder.glob("outputs/default/sweeps/*/sweep.json")
+    assert "hydra.launcher=..." in json.loads(asked.read_text())["command"]
+
+
 @pytest.mark.parametrize("wait", ["true", "false"])
 def test_a_sweep_that_sbatch_refuses_leaves_no_folder(
     wait: str, slurm: Path, tmp_path: Path
