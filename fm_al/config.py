@@ -265,4 +265,7 @@ def _imported(key: str, target: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    try:
+        return value if isinstance(value, str) else json.dumps(value)
+    except ValueError:  # Python writes no more than 4,300 digits; a YAML file has more in hex
+        return "(an integer of thousands of digits)"

@@ -88,6 +88,17 @@ def test_integers_beyond_64_bits_are_refused(key: str, tmp_path: Path) -> None:
     assert line == f"{key}{NO_64_BITS}"
 
 
+def test_an_integer_of_thousands_of_digits_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer" / "long.yaml").write_text(
+        f"defaults: [paper, _self_]\nmax_epochs: 0x{'f' * 5000}\n"
+    )
+    done = fm_al(tmp_path, *QUICK[:3], *QUICK[4:], f"--config-dir={tmp_path}", "trainer=long")
+    assert done.returncode == 2
+    assert re.match(r"fm-al: trainer\.max_epochs=.* thousands of digits.*: should", done.stderr)
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("key", NUMBERS)
 def test_numbers_that_are_not_finite_or_beyond_32_bits_are_refused(
     key: str, tmp_path: Path
