@@ -599,14 +599,17 @@ def test_a_job_whose_time_is_too_short_for_a_round_is_not_queued_again(
         ),
     ],
 )
+@pytest.mark.parametrize(
+    "at", ["fm_al.records.RunRecords.add_round", "fm_al.strategies.random.Random.select"]
+)
 def test_a_job_that_is_not_queued_again_says_which_option_would_do(
-    compose, monkeypatch, error: Exception, message: str
+    compose, monkeypatch, at: str, error: Exception, message: str
 ) -> None:
     def come(*_: Any) -> None:
         raise error
 
     run = planned(compose)
-    monkeypatch.setattr(RunRecords, "add_round", come)
+    monkeypatch.setattr(at, come)
     with pytest.raises(SystemExit):
         job_of(run, SWEEP, gpu=False, limits=Limits(240, 120, 0))()
     assert re.search(message, json.loads((run.directory / "error.json").read_text())["message"])
