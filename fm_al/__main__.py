@@ -12,13 +12,15 @@ from pathlib import Path
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 from rich.console import Console
 
 from fm_al.config import build, check_node, no_such_option
-from fm_al.errors import ConfigError
+from fm_al.errors import ConfigError, MethodError
 from fm_al.run import FORESEEN, closing_line, exit_code, one_line
 from fm_al.status import show
 from fm_al.sweep import OF_SUBMITIT, planned_run, register
@@ -57,7 +59,9 @@ def _task(composed: DictConfig) -> None:
 
 
 def _reported(error: BaseException) -> int:
-    """Prints an error as one line; the exit code."""
+    """Prints an error as one line, after where it is in a method of the user's; the exit code."""
+    if isinstance(error, MethodError):
+        print(error.shown, end="", file=sys.stderr)
     print(f"fm-al: {one_line(error)}", file=sys.stderr)
     return exit_code(error)
 
@@ -118,22 +122,41 @@ def _overrides_together(arguments: list[str]) -> list[str]:
     return [*options[:first], *overrides, *options[first:]]
 
 
+def _check_choices(overrides: list[str]) -> None:
+    """Raises ConfigError where no option of a group is chosen, but a number, say, or null."""
+    for override in OverridesParser.create().parse_overrides(overrides):
+        group = override.key_or_group
+        if not Path(CONF, group).is_dir() or override.is_delete():
+            continue
+        value = override.value()
+        for each in value.list if isinstance(value, ChoiceSweep) else [value]:
+            if each is None or isinstance(each, bool | int | float):
+                options = sorted(path.stem for path in Path(CONF, group).glob("*.yaml"))
+                raise ConfigError(
+                    f"{override.input_line}: should be the name of one of its options, such as "
+                    f"{', '.join(options)}"
+                )
+
+
 @_command
 def main() -> None:
     """`fm-al`."""
     register()
     sys.argv[1:] = _overrides_together(sys.argv[1:])
+    _check_choices(get_args_parser().parse_args().overrides)
     hydra.main(config_path=CONF, config_name="config", version_base="1.3")(_task)()
 
 
 @_command
 def download() -> None:
     """`fm-al-data NAME [data_dir=...]`: downloads a data set for machines without a network."""
+    from fm_al.data.base import Dataset  # torch: here, since the others do without
+
     match sys.argv[1:]:
         case [name, *overrides] if not name.startswith("-"):
             config = _composed([f"dataset={name}", *overrides])
             node = OmegaConf.to_container(config.dataset, resolve=True, throw_on_missing=True)
-            check_node("dataset", node)
+            check_node("dataset", node, Dataset)
             data = build(node).load(Path(config.data_dir), download=True)
             print(
                 f"{name}: {len(data.train)} images to learn from, {len(data.test)} to test on, "

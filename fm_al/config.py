@@ -11,16 +11,22 @@ import functools
 import importlib
 import inspect
 import json
+import math
 import typing
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from fm_al.errors import ConfigError
+from fm_al.errors import ConfigError, errors_named
 
 GROUPS = ("dataset", "imbalance", "backbone", "strategy", "trainer", "device", "tracker")
 GIVEN_BY_DATA = {"backbone": ("channels", "classes", "image_size")}
+ANY_KIND: Mapping[str, type] = MappingProxyType({})
+LARGEST_INT = 2**63 - 1
+LARGEST_FLOAT = 3.4028234663852886e38  # of float32, in which networks compute
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,11 @@ class Budget:
         """How many images are labelled in each round."""
         return [*range(self.initial, self.total, self.per_round), self.total]
 
+    @property
+    def largest_query(self) -> int:
+        """How many images the largest query labels; 0 where there is none."""
+        return min(self.per_round, self.total - self.initial)
+
     def fit_to_pool(self, pool: int) -> None:
         """Raises ConfigError where there are fewer images than the budget wants to label."""
         for key, labels in (("initial", self.initial), ("total", self.total)):
@@ -65,8 +76,10 @@ class Settings:
     experiment_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=,-]*$")]
 
 
-def check(config: dict[str, Any]) -> None:
-    """Checks a resolved configuration. Raises ConfigError for the first key that can't be."""
+def check(config: dict[str, Any], kinds: Mapping[str, type] = ANY_KIND) -> None:
+    """Checks a resolved configuration. Raises ConfigError for the first key that can't be.
+
+    kinds: of groups, the class that theirs has to derive from."""
     sections = ("budget", *GROUPS)
     top_level = [*_options(Settings), *sections]
     _check_names("", list(config), allowed=top_level, required=top_level)
@@ -76,31 +89,58 @@ def check(config: dict[str, Any]) -> None:
     check_arguments("budget", config["budget"], Budget)
     Budget(**config["budget"])
     for group in GROUPS:
-        check_node(group, config[group], GIVEN_BY_DATA.get(group, ()))
+        check_node(group, config[group], kinds.get(group, object), GIVEN_BY_DATA.get(group, ()))
 
 
 def build(node: Any, **given: Any) -> Any:
     """The object that a checked node with a `_target_` describes, nested ones first; with
-    `_partial_` a function that still takes arguments. given: arguments beside the node's."""
+    `_partial_` a function that still takes arguments. given: arguments beside the node's.
+    Raises ConfigError where its class does, and for any other error of that."""
     if not isinstance(node, dict) or "_target_" not in node:
         return node
     target = _imported("", node["_target_"])
     arguments = {k: build(v) for k, v in node.items() if k not in ("_target_", "_partial_")}
     if node.get("_partial_"):
         return functools.partial(target, **arguments)
-    return target(**arguments, **given)
+    with errors_named(f"{node['_target_']}.__init__ failed", ConfigError):
+        return target(**arguments, **given)
 
 
-def check_node(key: str, node: Any, given: tuple[str, ...] = ()) -> None:
-    """Checks a node with a `_target_`. given: arguments that a configuration may not give."""
+def check_node(key: str, node: Any, kind: Any, given: tuple[str, ...] = ()) -> None:
+    """Checks a node with a `_target_`. kind: what it has to describe, a class or any annotation.
+    given: arguments that a configuration may not give."""
     if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
         raise ConfigError(f"{key}={_shown(node)}: should be a mapping with a _target_")
     target = _imported(key, node["_target_"])
+    there = f"{key}._target_={node['_target_']}"
+    is_partial = node.get("_partial_", False)
+    makes = _class_in(kind)
+    if not (is_partial is False or (is_partial is True and makes is not kind)):
+        raise ConfigError(f"{key}._partial_={_shown(is_partial)}: should be left out")
+    if not callable(target) or not (makes is object or issubclass(_made_by(target), makes)):
+        name = f" derived from {makes.__module__}.{makes.__qualname__}" * (makes is not object)
+        raise ConfigError(f"{there}: should be a class{name}")
+    if inspect.isabstract(target):
+        lacks = ", ".join(sorted(target.__abstractmethods__))
+        raise ConfigError(f"{there}: is abstract; should be a class that has {lacks}")
     arguments = {k: v for k, v in node.items() if k not in ("_target_", "_partial_")}
-    options = _options(target)
-    if node.get("_partial_"):
-        given = tuple(name for name, (_, needed) in options.items() if needed)
+    if is_partial:
+        given = tuple(name for name, (_, needed) in _options(target).items() if needed)
     check_arguments(key, arguments, target, given)
+
+
+def _class_in(annotation: Any) -> type:
+    """What an option of this annotation has to be, or has to make when it is called."""
+    if typing.get_origin(annotation) is Callable:
+        annotation = typing.get_args(annotation)[-1]
+    is_open = annotation in (Any, inspect.Parameter.empty)
+    return annotation if isinstance(annotation, type) and not is_open else object
+
+
+def _made_by(target: Callable[..., Any]) -> type:
+    """A class makes its objects; a function says by its annotation what it makes."""
+    made = target if isinstance(target, type) else _hints(target).get("return")
+    return made if isinstance(made, type) else object
 
 
 def check_arguments(
@@ -112,8 +152,9 @@ def check_arguments(
     for name, value in arguments.items():
         annotation, _ = options[name]
         full_key = f"{key}.{name}" if key else name
+        check_range(full_key, value)
         if isinstance(value, dict) and "_target_" in value:
-            check_node(full_key, value)
+            check_node(full_key, value, annotation)
         elif annotation is not inspect.Parameter.empty:
             _check_value(full_key, value, annotation)
 
@@ -136,10 +177,38 @@ def no_such_option(parent: str, name: str, allowed: list[str], joint: str = ".")
     return f"{prefix}{name}: no such option; {parent or 'the top level'} {there}{meant}"
 
 
+def _numbers(place: str, value: Any) -> Iterator[tuple[str, int | float]]:
+    """The numbers in an option's value, each after where in it that is."""
+    if isinstance(value, int | float):
+        yield place, value
+    elif isinstance(value, list):
+        for position, entry in enumerate(value):
+            yield from _numbers(f"{place}[{position}] ", entry)
+    elif isinstance(value, dict) and "_target_" not in value:
+        for name, entry in value.items():
+            yield from _numbers(f"{place}[{name}] ", entry)
+
+
+def check_range(key: str, value: Any) -> None:
+    """Raises ConfigError where a number in a value is more than tensors can hold. Whether it may be
+    infinite is for an annotation to say."""
+    for place, number in _numbers("", value):
+        if isinstance(number, int) and abs(number) > LARGEST_INT:
+            bound, what = str(LARGEST_INT), "64-bit integer"
+        elif LARGEST_FLOAT < abs(number) < math.inf:
+            bound, what = f"{LARGEST_FLOAT:.3g}", "32-bit float"
+        else:
+            continue
+        wanted = f"at most {bound}, the largest" if number > 0 else f"at least -{bound}, the least"
+        raise ConfigError(f"{key}={_shown(value)}: {place}should be {wanted} {what}")
+
+
 def _check_value(key: str, value: Any, annotation: Any) -> None:
+    with errors_named(f"{key}: values of its type, {annotation}, can't be checked", ConfigError):
+        validator = _validator(annotation)
     try:
         # As JSON, since that is what a configuration holds: a list may then stand for a tuple.
-        _validator(annotation).validate_json(json.dumps(value))
+        validator.validate_json(json.dumps(value))
     except ValidationError as error:
         wrong = dict.fromkeys(
             "".join(f"[{part}] " for part in problem["loc"] if isinstance(part, int))
@@ -148,19 +217,22 @@ def _check_value(key: str, value: Any, annotation: Any) -> None:
         )
         if type(None) in typing.get_args(annotation):
             wrong["null"] = None
-        raise ConfigError(f"{key}={_shown(value)}: {' or '.join(wrong)}") from None
+        first, *others = wrong
+        wanted = " or ".join([first, *(text.removeprefix("should be ") for text in others)])
+        raise ConfigError(f"{key}={_shown(value)}: {wanted}") from None
 
 
 def _wanted(message: str) -> str:
     """What one of Pydantic's messages asks for; of an object, that is a node that describes it."""
-    if message.startswith("Cannot check `isinstance`"):
+    if message.startswith(("Cannot check `isinstance`", "Input should be callable")):
         return "should be a mapping with a _target_"
     return message.removeprefix("Input ")
 
 
 @functools.cache
 def _validator(annotation: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(annotation, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
+    config = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+    return TypeAdapter(annotation, config=config)
 
 
 @functools.cache
@@ -168,20 +240,32 @@ def _options(target: Any) -> dict[str, tuple[Any, bool]]:
     """Name of each option of a class: its type, and whether it has no default."""
     # A dataclass's inherited fields are annotated with names of the module they stand in.
     annotated = target if is_dataclass(target) else getattr(target, "__init__", target)
-    hints = typing.get_type_hints(annotated, include_extras=True)
+    hints = _hints(annotated)
+    with errors_named(f"what {target!r} takes can't be read", ConfigError):
+        parameters = inspect.signature(target).parameters
     return {
         name: (hints.get(name, inspect.Parameter.empty), p.default is inspect.Parameter.empty)
-        for name, p in inspect.signature(target).parameters.items()
+        for name, p in parameters.items()
     }
+
+
+def _hints(annotated: Any) -> dict[str, Any]:
+    name = getattr(annotated, "__qualname__", annotated)
+    with errors_named(f"the types of what {name} takes can't be read", ConfigError):
+        return typing.get_type_hints(annotated, include_extras=True)
 
 
 def _imported(key: str, target: str) -> Any:
     module, _, name = target.rpartition(".")
-    try:
+    there = f"{key}._target_={target}"
+    if not all(part.isidentifier() for part in target.split(".")) or not module:
+        raise ConfigError(f"{there}: should be a class with its module, package.module.Class")
+    with errors_named(f"{there}: can't be imported", ConfigError):
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{key}._target_={target}: can't be imported ({error})") from None
 
 
 def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    try:
+        return value if isinstance(value, str) else json.dumps(value)
+    except ValueError:  # Python writes no more than 4,300 digits; a YAML file has more in hex
+        return "(an integer of thousands of digits)"

@@ -13,7 +13,10 @@ import torch
 from pydantic import Field
 from torch.utils import deterministic
 
-from fm_al.errors import ConfigError
+from fm_al.errors import ConfigError, RunError
+
+GIB = 2**30
+MOST_THREADS = 1024  # beyond any machine's cores; many more can't be started at all
 
 
 @dataclass(frozen=True)
@@ -22,15 +25,16 @@ class Device:
 
     kind: `auto` takes a CUDA GPU, else Apple's, else the CPU. precision: of the networks; `auto`
     is bf16 (mixed) on a CUDA GPU that has it, else fp32; selection is never in less than fp32.
-    threads: of the CPU, a fixed number, since results depend on it. scoring_batch_size: images a
-    batch when evaluating and when querying; null is 128 on the CPU, where what fits the cache is
-    fastest, and 1,024 on a GPU. deterministic: the same run twice gives the same bits.
+    threads: of the CPU, a fixed number up to 1,024, since results depend on it.
+    scoring_batch_size: images a batch when evaluating and when querying; null is 128 on the CPU,
+    where what fits the cache is fastest, and 1,024 on a GPU. deterministic: the same run twice
+    gives the same bits.
     """
 
     kind: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["auto", "fp32", "bf16"]
     channels_last: bool
-    threads: Annotated[int, Field(ge=1)]
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)]
     scoring_batch_size: Annotated[int, Field(ge=1)] | None
     deterministic: bool
 
@@ -158,6 +162,16 @@ def available_memory(device: torch.device, root: Path = Path("/")) -> int:
     if kibibytes is None:  # macOS doesn't say what is free, only what there is
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(0, min([kibibytes * 1024, *_left_by_cgroups(root)]))
+
+
+def require_memory(what: str, needed: int, device: torch.device, remedy: str) -> None:
+    """Raises RunError with the numbers if so many bytes are more than the device has."""
+    there = available_memory(device)
+    if needed > there:
+        raise RunError(
+            f"{what} needs {needed / GIB:,.3g} GiB, {device.type} has {there / GIB:,.3g} GiB; "
+            f"{remedy}"
+        )
 
 
 def _left_by_cgroups(root: Path) -> Iterator[int]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import statistics
+import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -19,9 +21,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fm_al.errors import ConfigError, HeldError, RunError
+from fm_al.errors import ConfigError, HeldError, MethodError, RunError
 from fm_al.files import write_whole
 from fm_al.lock import locked
+from fm_al.naming import run_names
 from fm_al.records import (
     Record,
     ask_for,
@@ -102,7 +105,9 @@ class Here:
             record_failure(run.directory, error, STOPPED)
             raise
         except Exception as error:
-            if not isinstance(error, FORESEEN):
+            if isinstance(error, MethodError):
+                print(error.shown, end="", file=sys.stderr)
+            elif not isinstance(error, FORESEEN):
                 traceback.print_exception(error)
             self._ended[run.directory] = one_line(error)
 
@@ -170,15 +175,16 @@ class Sweep:
         """Starts runs, and waits for all that have not ended. folder: the sweep's own."""
         chosen = set(missing)
         waiting = deque(run for run in self.planned if run.directory in chosen)
-        with contextlib.ExitStack() as stack:
-            if waiting:
-                folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(locked(folder / "lock"))
-                asked = {"command": command_line(), "runs": [str(run.directory) for run in waiting]}
-                content = (json.dumps(asked, indent=2) + "\n").encode()
-                write_whole(folder / "sweep.json", content, mode=0o600)  # a command may hold a key
-                if not self.launching.on_other_machines:
-                    waiting = deque(self.ask_for_all(waiting, folder))
+        if not waiting:
+            if wait:
+                self._follow(waiting, folder)
+            return
+        with self._made(folder, waiting), locked(folder / "lock"):
+            asked = {"command": command_line(), "runs": [str(run.directory) for run in waiting]}
+            content = (json.dumps(asked, indent=2) + "\n").encode()
+            write_whole(folder / "sweep.json", content, mode=0o600)
+            if not self.launching.on_other_machines:
+                waiting = deque(self.ask_for_all(waiting, folder))
             if wait:
                 self._follow(waiting, folder)
                 return
@@ -186,6 +192,22 @@ class Sweep:
             if waiting:
                 more = f"{len(waiting)} more {'is' if len(waiting) == 1 else 'are'}"
                 self.console.print(f"{more} not submitted: start again when some have ended")
+
+    @contextlib.contextmanager
+    def _made(self, folder: Path, waiting: deque[PlannedRun]) -> Iterator[None]:
+        """Makes the sweep's folder, which is gone again if no cluster took any of what waits."""
+        asked_for = len(waiting)
+        new = [each for each in (folder, *folder.parents) if not each.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            yield
+        except (ConfigError, RunError):
+            if new and self.launching.on_other_machines and len(waiting) == asked_for:
+                shutil.rmtree(folder)
+                for parent in new[1:]:
+                    with contextlib.suppress(OSError):  # not empty: somebody else's by now
+                        parent.rmdir()
+            raise
 
     def ask_for_all(self, runs: Iterable[PlannedRun], folder: Path) -> list[PlannedRun]:
         """Notes that runs wait for their turn in the sweep of this folder. Those of which that
@@ -293,8 +315,9 @@ class Sweep:
         configurations that can't be."""
         if self.results:
             # In the order of the sweep, not in that in which the runs ended.
-            planned = [run.directory for run in self.planned if run.directory in self.results]
-            self.console.print(summary({each: self.results[each] for each in planned}))
+            planned = [run for run in self.planned if run.directory in self.results]
+            results = {run.directory: self.results[run.directory] for run in planned}
+            self.console.print(summary(results, {run.directory: run.config for run in planned}))
         folder = os.path.commonpath([run.directory for run in self.planned])
         self.console.print(f"records: {folder}")
         if self.failures:
@@ -316,9 +339,10 @@ def _and_more(others: int) -> str:
     return f" and {others} other{'s' * (others > 1)}" if others else ""
 
 
-def summary(results: dict[Path, Record]) -> Table:
+def summary(results: dict[Path, Record], configs: dict[Path, Record]) -> Table:
     """A row for the runs that differ in nothing but the seed: mean and standard deviation over the
-    seeds of the final accuracy, balanced accuracy and area under the accuracy curve."""
+    seeds of the final accuracy, balanced accuracy and area under the accuracy curve. results,
+    configs: of the runs of these directories."""
     table = Table(
         title="mean ± standard deviation over seeds; area: under the accuracy curve",
         title_justify="left",
@@ -334,10 +358,14 @@ def summary(results: dict[Path, Record]) -> Table:
             no_wrap=not is_name,
             overflow="fold",
         )
-    by_setting: dict[Path, list[Record]] = {}
-    for directory, result in results.items():
-        by_setting.setdefault(directory.parent, []).append(result)
-    for name, runs in zip(told_apart(list(by_setting)), by_setting.values(), strict=True):
+    by_setting: dict[Path, list[Path]] = {}
+    for directory in results:
+        by_setting.setdefault(directory.parent, []).append(directory)
+    firsts = [first for first, *_ in by_setting.values()]
+    by_folder = told_apart(list(by_setting))
+    names = run_names(firsts, [configs[first] for first in firsts], by_folder, with_seed=False)
+    for name, directories in zip(names, by_setting.values(), strict=True):
+        runs = [results[directory] for directory in directories]
         table.add_row(
             name,
             str(len(runs)),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import functools
+import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -21,8 +22,16 @@ from fm_al.config import Budget, build, check
 from fm_al.data.base import Dataset, ImageData, Imbalance
 from fm_al.data.images import Images, channel_statistics
 from fm_al.data.pool import Pool
-from fm_al.device import Device
-from fm_al.errors import DIVERGED, RunError
+from fm_al.device import Device, require_memory
+from fm_al.errors import (
+    DIVERGED,
+    ConfigError,
+    MethodError,
+    RunError,
+    errors_named,
+    is_of_memory,
+    memory_errors_named,
+)
 from fm_al.progress import RunProgress
 from fm_al.randomness import generator_for, global_generator_of
 from fm_al.records import Record, RunRecords, area_under_curve
@@ -35,22 +44,32 @@ from fm_al.training import (
     Trainer,
     evaluate,
     load_network,
-    memory_errors_named,
     save_network,
 )
 
 logger = logging.getLogger(__name__)
 
+KINDS: dict[str, type] = {
+    "dataset": Dataset,
+    "imbalance": Imbalance,
+    "backbone": Backbone,
+    "strategy": Strategy,
+    "trainer": Trainer,
+    "device": Device,
+    "tracker": Tracker,
+}
+
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a configuration composes. make_backbone: takes `channels`, `classes`, `image_size`."""
+    """What a configuration composes. backbone: the node that describes it, but for what the data
+    decide."""
 
     seed: int
     budget: Budget
     dataset: Dataset
     imbalance: Imbalance
-    make_backbone: Callable[..., Backbone]
+    backbone: Record
     strategy: Strategy
     trainer: Trainer
     device: Device
@@ -58,25 +77,60 @@ class Experiment:
     @classmethod
     def of(cls, config: dict[str, Any]) -> Experiment:
         """Checks and builds a resolved configuration; loads nothing. Raises ConfigError."""
-        check(config)
+        check(config, KINDS)
+        budget, strategy = Budget(**config["budget"]), build(config["strategy"])
+        if budget.largest_query:
+            with errors_named(f"{type(strategy).__name__}.check_query failed", ConfigError):
+                strategy.check_query(budget.largest_query)
         return cls(
             seed=config["seed"],
-            budget=Budget(**config["budget"]),
+            budget=budget,
             dataset=build(config["dataset"]),
             imbalance=build(config["imbalance"]),
-            make_backbone=functools.partial(build, config["backbone"]),
-            strategy=build(config["strategy"]),
+            backbone=config["backbone"],
+            strategy=strategy,
             trainer=build(config["trainer"]),
             device=build(config["device"]),
         )
 
     def backbone_for(self, data: ImageData) -> Backbone:
-        """A network for the data's images and classes, drawn from the global generator."""
-        return self.make_backbone(
-            channels=data.train.images.shape[1],
-            classes=len(data.class_names),
-            image_size=tuple(data.train.images.shape[2:]),
+        """A network for the data's images and classes, drawn from the global generator. Raises
+        RunError where there is not enough memory for it."""
+        with memory_errors_named("building the network", self._sizes):
+            return build(
+                self.backbone,
+                channels=data.train.images.shape[1],
+                classes=len(data.class_names),
+                image_size=tuple(data.train.images.shape[2:]),
+            )
+
+    def check_memory(self, data: ImageData) -> None:
+        """Raises RunError for a network that is too large to be trained on the device."""
+        try:
+            with warnings.catch_warnings(), torch.device("meta"):  # which takes no memory
+                warnings.simplefilter("ignore")
+                network = self.backbone_for(data)
+        except (ConfigError, RunError) as error:
+            if error.__cause__ is not None and is_of_memory(error.__cause__):
+                raise
+            return  # it needs numbers to be built, or fails for another reason when it is, too
+        weights = list(network.parameters())
+        require_memory(
+            f"backbone: training its {sum(each.numel() for each in weights):,} weights",
+            2 * sum(each.numel() * each.element_size() for each in weights),  # and gradients
+            self.device.torch_device,
+            f"lower {self._sizes}",
         )
+
+    @property
+    def _sizes(self) -> str:
+        """What the size of the network depends on."""
+        options = [
+            f"backbone.{name}={json.dumps(value)}"
+            for name, value in self.backbone.items()
+            if isinstance(value, int | list) and not isinstance(value, bool)
+        ]
+        return " or ".join([*options, "the size of the images"])
 
 
 def load_data(experiment: Experiment, data_dir: Path, download: bool) -> ImageData:
@@ -99,9 +153,11 @@ def load_data(experiment: Experiment, data_dir: Path, download: bool) -> ImageDa
         order = torch.randperm(len(data.train), generator=generator_for(experiment.seed, "order"))
         data = replace(data, train=data.train[order])
     with global_generator_of(generator_for(experiment.seed, "trial"), torch.device("cpu")):
+        experiment.check_memory(data)
         network = experiment.backbone_for(data)
     blank = torch.zeros(1, *data.train.images.shape[1:])
-    experiment.strategy.check(network.eval(), blank)
+    with errors_named(f"{type(experiment.strategy).__name__}.check failed", ConfigError):
+        experiment.strategy.check(network.eval(), blank)
     return data
 
 
@@ -169,7 +225,10 @@ def run(
         picks = torch.empty(0, dtype=torch.int64)
         if n := queries[round]:
             with _stage("query", seconds, progress, "device.scoring_batch_size, or the pool"):
-                picks = experiment.strategy.select(query, n, generator_for(seed, "query", round))
+                generator = generator_for(seed, "query", round)
+                failed = f"{type(experiment.strategy).__name__}.select failed"
+                with errors_named(failed, MethodError):
+                    picks = experiment.strategy.select(query, n, generator)
                 picks = _checked(picks, n, pool, experiment.strategy)
             if trainer.reset != "all":
                 save_network(network, records.weights_path(round))
@@ -221,10 +280,12 @@ def _initial_labels(pool: int, n: int, seed: int) -> Tensor:
     return torch.randperm(pool, generator=generator_for(seed, "initial labels"))[:n]
 
 
-def _checked(picks: Tensor, n: int, pool: Pool, strategy: Strategy) -> Tensor:
+def _checked(picks: Any, n: int, pool: Pool, strategy: Strategy) -> Tensor:
     """The picks on the CPU, if they are what the contract of `Strategy.select` asks for."""
-    chosen = picks.cpu()
-    if chosen.dtype != torch.int64 or chosen.shape != (n,):
+    chosen = picks.cpu() if isinstance(picks, Tensor) else torch.empty(0)
+    if not isinstance(picks, Tensor):
+        wrong = f"{picks}" if picks is None else f"an object of {type(picks)}"
+    elif chosen.dtype != torch.int64 or chosen.shape != (n,):
         wrong = f"a tensor of {chosen.dtype} and shape {tuple(chosen.shape)}"
     elif len(chosen.unique()) < n:
         wrong = f"{n - len(chosen.unique())} indices twice"

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from multiprocessing import forkserver
@@ -29,7 +29,8 @@ from rich.console import Console
 from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
 from submitit.helpers import DelayedSubmission
 
-from fm_al.errors import ConfigError, HeldError, RunError
+from fm_al.errors import ConfigError, HeldError, MethodError, RunError
+from fm_al.job_script import CPUS_OF_A_STEP, check_parameters, may_be_requeued, or_end
 from fm_al.lock import Process, holder
 from fm_al.records import Asked, Record, ask_for, command_line, record_failure, stored_run
 from fm_al.run import FORESEEN, PlannedRun, closing_line, exit_code, failure_recorded, one_line
@@ -38,12 +39,9 @@ from fm_al.status import SILENT, STOPPED
 
 HELD_AGAIN = 10.0  # seconds
 HELD_FOR = 180.0  # seconds; a job that is cancelled has 30 by SLURM's default
-# From 22.05 to 23.02 srun does not take this over from the job by itself.
-CPUS_OF_A_STEP = '[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"'
+MOST_AT_ONCE = 1024  # processes, of which each holds some 0.5 GB
 STARTING = 60.0  # seconds that a job may need until it runs
 SIGNAL_EARLY = 60.0  # seconds that SLURM may be early
-LEAST = {"cpus_per_task": 1, "max_num_timeout": 0, "slurm_array_parallelism": 1, "timeout_min": 1}
-OF_LOGS = ("array", "error", "open-mode", "output")
 PRELOADED = ["fm_al.experiment", "torch._dynamo"]
 # `python -m` as Python's own -P makes it from 3.11 on: without the current folder on the path.
 ELSEWHERE = (
@@ -104,6 +102,8 @@ class Job:
                 result = self._result(run, console)
             console.print(closing_line(result))
         except FORESEEN as error:
+            if isinstance(error, MethodError):
+                print(error.shown, end="", file=sys.stderr)
             print(f"fm-al: {one_line(error)}", file=sys.stderr, flush=True)
             sys.exit(exit_code(error))
 
@@ -172,20 +172,24 @@ class Job:
         that name the options."""
         try:
             yield
-        except UncompletedJobError as error:
-            assert self.limits is not None
-            raise RunError(
-                "timed-out too many times: the job may be queued again "
-                f"hydra.launcher.max_num_timeout={self.limits.max_num_timeout} times at its limit, "
-                f"hydra.launcher.timeout_min={self.limits.timeout_min}; start again to go on"
-            ) from error
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            if error.cmd[:2] != ["scontrol", "requeue"]:
-                raise
-            raise RunError(
-                "the job has to end, and SLURM does not queue it again (scontrol requeue fails; is "
-                "that ruled out by additional_parameters?); start again to go on"
-            ) from error
+        except Exception as error:
+            # In a method of the user's it seems to be that one's.
+            cause = error.__cause__ if isinstance(error, ConfigError | MethodError) else error
+            if isinstance(cause, UncompletedJobError):
+                assert self.limits is not None
+                raise RunError(
+                    "timed-out too many times: the job may be queued again "
+                    f"hydra.launcher.max_num_timeout={self.limits.max_num_timeout} times at its "
+                    f"limit, hydra.launcher.timeout_min={self.limits.timeout_min}; start again to "
+                    "go on"
+                ) from cause
+            refused = (subprocess.CalledProcessError, subprocess.TimeoutExpired)
+            if isinstance(cause, refused) and cause.cmd[:2] == ["scontrol", "requeue"]:
+                raise RunError(
+                    "the job has to end, and SLURM does not queue it again (scontrol requeue "
+                    "fails; is that ruled out by additional_parameters?); start again to go on"
+                ) from cause
+            raise
 
 
 class Slurm:
@@ -207,15 +211,14 @@ class Slurm:
                 "hydra/launcher=slurm: there is no SLURM here (no sbatch on the path); use "
                 "hydra/launcher=local, or launchers/local_cluster start"
             )
-        _check_parameters(parameters | {"max_num_timeout": max_num_timeout})
+        check_parameters(parameters | {"max_num_timeout": max_num_timeout})
         additional = parameters.get("slurm_additional_parameters") or {}
         self.parameters = parameters | {
-            "slurm_additional_parameters": _may_be_requeued(additional),
+            "slurm_additional_parameters": may_be_requeued(additional),
             "slurm_setup": [
-                *(text for line in parameters.get("slurm_setup") or [] for text in _or_end(line)),
+                *(text for line in parameters.get("slurm_setup") or [] for text in or_end(line)),
                 CPUS_OF_A_STEP,
             ],
-            "slurm_wckey": None,  # submitit's own, which clusters that know wckeys refuse
         }
         self.limits = Limits(
             parameters["timeout_min"], parameters["slurm_signal_delay_s"], max_num_timeout
@@ -283,6 +286,10 @@ class Slurm:
                 slurm_python=shlex.join(python()),
             )
             executor.update_parameters(**self.parameters)
+            if self.parameters.get("slurm_wckey") is None:
+                # Else submitit gives its own, which clusters that know wckeys refuse; what is None
+                # is dropped above, and by this it is set.
+                executor._executor.update_parameters(wckey=None)
             if self._submitted and self.max_jobs is None:
                 executor.update_parameters(slurm_dependency=f"afterany:{self._submitted[-1]}")
             # Else what sbatch refuses would stand on the terminal twice.
@@ -290,6 +297,9 @@ class Slurm:
                 return executor.submit_array(jobs)
         except OSError as error:
             raise RunError(f"{submissions}: jobs can't be written there ({error})") from None
+        except NameError as error:  # its way to say it of an option
+            why = " ".join(str(error).split("Valid arguments")[0].split())
+            raise ConfigError(f"hydra.launcher: submitit refuses an option: {why}") from None
         except (FailedJobError, FailedSubmissionError) as error:
             said = re.findall(r"^sbatch: error: (.*)", str(error), re.MULTILINE) or [str(error)]
             is_limit = re.search(r"(?i)submit\w*limit|job count limit", " ".join(said))
@@ -316,8 +326,8 @@ class Local:
 
     def __init__(
         self,
-        runs_at_once: Annotated[int, Field(ge=1)] | None,
-        runs_per_gpu: Annotated[int, Field(ge=1)],
+        runs_at_once: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)] | None,
+        runs_per_gpu: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)],
         threads: int,
         on_gpu: bool,
         console: Console,
@@ -421,65 +431,6 @@ def _own_folder(folder: Path) -> Path:
     own = folder / "jobs"
     own.mkdir(mode=0o700, parents=True, exist_ok=True)
     return own
-
-
-def _or_end(line: str) -> list[str]:
-    """A line of a job script, and what ends the job if it fails."""
-    said = shlex.quote(
-        f"fm-al: the job ends, since this line of hydra.launcher.setup failed: {line}"
-    )
-    return [line, f"[ $? -eq 0 ] || {{ echo {said} >&2; exit 1; }}"]
-
-
-def _may_be_requeued(additional: Record) -> Record:
-    """sbatch's further options without those that are off. Each run goes on where it ended, so it
-    may be queued again after a failure of its node, unless they rule that out."""
-    # By identity, since 0 is a value: {nice: 0}.
-    on = {k: v for k, v in additional.items() if v is not None and v is not False}
-    if additional.get("requeue") is False:
-        on["no-requeue"] = True
-    if any(_sbatch_name(key) == "no-requeue" for key in on):
-        return {key: value for key, value in on.items() if key != "requeue"}
-    return ({} if "requeue" in additional else {"requeue": True}) | on
-
-
-def _sbatch_name(key: str) -> str:
-    return key.replace("_", "-")
-
-
-def _check_parameters(parameters: Record) -> None:
-    def texts(value: Any) -> Iterable[str]:
-        if isinstance(value, dict):
-            return [text for pair in value.items() for item in pair for text in texts(item)]
-        return [value] if isinstance(value, str) else []
-
-    for name, value in parameters.items():
-        key = f"hydra.launcher.{name.removeprefix('slurm_')}"
-        for text in texts(value):
-            if re.search(r"[\x00-\x1f\x7f]", text):
-                raise ConfigError(f"{key}={text!r}: a job script's line can't hold that")
-        if name in ("nodes", "tasks_per_node") and value != 1:
-            raise ConfigError(f"{key}={value}: a run is one process, so it should be 1")
-        if name in LEAST and value is not None and value < LEAST[name]:
-            raise ConfigError(f"{key}={value}: should be at least {LEAST[name]}")
-    for name in parameters.get("slurm_additional_parameters") or {}:
-        if _sbatch_name(name) in OF_LOGS:
-            raise ConfigError(
-                f"hydra.launcher.additional_parameters.{name}: is given already, so that a run's "
-                "job.json can say where its log is; leave it out"
-            )
-    per_gpu = parameters.get("slurm_cpus_per_gpu")
-    if per_gpu is not None and parameters.get("slurm_gpus_per_task") is None:
-        raise ConfigError(
-            f"hydra.launcher.cpus_per_gpu={per_gpu}: needs hydra.launcher.gpus_per_task; a run "
-            "uses one GPU, so cpus_per_task does the same"
-        )
-    limit, ahead = parameters["timeout_min"], parameters["slurm_signal_delay_s"]
-    if ahead >= 60 * limit:
-        raise ConfigError(
-            f"hydra.launcher.signal_delay_s={ahead}: the signal ahead of the time limit would come "
-            f"before the job has begun; should be well below timeout_min={limit} minutes"
-        )
 
 
 @contextlib.contextmanager

@@ -23,7 +23,6 @@ import logging
 import math
 import os
 import platform
-import re
 import subprocess
 import sys
 from collections import deque
@@ -38,6 +37,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from fm_al.concealment import concealed
 from fm_al.errors import ConfigError, RunError
 from fm_al.files import write_whole
 from fm_al.lock import Lock, Process, locked
@@ -49,12 +49,6 @@ Record = dict[str, Any]
 NOT_DECIDING = ("tracker", "output_dir", "data_dir", "download", "device")
 LONGEST_SHOWN = 200  # characters of a list
 COMMAND = "FM_AL_COMMAND"  # in the environment of a process that stands in for another one
-# What of a command may hold a key of somebody's.
-CONCEALED = re.compile(
-    r"^(\+*hydra\.(?:launcher\.(?:setup|teardown|srun_args|additional_parameters)|job\.env_set)"
-    r"\b.*?=).*",
-    re.DOTALL,
-)
 SOFTWARE = ("fm_al", "torch", "torchvision", "numpy", "scikit-learn", "hydra-core", "wandb")
 
 
@@ -283,8 +277,7 @@ def open_run(
             )
         rounds = _read_rounds(directory / "rounds.jsonl")
         result = _read_json(directory / "result.json")
-        shown = [CONCEALED.sub(r"\1...", each) for each in command]
-        start = {"time": _now(), **_this_process(), "sweep": sweep, "command": shown}
+        start = {"time": _now(), **_this_process(), "sweep": sweep, "command": concealed(command)}
         if result is None:
             provenance["starts"].append(start)
             _write_json(directory / "provenance.json", provenance)
@@ -508,7 +501,7 @@ def _git_commit() -> str | None:
 
 
 def command_line() -> list[str]:
-    """What was typed to start this process, or the one that it stands in for."""
+    """What was typed to start this process, or the one that it stands in for, without keys."""
     if COMMAND in os.environ:
         return json.loads(os.environ[COMMAND])
-    return ["fm-al", *sys.argv[1:]]
+    return concealed(["fm-al", *sys.argv[1:]])

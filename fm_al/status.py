@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -20,13 +20,15 @@ from rich.text import Text
 from fm_al.config import Budget
 from fm_al.errors import ArgumentParser, ConfigError, RunError
 from fm_al.lock import holder
-from fm_al.records import StoredRun, runs_below, stored_run
+from fm_al.naming import run_names
+from fm_al.records import Record, StoredRun, runs_below, stored_run
 from fm_al.slurm import SlurmJob, in_queue, unusual_wait
 
 logger = logging.getLogger(__name__)
 
 State = Literal["damaged", "failed", "stale", "ending", "running", "waiting", "new", "finished"]
 WIDE = 200  # characters a line, in a file
+LONGEST_PAUSE = 86400.0  # seconds: a day
 TAIL = 4096  # bytes of a log, in which its last line is
 STOPPED = "stopped by Ctrl-C"
 UNDER_WAY = ("running", "waiting")
@@ -51,7 +53,7 @@ class RunStatus:
 
     rounds, of_rounds: finished ones, and all. detail: who runs it, what it waits for, or why it
     ended. log: what its job printed. unusual_wait: why its job may wait for long, in words that it
-    shares with others of its array."""
+    shares with others of its array. decides: its configuration, once it has begun."""
 
     directory: Path
     state: State
@@ -63,6 +65,7 @@ class RunStatus:
     log: Path | None = None
     is_config_error: bool = False
     unusual_wait: str | None = None
+    decides: Record | None = field(default=None, compare=False, repr=False)
 
 
 Queue = Callable[[Iterable[SlurmJob]], Mapping[SlurmJob, str]]
@@ -124,6 +127,7 @@ def _status(run: StoredRun, said: Mapping[SlurmJob, str]) -> RunStatus:
             detail,
             log,
             run.error is not None and run.error["kind"] == "ConfigError",
+            decides=None if run.provenance is None else run.provenance["decides"],
         )
 
     if run.result is not None:
@@ -170,7 +174,9 @@ def table(statuses: Sequence[RunStatus]) -> Table:
     for column in ("state", "round", "labels", "accuracy"):
         rows.add_column(column, no_wrap=True, justify="left" if column == "state" else "right")
     rows.add_column("", overflow="fold")
-    names = told_apart([status.directory for status in statuses])
+    directories = [status.directory for status in statuses]
+    decides = [status.decides for status in statuses]
+    names = run_names(directories, decides, told_apart(directories))
     for name, status in zip(names, statuses, strict=True):
         rows.add_row(
             name,
@@ -239,8 +245,10 @@ def show(arguments: Sequence[str]) -> None:
     folder: Path = given.folder
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder")
-    if given.every is not None and given.every <= 0:
-        raise ConfigError(f"--every {given.every:g}: should be greater than 0")
+    if given.every is not None and not 0 < given.every <= LONGEST_PAUSE:
+        raise ConfigError(
+            f"--every {given.every:g}: should be greater than 0 and at most {LONGEST_PAUSE:g}"
+        )
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console.width = WIDE

@@ -29,7 +29,14 @@ from fm_al.errors import ArgumentParser, ConfigError, HeldError, RunError
 from fm_al.files import write_whole
 from fm_al.lock import holder, locked
 from fm_al.records import Record, StoredRun, runs_below, stored_run
-from fm_al.tracking import TrackedRun, WandbRun, WandbTracker, keep_service, quiet_settings
+from fm_al.tracking import (
+    TrackedRun,
+    Tracker,
+    WandbRun,
+    WandbTracker,
+    keep_service,
+    quiet_settings,
+)
 
 if TYPE_CHECKING:
     import wandb
@@ -77,7 +84,7 @@ def sync(arguments: Sequence[str]) -> int:
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder")
     wanted = {name: value for name, value in given.items() if value is not None}
-    check_node("tracker", {"_target_": WANDB_TRACKER} | OPTIONS | wanted)
+    check_node("tracker", {"_target_": WANDB_TRACKER} | OPTIONS | wanted, Tracker)
     return upload_below(folder, wanted, Console(markup=False, highlight=False))
 
 

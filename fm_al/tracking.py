@@ -36,6 +36,7 @@ WRITING = 5.0  # seconds in which wandb should have written what it was given
 # Lists with an entry for each class.
 PER_CLASS = ("per_class_accuracy", "labelled_classes", "queried_classes")
 NOT_FIGURES = ("queried", "confusion_matrix", "class_names")
+A_DAY = 86_400.0  # seconds
 LAUNCH = ("sweep", "job", "node", "partition", "host")  # what W&B is told of a start
 
 
@@ -102,8 +103,8 @@ class WandbTracker(Tracker):
         tags: list[Annotated[str, Field(min_length=1, max_length=64)]],
         notes: str | None,
         mode: Literal["offline", "online"],
-        init_timeout: Annotated[float, Field(gt=0)],
-        finish_timeout: Annotated[float, Field(gt=0)],
+        init_timeout: Annotated[float, Field(gt=0, le=A_DAY)],
+        finish_timeout: Annotated[float, Field(gt=0, le=A_DAY)],
     ) -> None:
         self.project = project
         self.entity = entity

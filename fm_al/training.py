@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -288,17 +287,3 @@ def load_network(network: nn.Module, path: Path) -> None:
         raise RunError(
             f"{path}: can't be loaded ({error}); remove the run's directory to redo it"
         ) from error
-
-
-@contextmanager
-def memory_errors_named(stage: str, remedy: str) -> Iterator[None]:
-    """Turns running out of memory into a RunError that says in which stage and what lowers it."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        text = str(error)  # Apple's GPU and the CPU have no class of error for it
-        named = "out of memory" in text or "can't allocate memory" in text
-        if named or isinstance(error, MemoryError):
-            reason = text.splitlines()[0] if text else "no more to be had"
-            raise RunError(f"out of memory while {stage}: {reason}; lower {remedy}") from error
-        raise

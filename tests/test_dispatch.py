@@ -6,7 +6,7 @@ import re
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from rich.console import Console
@@ -32,6 +32,8 @@ RESULT = {**dict.fromkeys(FIGURES, 0.5), "labelled": 40, "seconds": {"train": 2.
 
 class OneStep:
     """A run that does one thing and is finished."""
+
+    config: ClassVar[dict[str, Any]] = {}  # so that tables name it by its folder
 
     def __init__(self, directory: Path, does: Callable[[], Any] = lambda: None) -> None:
         self.directory = directory
@@ -356,12 +358,12 @@ def test_the_summary_has_a_row_for_what_differs_in_more_than_the_seed() -> None:
         Path("outputs/trial/digits-none/cnn/random/seed0"): result(0.4),
     }
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(summary(results))
+    console.print(summary(results, {directory: {} for directory in results}))
     lines = [line for line in console.export_text().splitlines() if " 40 " in line]
     rows = [re.split("  +", line.strip()) for line in lines]
     badge, random = ["0.600 ± 0.141"] * 3, ["0.400"] * 3
     assert rows == [["badge", "2", "40", *badge], ["random", "1", "40", *random]]
-    assert summary({}).row_count == 0
+    assert summary({}, {}).row_count == 0
 
 
 def test_a_start_that_is_refused_for_long_ends_the_sweep_when_the_others_have_ended(

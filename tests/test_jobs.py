@@ -21,6 +21,7 @@ import pytest
 from rich.console import Console
 from submitit.core.utils import UncompletedJobError
 
+from fm_al.dispatch import Sweep
 from fm_al.errors import ConfigError, RunError
 from fm_al.jobs import HELD_AGAIN, Job, Limits, Local, Slurm, _run_in_process, job_of, python
 from fm_al.lock import locked
@@ -140,6 +141,8 @@ def test_there_has_to_be_a_slurm(monkeypatch, tmp_path: Path) -> None:
         ({"name": "a\nb"}, "hydra.launcher.name="),
         ({"slurm_additional_parameters": {"mail-type\n": "END"}}, "additional_parameters="),
         ({"slurm_additional_parameters": {"mail-type": "E\nD"}}, "additional_parameters="),
+        ({"slurm_signal_delay_s": -5}, "hydra.launcher.signal_delay_s=-5: should be at least 0"),
+        ({"timeout_min": 10**22}, "hydra.launcher.timeout_min=10*: should be at most 92233720"),
         ({"nodes": 2}, "hydra.launcher.nodes=2: a run is one process, so it should be 1"),
         ({"tasks_per_node": 2}, "hydra.launcher.tasks_per_node=2"),
         ({"cpus_per_task": 0}, "hydra.launcher.cpus_per_task=0: should be at least 1"),
@@ -222,6 +225,81 @@ def test_a_job_script_says_that_requeueing_is_ruled_out(compose, slurm, tmp_path
     script = (tmp_path / "sweep" / "jobs" / "1_submission.sh").read_text().splitlines()
     assert [line for line in script if "requeue" in line] == ["#SBATCH --no-requeue"]
     assert not any("hold" in line for line in script)
+
+
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        ({}, []),
+        ({"slurm_wckey": "mine"}, ["#SBATCH --wckey=mine"]),
+        ({"slurm_additional_parameters": {"wckey": "mine"}}, ["#SBATCH --wckey=mine"]),
+    ],
+)
+def test_a_job_script_has_no_wckey_but_the_users(
+    options: dict[str, Any], lines: list[str], compose, slurm, tmp_path: Path
+) -> None:
+    Slurm(OPTIONS | options, 3, None, console()).start(
+        deque([planned(compose)]), tmp_path / "sweep"
+    )
+    script = (tmp_path / "sweep" / "jobs" / "1_submission.sh").read_text().splitlines()
+    assert [line for line in script if "--wckey" in line] == lines
+
+
+@pytest.mark.usefixtures("slurm")
+def test_an_option_that_submitit_does_not_know_is_one_line(tmp_path: Path) -> None:
+    (folder := tmp_path / "here").mkdir()
+    arguments = ["-m", "hydra/launcher=slurm", "+hydra.launcher.nope=1", *QUICK]
+    refused = fm_al(folder, *arguments, "strategy=random")
+    assert refused.returncode == 2
+    assert "submitit refuses an option: Unknown argument 'nope'" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_key_in_a_sweeps_command_is_in_its_job_script_alone(tmp_path: Path) -> None:
+    (folder := tmp_path / "here").mkdir()
+    secret = "hydra.launcher={setup: ['export KEY=0123abcd']}"
+    arguments = ["-m", "hydra/launcher=slurm", "hydra.sweeper.wait=false", secret, *QUICK]
+    assert fm_al(folder, *arguments, "strategy=random").returncode == 0
+    holders = {
+        (path.parent.name, path.suffix)
+        for path in folder.rglob("*")
+        if path.is_file() and b"0123abcd" in path.read_bytes()
+    }
+    assert holders == {("jobs", ".sh")}
+    (asked,) = folder.glob("outputs/default/sweeps/*/sweep.json")
+    assert "hydra.launcher=..." in json.loads(asked.read_text())["command"]
+
+
+@pytest.mark.parametrize("wait", ["true", "false"])
+def test_a_sweep_that_sbatch_refuses_leaves_no_folder(
+    wait: str, slurm: Path, tmp_path: Path
+) -> None:
+    slurm.write_text("sbatch: error: invalid partition specified: nowhere\n")
+    arguments = ["-m", "hydra/launcher=slurm", f"hydra.sweeper.wait={wait}", *QUICK]
+    (folder := tmp_path / "here").mkdir()
+    refused = fm_al(folder, *arguments, "strategy=random", "seed=0,1")
+    assert refused.returncode == 1
+    assert "sbatch refuses: invalid partition specified: nowhere" in refused.stderr
+    assert list(folder.iterdir()) == []
+
+
+def test_a_sweep_of_which_sbatch_takes_a_part_keeps_its_folder(
+    compose, slurm: Path, tmp_path: Path, monkeypatch
+) -> None:
+    submit = Slurm._submit
+
+    def refused_afterwards(*arguments: Any) -> None:
+        submit(*arguments)
+        slurm.write_text("sbatch: error: Socket timed out on send/recv operation\n")
+
+    monkeypatch.setattr(Slurm, "_submit", refused_afterwards)
+    planned_runs = [planned(compose, f"seed={seed}") for seed in range(3)]
+    sweep = Sweep(planned_runs, Slurm(OPTIONS, 3, None, console()), console())
+    with pytest.raises(RunError, match=r"job 1 goes on$"):
+        sweep.start([run.directory for run in planned_runs], tmp_path / "sweep", wait=False)
+    assert {path.name for path in (tmp_path / "sweep").iterdir()} == {"jobs", "lock", "sweep.json"}
 
 
 def test_a_job_that_can_not_be_noted_is_said_and_the_others_are_noted(
@@ -521,14 +599,17 @@ def test_a_job_whose_time_is_too_short_for_a_round_is_not_queued_again(
         ),
     ],
 )
+@pytest.mark.parametrize(
+    "at", ["fm_al.records.RunRecords.add_round", "fm_al.strategies.random.Random.select"]
+)
 def test_a_job_that_is_not_queued_again_says_which_option_would_do(
-    compose, monkeypatch, error: Exception, message: str
+    compose, monkeypatch, at: str, error: Exception, message: str
 ) -> None:
     def come(*_: Any) -> None:
         raise error
 
     run = planned(compose)
-    monkeypatch.setattr(RunRecords, "add_round", come)
+    monkeypatch.setattr(at, come)
     with pytest.raises(SystemExit):
         job_of(run, SWEEP, gpu=False, limits=Limits(240, 120, 0))()
     assert re.search(message, json.loads((run.directory / "error.json").read_text())["message"])

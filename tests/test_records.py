@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fm_al import records
+from fm_al.concealment import concealed
 from fm_al.errors import RunError
 from fm_al.records import (
     area_under_curve,
@@ -239,6 +240,36 @@ def test_keys_that_a_command_may_hold_are_not_in_the_records(tmp_path: Path) -> 
             "hydra.launcher.setup=...",
             "+hydra.launcher.additional_parameters.export=...",
         ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("hydra.launcher={setup: [export KEY=1]}", "hydra.launcher=..."),
+        ("+hydra.job={env_set: {KEY: 1}}", "+hydra.job=..."),
+        ("++hydra.job.env_set.KEY=1", "++hydra.job.env_set.KEY=..."),
+        ("++hydra={launcher: {setup: [export KEY=1]}}", "++hydra=..."),
+        ("~hydra.launcher.teardown=[KEY\n=1]", "~hydra.launcher.teardown=..."),
+    ],
+)
+def test_keys_are_concealed_with_all_that_holds_them(typed: str, kept: str) -> None:
+    assert concealed(["fm-al", typed]) == ["fm-al", kept]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "hydra/launcher=slurm",
+        "hydra.launcher.partition=gpu",
+        "hydra.launcher.setup_time=3",
+        "hydra.sweeper.dry_run=true",
+        "hydrant=3",
+        "strategy=random",
+        "-m",
+    ],
+)
+def test_what_holds_no_key_is_kept(typed: str) -> None:
+    assert concealed([typed]) == [typed]
 
 
 @pytest.mark.parametrize(

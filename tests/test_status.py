@@ -193,7 +193,13 @@ def test_fm_al_status_shows_what_waits_for_a_slurm_that_can_not_be_asked(
     [
         (["nowhere"], "nowhere: there is no such folder"),
         (["."], ".: no runs are here or below"),
-        ([".", "--every", "0"], "--every 0: should be greater than 0"),
+        *(
+            (
+                [".", "--every", every],
+                f"--every {every}: should be greater than 0 and at most 86400",
+            )
+            for every in ("0", "-1", "nan", "inf", "1e+300")
+        ),
     ],
 )
 def test_what_fm_al_status_can_not_show_is_one_line(tmp_path, arguments, message) -> None:

@@ -13,13 +13,12 @@ from fm_al.backbones.base import Backbone
 from fm_al.config import build
 from fm_al.data.images import Images
 from fm_al.data.pool import Pool
-from fm_al.errors import ConfigError, RunError
+from fm_al.errors import ConfigError, RunError, memory_errors_named
 from fm_al.training import (
     Evaluation,
     Trainer,
     evaluate,
     load_network,
-    memory_errors_named,
     recompute_batch_norm,
     save_network,
 )

@@ -10,6 +10,8 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from fm_al.backbones.base import Backbone
 
+DEEPEST = 1000  # blocks of a stage; those of ResNet-1202, the deepest that was published, have 200
+
 _BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {
     "basic": BasicBlock,
     "bottleneck": Bottleneck,
@@ -32,7 +34,9 @@ class ResNet(Backbone):
         image_size: tuple[int, int],
         block: Literal["basic", "bottleneck"],
         width: PositiveInt,
-        depths: Annotated[list[PositiveInt], Field(min_length=1)],
+        depths: Annotated[
+            list[Annotated[int, Field(ge=1, le=DEEPEST)]], Field(min_length=1, max_length=16)
+        ],
         head_bias: bool,
     ) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from pickle import UnpicklingError
 from typing import Annotated, Any
 
 import torch
-from pydantic import AfterValidator, PositiveInt
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,6 +17,8 @@ from torchvision import models
 
 from fm_al.backbones.base import Backbone
 from fm_al.errors import ConfigError, RunError
+
+LARGEST_SIDE = 4096  # pixels; of a single image the first feature maps then take gigabytes
 
 # Their default start is slow and announced to change; this is what it changes to.
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -54,7 +56,7 @@ class Torchvision(Backbone):
         image_size: tuple[int, int],
         name: Annotated[str, AfterValidator(_known)],
         weights: str | None,
-        resize_to: PositiveInt | None,
+        resize_to: Annotated[int, Field(ge=1, le=LARGEST_SIDE)] | None,
     ) -> None:
         super().__init__()
         if channels not in (1, 3):

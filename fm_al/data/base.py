@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from fm_al.device import require_memory
 from fm_al.errors import ConfigError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -91,7 +92,8 @@ class Dataset(ABC):
     the seed, `class` sorted by class, as the FisherMask code does.
     mean, std: of each channel, of values in [0, 1]; null measures them on the pool.
     crop_padding: in training, crops as large as the image are taken at random from the image
-    padded by this many pixels of zeros. horizontal_flip: in training, half the images are mirrored.
+    padded by this many pixels of zeros, at most the image's side. horizontal_flip: in training,
+    half the images are mirrored.
     """
 
     pad_to: Annotated[int, Field(gt=0)] | None = None
@@ -122,6 +124,12 @@ class Dataset(ABC):
                     f"dataset.{key}={value}: the images have {channels} channels; "
                     "give a number for each, or null to measure them on the pool"
                 )
+        side = min(height, width) if self.pad_to is None else self.pad_to
+        if self.crop_padding > side:
+            raise ConfigError(
+                f"dataset.crop_padding={self.crop_padding}: should be at most {side}, the images' "
+                "side; a crop from farther out shows nothing of them"
+            )
         if self.pad_to is None:
             return data
         if self.pad_to < max(height, width):
@@ -129,6 +137,12 @@ class Dataset(ABC):
                 f"dataset.pad_to={self.pad_to}: the images are {height} x {width}; "
                 f"use at least {max(height, width)}, or null for no padding"
             )
+        require_memory(
+            f"dataset.pad_to={self.pad_to}: padding the images",
+            (len(data.train) + len(data.test)) * channels * self.pad_to**2,
+            torch.device("cpu"),
+            "lower it",
+        )
         bottom, right = self.pad_to - height, self.pad_to - width
         margins = (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2)
 

@@ -46,6 +46,9 @@ class BAIT(Strategy):
             memory_limit_gib,
         )
 
+    def check_query(self, n: int) -> None:
+        self.design.check_query(n, "strategy")
+
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         lowers_memory = (
             "lower strategy.max_candidates; if the matrices are too large, use a backbone with "

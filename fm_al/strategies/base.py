@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any
@@ -31,6 +32,10 @@ class Strategy(ABC):
 
     def __init__(self, augment: bool = False) -> None:
         self.augment = augment
+
+    def check_query(self, n: int) -> None:  # noqa: B027 - most pick any number
+        """Raises ConfigError where the strategy can't pick n images in a query, the experiment's
+        largest. Called before anything is loaded."""
 
     def check(self, network: Backbone, image: Tensor) -> None:  # noqa: B027 - most take any
         """Raises ConfigError where the strategy can't work with such a network, in eval mode, on
@@ -111,7 +116,10 @@ class Query:
         return self.logits.softmax(dim=1)
 
     def record(self, name: str, value: Any) -> None:
-        """Keeps a JSON-serialisable value in this round's record, under `strategy`."""
+        """Keeps a JSON-serialisable value in this round's record, under `strategy`.
+
+        Raises TypeError or ValueError for any other."""
+        json.dumps({name: value}, allow_nan=False)
         self.recorded[name] = value
 
 

@@ -81,6 +81,9 @@ class FisherMask(Strategy):
             memory_limit_gib,
         )
 
+    def check_query(self, n: int) -> None:
+        self.design.check_query(n, self.key)
+
     def check(self, network: Backbone, image: Tensor) -> None:
         weights = sum(parameter.numel() for parameter in network.parameters())
         last_layer = sum(parameter.numel() for parameter in network.head.parameters())

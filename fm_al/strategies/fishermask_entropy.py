@@ -23,6 +23,9 @@ class FisherMaskEntropy(Strategy):
         self.fishermask = fishermask
         self.fishermask.key = "strategy.fishermask"
 
+    def check_query(self, n: int) -> None:
+        self.fishermask.check_query(n - n // 2)
+
     def check(self, network: Backbone, image: Tensor) -> None:
         self.fishermask.check(network, image)
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fm_al.device import available_memory, float64_device
+from fm_al.device import GIB, available_memory, float64_device
 from fm_al.errors import ConfigError, RunError
 from fm_al.fisher.design import (
     CHUNK_BYTES,
@@ -29,8 +29,6 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 PoolFisher = Literal["pool", "identity"]
-
-GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,14 @@ class OptimalDesign:
     max_candidates: Count | None
     memory_limit_gib: Positive | None
 
+    def check_query(self, n: int, key: str) -> None:
+        """Raises ConfigError for fewer candidates than n. key: where the options stand."""
+        if self.max_candidates is not None and self.max_candidates < n:
+            raise ConfigError(
+                f"{key}.max_candidates={self.max_candidates}: should be at least {n}, the images "
+                "to pick in a query; above that there is a choice"
+            )
+
     def select(
         self,
         query: Query,
@@ -70,12 +76,8 @@ class OptimalDesign:
         labelled, batch = query.labelled, n + len(given)
         free = _without(query.unlabelled, given)
         candidates = free
+        self.check_query(n, images.key)
         if self.max_candidates is not None and len(free) > self.max_candidates:
-            if self.max_candidates < n:
-                raise ConfigError(
-                    f"{images.key}.max_candidates={self.max_candidates}: should be at least {n}, "
-                    "the images to pick in a query; above that there is a choice"
-                )
             drawn = torch.randperm(len(free), generator=generator)[: self.max_candidates]
             candidates = free[drawn.sort().values.to(free.device)]
         images.check_memory(len(candidates), self.memory_limit_gib)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from fm_al.data.base import Dataset, ImageData, Split, Stored
 from fm_al.data.class_folders import ClassFolders
 from fm_al.data.decoding import UndecodableError, decoded, decoders, pillow_in_our_words
 from fm_al.data.parallel import in_threads
+from fm_al.device import require_memory
 from fm_al.errors import RunError
 from fm_al.files import write_whole, written_whole
 
@@ -120,6 +122,12 @@ class ImageFolder(Dataset):
 
     def _decode(self, read: _Read) -> tuple[np.ndarray, str]:
         """The images and their content, kept for the next time."""
+        require_memory(
+            f"dataset.size={self.size}: reading {read.shape[0]} images",
+            math.prod(read.shape),
+            torch.device("cpu"),
+            "lower it",
+        )
         images = np.empty(read.shape, dtype=np.uint8)
         damaged: list[tuple[int, str]] = []
 
