@@ -60,6 +60,7 @@ from fm_al.run_files import (
 logger = logging.getLogger(__name__)
 
 STOPPED = "stopped by Ctrl-C"
+WRITTEN_ANEW = "restore it from a copy, or start the run's own command again, which writes it anew"
 
 NOT_DECIDING = ("tracker", "output_dir", "data_dir", "download", "device")
 COMMAND = "FM_AL_COMMAND"  # in the environment of a process that stands in for another one
@@ -302,6 +303,16 @@ def open_run(
         yield RunRecords(directory, lock, provenance["starts"][-1], rounds, result)
 
 
+def is_left_untidy(directory: Path) -> bool:
+    """Whether `open_run` would put something right of a finished run: what a killed process has
+    left, or a config.yaml that can't be read."""
+    try:
+        read_config(directory / "config.yaml")
+    except RunError:
+        return True
+    return any(path.name.startswith(".") for path in directory.iterdir())
+
+
 def _write_config(directory: Path, config: Record, is_new: bool) -> None:
     """Writes config.yaml where it is not there or damaged: the fingerprint vouches that this is
     the run's."""
@@ -389,10 +400,7 @@ class StoredRun:
         try:
             return read_config(self.directory / "config.yaml")
         except RunError as error:
-            raise RunError(
-                f"{error}; restore it from a copy, or start the run again by its own command, "
-                "which writes it anew"
-            ) from None
+            raise RunError(f"{error}; {WRITTEN_ANEW}") from None
 
 
 def stored_run(directory: Path) -> StoredRun:

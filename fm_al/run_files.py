@@ -28,7 +28,6 @@ DIGITS = 32
 
 Count = Annotated[int, Field(ge=0)]
 Counts = Annotated[list[Count], Field(default_factory=list)]
-Matrix = Annotated[list[list[Count]], Field(default_factory=list)]
 
 
 class Round(Schema):
@@ -43,7 +42,7 @@ class Round(Schema):
     loss: float = 0.0
     per_class_accuracy: Annotated[list[float | None], Field(default_factory=list)]
     queried_classes: Counts
-    confusion_matrix: Matrix
+    confusion_matrix: Annotated[list[list[Count]], Field(default_factory=list)]
     seconds: Annotated[dict[str, float], Field(default_factory=dict)]
     weights_digest: str = ""
 
@@ -57,8 +56,8 @@ class Result(Schema):
     balanced_accuracy: float
     area_under_curve: float
     seconds: dict[str, float]
-    class_names: Annotated[list[str], Field(default_factory=list)]
-    confusion_matrix: Matrix
+    class_names: list[str]
+    confusion_matrix: list[list[Count]]
 
 
 class Provenance(Schema):

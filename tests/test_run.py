@@ -37,6 +37,7 @@ def test_a_run_that_an_error_of_the_system_ends_says_that_its_rounds_are_kept(
     [
         (ConfigError("k=3: too large"), "ConfigError", "k=3: too large"),
         (ZeroDivisionError("by zero"), "ZeroDivisionError", "ZeroDivisionError: by zero"),
+        (KeyboardInterrupt(), "KeyboardInterrupt", "stopped by Ctrl-C"),
     ],
 )
 def test_why_a_run_failed_is_noted_where_it_has_a_directory(tmp_path, error, kind, message) -> None:
@@ -49,8 +50,8 @@ def test_why_a_run_failed_is_noted_where_it_has_a_directory(tmp_path, error, kin
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("error", [HeldError("elsewhere"), KeyboardInterrupt(), SystemExit()])
-def test_an_interruption_and_a_run_that_goes_on_elsewhere_are_no_failures(
+@pytest.mark.parametrize("error", [HeldError("elsewhere"), SystemExit()])
+def test_an_end_and_a_run_that_goes_on_elsewhere_are_no_failures(
     tmp_path: Path, error: BaseException
 ) -> None:
     with pytest.raises(type(error)), failure_recorded(tmp_path):

@@ -56,7 +56,7 @@ def recorded(
         for number in range(len(records.rounds), rounds):
             records.add_round(record(number))
         if finished:
-            records.finish(RESULT | {"rounds": rounds})
+            records.finish(RESULT | {"rounds": rounds, "labelled": 5 + 5 * rounds})
     if error is not None:
         record_failure(directory, RunError(error), error)
     return directory
@@ -176,7 +176,8 @@ def test_mark_of_an_upload_that_is_damaged_is_named(
     (damaged / "wandb_uploaded.json").write_text("[]\n")
     assert sync([str(tmp_path)]) == 1
     assert capsys.readouterr().out.splitlines() == [
-        f"{damaged}: {damaged}/wandb_uploaded.json is damaged; remove it to upload the run again",
+        f"{damaged}: {damaged}/wandb_uploaded.json is damaged (should be an object, is []); "
+        "remove it to upload the run again",
         "1 uploaded; 1 failed",
     ]
     assert stored(server, good).steps == [0, 1]

@@ -22,7 +22,11 @@ ROOT = Path(__file__).parents[1]
 CLASSES = ["cat", "dog", "red fox"]
 LAUNCH = {"sweep": "s1", "job": "12_3", "node": "n7", "partition": "gpu", "host": "h"}
 RESULT = {
+    "rounds": 4,
+    "labelled": 25,
+    "seconds": {"train": 6.0},
     "accuracy": 0.4,
+    "balanced_accuracy": 0.4,
     "area_under_curve": 0.25,
     "class_names": CLASSES,
     "confusion_matrix": [[5, 1, 0], [2, 4, 0], [0, 0, 6]],
