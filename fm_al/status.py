@@ -227,6 +227,8 @@ def told_apart(paths: Sequence[Path]) -> list[str]:
         return [str(path.relative_to(shared)) for path in paths]
     last = [level for level in levels if "=" not in level[0]][-1:]
     differ = [level for level in levels if len(set(level)) > 1] or last
+    if not differ:  # the folder that one is in
+        return [path.resolve().name for path in paths]
     return ["/".join(parts) for parts in zip(*differ, strict=True)]
 
 

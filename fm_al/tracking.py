@@ -223,7 +223,7 @@ class WandbRun:
         self.run = wandb.init(
             project=options.project,
             entity=options.entity,
-            dir=folder,
+            dir=folder.absolute(),  # the service may have been started in another folder
             id=run_id(tracked.directory),
             name=tracked.name[-LONGEST_NAME:],
             notes=options.notes,
@@ -347,6 +347,8 @@ def keep_service() -> None:
 
 def quiet_settings(**settings: Any) -> wandb.Settings:
     """Settings by which wandb neither prints nor asks for a key."""
+    # wandb tells its makers of its own errors, which holds the process's end up to 30 s.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
     # wandb's own log would put a traceback on the terminal for each line a full disk refuses.
