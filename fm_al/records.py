@@ -95,17 +95,16 @@ def finished_result(directory: Path, decides: Record) -> Record | None:
 
     Raises RunError if the directory holds another run, complete or not, or if the result is not
     that of the run's rounds."""
-    provenance = _refuse_another_run(directory, decides)
     result = read_result(directory)
-    if result is not None:
-        judged_rounds(directory, provenance, result)
+    provenance = read_provenance(directory)
+    judged_rounds(directory, provenance, result)
+    _refuse_another_run(directory, provenance, decides)
     return result
 
 
-def _refuse_another_run(directory: Path, decides: Record) -> Record | None:
-    provenance = read_provenance(directory)
+def _refuse_another_run(directory: Path, provenance: Record | None, decides: Record) -> None:
     if provenance is None:
-        return None
+        return
     there = provenance["decides"]
     # What is not known before the data are read, and on another machine than the run's.
     if "dataset_content" not in decides:
@@ -119,7 +118,6 @@ def _refuse_another_run(directory: Path, decides: Record) -> Record | None:
             f"{directory} holds a run that differs in {', '.join(differ)}; "
             "use another experiment_name, or move that directory away"
         )
-    return provenance
 
 
 def _differences(key: str, there: Any, now: Any) -> Iterator[str]:
@@ -272,9 +270,10 @@ def open_run(
         lock.check()
         if asked is not None:
             ask_for(directory, *asked)
-        provenance = _refuse_another_run(directory, decides)
         result = read_result(directory)
+        provenance = read_provenance(directory)
         rounds = judged_rounds(directory, provenance, result)
+        _refuse_another_run(directory, provenance, decides)
         # Nothing on disk is changed before all of it was judged.
         forget_failure(directory)
         drop_begun(directory, OF_THE_HOLDER)

@@ -226,6 +226,9 @@ def read_config(path: Path) -> Record:
         raise RunError(f"{path} is missing")
     try:
         config = yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise RunError(f"{path} is damaged ({error.problem}{line})") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({' '.join(str(error).split())})") from None
     if not isinstance(config, dict):

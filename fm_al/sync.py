@@ -273,5 +273,5 @@ def _confirm(server: wandb.Api, path: str, rows: int) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())[:300]
-    return text if isinstance(error, RunError) else f"{type(error).__name__}: {text}"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, RunError) else f"{type(error).__name__}: {text[:300]}"
