@@ -31,9 +31,10 @@ from fm_al.tracking import (
     NoTracker,
     TrackedRun,
     Tracker,
-    is_logged_whole,
+    drop_other_logs,
     is_noted_as_whole,
     note_as_whole,
+    whole_log,
 )
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ class PlannedRun:
             ) as records:
                 if is_noted:
                     return True
-                if is_logged_whole(self.directory, result):
+                if (log := whole_log(self.directory, result)) is not None:
+                    drop_other_logs(log)
                     note_as_whole(self.directory, result["rounds"])
                     return True
                 console.print(f"completing the W&B view of {self.directory}", soft_wrap=True)

@@ -22,7 +22,7 @@ from fm_al.errors import ArgumentParser, ConfigError, RunError
 from fm_al.lock import holder
 from fm_al.records import STOPPED, Record, StoredRun, runs_below, stored_run
 from fm_al.slurm import SlurmJob, in_queue, unusual_wait
-from fm_al.tracking import has_view, is_logged_whole, is_noted_as_whole
+from fm_al.tracking import has_view, is_noted_as_whole, whole_log
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def _lack_of_view(directory: Path, result: Record) -> str:
     if not has_view(directory):
         return ""
     try:
-        if is_noted_as_whole(directory, result) or is_logged_whole(directory, result):
+        if is_noted_as_whole(directory, result) or whole_log(directory, result):
             return ""
     except RunError as damage:
         return str(damage)

@@ -184,7 +184,7 @@ class _View:
             if result is not None:
                 run.log_result(result)
             run.finish(exit_code=1 if result is None else 0)
-            run.drop_superseded()
+            drop_other_logs(run.log)
             if result is not None:
                 note_as_whole(self.tracked.directory, result["rounds"])
         except Exception as error:  # whatever goes wrong in here, the run goes on
@@ -298,7 +298,7 @@ class WandbRun:
         """Returns once all that was logged stands in wandb's log and was sent, as far as wandb
         tells; raises OSError or TimeoutError if it was not."""
         self.run.finish(exit_code=exit_code)
-        log = self._folder / f"run-{self.run.id}.wandb"
+        log = self.log
         # finish neither waits for the log nor says when writing it failed.
         deadline = time.monotonic() + WRITING
         while [row["_step"] for row in history(log)] != self._logged:
@@ -306,15 +306,9 @@ class WandbRun:
                 raise OSError(f"{log} lacks rounds that were logged (is the disk full?)")
             time.sleep(0.05)
 
-    def drop_superseded(self) -> None:
-        """Removes the folders of offline runs that this one, which is finished, replaces."""
-        for other in self._folder.parent.glob(f"offline-run-*-{self.run.id}*"):
-            if other != self._folder:
-                shutil.rmtree(other)
-
     @property
-    def _folder(self) -> Path:
-        return Path(self.run.dir).parent
+    def log(self) -> Path:
+        return Path(self.run.dir).parent / f"run-{self.run.id}.wandb"
 
 
 _given_up = threading.Event()  # of any view of this process
@@ -333,10 +327,13 @@ def _end_service() -> None:
         return
     from wandb.sdk import wandb_setup
 
-    connection = wandb_setup.singleton().assert_service()
-    if connection._proc is not None and connection._cleanup is not None:
-        connection._cleanup()  # takes that hook back
-        connection._proc._process.kill()
+    # Another version of wandb may not have these; its end is then waited for.
+    connection = getattr(wandb_setup.singleton(), "_connection", None)
+    process = getattr(getattr(connection, "_proc", None), "_process", None)
+    take_hook_back = getattr(connection, "_cleanup", None)
+    if process is not None and take_hook_back is not None:
+        take_hook_back()
+        process.kill()
 
 
 def keep_service() -> None:
@@ -412,14 +409,19 @@ def is_noted_as_whole(directory: Path, result: Record) -> bool:
     return False
 
 
-def is_logged_whole(directory: Path, result: Record) -> bool:
-    """Whether a log shows that the view of a finished run holds all of it."""
+def whole_log(directory: Path, result: Record) -> Path | None:
+    """A log that shows that the view of a finished run holds all of it, if there is one."""
     # Earlier versions, whose results have no digest, noted nothing of what they had sent.
     logs = "offline-run-*" if "digest" in result else "*run-*"
-    return any(
-        _is_log_whole(log, result["rounds"])
-        for log in (directory / "wandb").glob(f"{logs}/run-*.wandb")
-    )
+    found = (directory / "wandb").glob(f"{logs}/run-*.wandb")
+    return next((log for log in sorted(found) if _is_log_whole(log, result["rounds"])), None)
+
+
+def drop_other_logs(log: Path) -> None:
+    """Removes the folders of offline runs that the one of this log replaces."""
+    for other in log.parents[1].glob(f"offline-run-*-{log.stem.removeprefix('run-')}*"):
+        if other != log.parent:
+            shutil.rmtree(other)
 
 
 def _is_log_whole(log: Path, rounds: int) -> bool:

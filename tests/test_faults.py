@@ -7,6 +7,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -281,6 +282,7 @@ def test_a_run_killed_while_wandb_begins_logs_and_finishes_is_tracked_once(
     assert tracked_steps(directory) == [every_step]
 
     (directory / "result.json").unlink()
+    shutil.rmtree(directory / "wandb")
     start = Start(tmp_path, WANDB, [log_result]).until(log_result)
     start.kill(drawn.uniform(0, tracked.seconds[log_result, 1]))
     assert without_times(directory) == tracked.records

@@ -50,6 +50,8 @@ def record(round: int) -> Record:
         "accuracy": round / 10,
         "per_class_accuracy": [0.5, 0.25, round / 10],
         "seconds": {"train": 1.5, "query": 0.5},
+        "digest": "d" * 32,
+        "weights_digest": "w" * 32,
         "strategy": {"mask": {"conv1.weight": 12}},
     }
 
@@ -395,6 +397,17 @@ def test_a_view_of_an_earlier_version_is_known_by_its_log(tmp_path: Path) -> Non
     assert "completing" not in fm_al(tmp_path, *command).stdout
     assert folders(directory) == [before]
     assert (directory / "wandb_logged.json").exists()
+
+
+def test_a_damaged_note_on_a_view_is_named_and_written_anew(tmp_path: Path) -> None:
+    command = [*QUICK_WANDB, "strategy=random"]
+    fm_al(tmp_path, *command)
+    (result,) = tmp_path.rglob("result.json")
+    note = result.parent / "wandb_logged.json"
+    note.write_text("[")
+    assert "wandb_logged.json is damaged" in view_of(result)[1]
+    assert fm_al(tmp_path, *command).returncode == 0
+    assert json.loads(note.read_text()) == {"rounds": 3, "state": "finished"}
 
 
 def test_a_finished_run_says_nothing_of_wandb_where_it_had_none(tmp_path: Path) -> None:
