@@ -113,7 +113,7 @@ class PlannedRun:
             console.print(f"the W&B view is left to its writer: {error}", soft_wrap=True)
             return True
         except (RunError, OSError) as error:
-            logger.warning("the W&B view can't be completed: %s", one_line(error))
+            logger.warning("%s can't be completed: %s", self.directory, one_line(error))
         return False
 
     def _tracked(self, records: RunRecords, class_names: list[str]) -> TrackedRun:
