@@ -66,7 +66,6 @@ class Provenance(Schema):
     decides: dict[str, Any]
     starts: Annotated[list[dict[str, Any]], Field(min_length=1)]
     fingerprint: str
-    class_names: list[str]
     software: dict[str, Any]
 
 

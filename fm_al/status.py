@@ -108,8 +108,9 @@ def _status(run: StoredRun, said: Mapping[SlurmJob, str]) -> RunStatus:
     of_rounds = None
     if run.provenance is not None:
         try:
-            of_rounds = len(Budget(**run.provenance["decides"]["budget"]).labelled())
-        except (KeyError, TypeError, ValueError):
+            budget = Budget(**run.provenance["decides"]["budget"])
+            of_rounds = len(range(budget.initial, budget.total, budget.per_round)) + 1
+        except (KeyError, TypeError, ValueError, OverflowError):
             path = run.directory / "provenance.json"
             return RunStatus(run.directory, "damaged", detail=f"{path} names no budget")
     last = run.rounds[-1] if run.rounds else {}

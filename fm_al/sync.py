@@ -30,6 +30,7 @@ from fm_al.files import write_whole
 from fm_al.lock import holder, locked
 from fm_al.reading import Schema, read_json
 from fm_al.records import WRITTEN_ANEW, Record, StoredRun, runs_below, stored_run
+from fm_al.run_files import RESTORE
 from fm_al.tracking import (
     UPLOADED,
     TrackedRun,
@@ -226,6 +227,9 @@ def _upload(server: wandb.Api, directory: Path, wanted: Record, scratch: Path) -
 
 def _send(run: StoredRun, options: WandbTracker, folder: Path) -> wandb.Run:
     assert run.provenance is not None  # or the rounds would be nobody's
+    class_names = (run.result or run.provenance).get("class_names")
+    if not isinstance(class_names, list) or not all(isinstance(name, str) for name in class_names):
+        raise RunError(f"{run.directory / 'provenance.json'} names no classes; {RESTORE}")
     config = run.config
     view = WandbRun(
         options,
@@ -234,7 +238,7 @@ def _send(run: StoredRun, options: WandbTracker, folder: Path) -> wandb.Run:
             name=_name(run.directory),
             group=config["experiment_name"],
             config=config,
-            class_names=run.provenance["class_names"],
+            class_names=class_names,
             rounds=run.rounds,
             launch=run.provenance["starts"][-1],
         ),

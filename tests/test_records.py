@@ -273,7 +273,7 @@ def test_keys_that_a_command_may_hold_are_not_in_the_records(tmp_path: Path) -> 
         (
             "provenance.json",
             '{"decides": 3, "starts": []}',
-            "is damaged .lacks fingerprint, class_names, software.;",
+            "is damaged .lacks fingerprint, software.;",
         ),
     ],
 )

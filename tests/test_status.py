@@ -126,6 +126,17 @@ def test_damaged_records_are_named_and_do_not_hide_the_others(tmp_path: Path) ->
     assert "job.json is damaged (job=7: should be a valid string)" in statuses[1].detail
 
 
+@pytest.mark.parametrize("budget", [3, {}, {**BUDGET, "total": 10**30}, {**BUDGET, "total": "30"}])
+def test_a_budget_that_can_not_be_is_damage(tmp_path: Path, budget: Any) -> None:
+    with open_run(tmp_path, {}, {"budget": budget}, [], []):
+        pass
+    status = status_of(tmp_path)
+    assert (status.state, status.detail) == (
+        "damaged",
+        f"{tmp_path / 'provenance.json'} names no budget",
+    )
+
+
 def test_a_lock_that_can_not_be_opened_does_not_hide_the_others(tmp_path: Path) -> None:
     begun(tmp_path / "good")
     bad, loop = (begun(tmp_path / name) for name in ("bad", "loop"))
