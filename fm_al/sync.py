@@ -108,10 +108,12 @@ def upload_below(folder: Path, wanted: Record, console: Console) -> int:
             outcomes[standing] += 1
         else:
             lacking.append(directory)
+    _say(failures, console)  # here, since the server may not be there for the others
     if lacking:
-        _upload_all(lacking, wanted, console, outcomes, failures)
-    for directory, failure in failures.items():
-        console.print(f"{directory}: {_one_line(failure)}", soft_wrap=True)
+        at_upload: dict[Path, Exception] = {}
+        _upload_all(lacking, wanted, console, outcomes, at_upload)
+        _say(at_upload, console)
+        failures |= at_upload
     if failures:
         outcomes["failed"] = len(failures)
     counts = [f"{count} {outcome}" for outcome, count in outcomes.items()]
@@ -121,6 +123,11 @@ def upload_below(folder: Path, wanted: Record, console: Console) -> int:
         counts.append("there are no runs")
     console.print("; ".join(counts))
     return 1 if failures else 0
+
+
+def _say(failures: dict[Path, Exception], console: Console) -> None:
+    for directory, failure in failures.items():
+        console.print(f"{directory}: {_one_line(failure)}", soft_wrap=True)
 
 
 def _upload_all(

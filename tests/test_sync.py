@@ -284,10 +284,16 @@ def test_options_that_can_not_be_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["no key", "refused key", "no server"])
-def test_without_key_or_server_it_ends_at_once(
-    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, trouble: str
+def test_without_key_or_server_it_ends_once_damaged_runs_are_named(
+    tmp_path: Path,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    trouble: str,
 ) -> None:
     recorded(tmp_path, 2)
+    damaged = recorded(tmp_path, 2, seed=1)
+    (damaged / "rounds.jsonl").write_text("{}\n")
     monkeypatch.setenv("HOME", str(tmp_path))
     if trouble == "no key":
         monkeypatch.delenv("WANDB_API_KEY")
@@ -298,6 +304,7 @@ def test_without_key_or_server_it_ends_at_once(
         server.server_close()
     with pytest.raises(RunError) as raised:
         sync([str(tmp_path)])
+    assert f"{damaged}/rounds.jsonl: line 1 is damaged" in capsys.readouterr().out
     expected = "there is no W&B API key" if trouble == "no key" else "W&B can't be used from here"
     assert str(raised.value).startswith(expected)
     assert "\n" not in str(raised.value)
