@@ -243,7 +243,8 @@ def open_run(
 ) -> Iterator[RunRecords]:
     """Holds the run's directory, made where there is none, for this process alone. sweep: the id
     of the one that asked for this start. asked: what job.json is to say from now on. class_counts:
-    what provenance.json says of the classes beside their names.
+    what provenance.json says of the classes beside their names. class_names: empty where they are
+    not known.
 
     Raises RunError if another live process holds it, if it holds a run that `decides` otherwise,
     or if its records are damaged; a torn last line of rounds.jsonl is dropped, with a warning.
@@ -268,7 +269,8 @@ def open_run(
                 "software": software,
                 "starts": [],
             }
-        refuse_other_classes(directory, provenance.get("class_names", class_names), class_names)
+        if class_names and (classes_there := provenance.get("class_names")):
+            refuse_other_classes(directory, classes_there, class_names)
         if provenance["software"] != software:
             changed = [
                 f"{name} {provenance['software'].get(name)} -> {version}"
