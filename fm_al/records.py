@@ -268,7 +268,8 @@ def open_run(
 ) -> Iterator[RunRecords]:
     """Holds the run's directory, made where there is none, for this process alone. sweep: the id
     of the one that asked for this start. asked: what job.json is to say from now on. class_counts:
-    what provenance.json says of the classes beside their names.
+    what provenance.json says of the classes beside their names. class_names: empty where they are
+    not known.
 
     Raises RunError if another live process holds it, if it holds a run that `decides` otherwise,
     or if its records are damaged. A torn last line of rounds.jsonl is left out, with a warning, and
@@ -299,7 +300,8 @@ def open_run(
                 "starts": [],
             }
             rounds = rounds._replace(digest=provenance["fingerprint"])
-        refuse_other_classes(directory, provenance.get("class_names", class_names), class_names)
+        if class_names and (classes_there := provenance.get("class_names")):
+            refuse_other_classes(directory, classes_there, class_names)
         if result is None:
             _warn_of_other_software(directory, provenance["software"], software)
             if rounds.torn is not None:

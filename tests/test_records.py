@@ -149,7 +149,7 @@ def test_a_run_that_another_process_writes_is_refused_by_its_name(tmp_path: Path
             "import sys\n"
             "from pathlib import Path\n"
             "from fm_al.records import open_run\n"
-            "with open_run(Path(sys.argv[1]), {}, {}, ['cat', 'dog'], []):\n"
+            "with open_run(Path(sys.argv[1]), {}, {}, [], []):\n"
             "    print('held', flush=True)\n"
             "    sys.stdin.read()\n",
             str(tmp_path),
