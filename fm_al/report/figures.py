@@ -35,7 +35,7 @@ from scipy import stats
 from fm_al.report.measured import MEASURED, capitalized, measured
 from fm_al.report.palette import GREY, Palette, fill, is_light
 from fm_al.report.runs import Runs, by_numbers
-from fm_al.report.statistics import Penalties, by_mean, missing_seeds
+from fm_al.report.statistics import ROUNDING, Penalties, by_mean, missing_seeds
 
 STYLE: list[str | Path | dict[str, Any]] = [
     "default",  # whatever a user's matplotlibrc has
@@ -136,7 +136,7 @@ def _over_labels(
             band.set(alpha=0.1 if len(values) > 2 else 0.04, linewidth=0)
             _mark(group, band)
             if len(values) > 2:
-                heights += [(mean - half).min(), (mean + half).max()]
+                heights += [np.nanmin(mean - half), np.nanmax(mean + half)]
     title = capitalized(MEASURED[key])
     caption = f"{title} on the test images over the number of labels: the mean of {_count(runs)}"
     if axes.collections:
@@ -573,12 +573,17 @@ def _labels(runs: Runs, group: str) -> list[int]:
 
 
 def _half_interval(values: np.ndarray) -> np.ndarray | None:
-    """Half the confidence interval of the mean over the first axis; None for fewer than two."""
+    """Half the confidence interval of the mean over the first axis; NaN where values do not vary,
+    which is no estimate of one; None for fewer than two, and where none vary."""
     count = len(values)
     if count < 2:
         return None
+    varies = np.ptp(values, axis=0) > ROUNDING
+    if not varies.any():
+        return None
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)
-    return quantile * values.std(axis=0, ddof=1) / math.sqrt(count)
+    half = quantile * values.std(axis=0, ddof=1) / math.sqrt(count)
+    return np.where(varies, half, math.nan)
 
 
 def _count(runs: Runs) -> str:

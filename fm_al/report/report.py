@@ -37,7 +37,15 @@ from fm_al.report.statistics import (
     rankable,
     ranks,
 )
-from fm_al.report.tables import beside_published, penalty_table, rank_table, tables_of_setting, wins
+from fm_al.report.tables import (
+    beside_published,
+    penalty_table,
+    rank_table,
+    spread_notes,
+    tables_of_setting,
+    test_image_count,
+    wins,
+)
 from fm_al.report.typeset import Table
 
 TOGETHER = "All settings"
@@ -208,6 +216,12 @@ def _notices_of_setting(runs: Runs, groups: Sequence[str]) -> Iterator[str]:
         yield f"there are no runs of {', '.join(others)}, which other settings have"
     for group, lacks in missing_seeds(frame).items():
         yield f"{group} lacks seed{'s' * (len(lacks) > 1)} {', '.join(map(str, lacks))}"
+    for what, values, images in (
+        (f"accuracy at {runs.labels[-1]} labels", frame, test_image_count(runs)),
+        ("area under the accuracy curve", runs.area("accuracy"), None),
+    ):
+        for note in spread_notes(all_compared(values), images):
+            yield f"{what}: {note}"
     if few := [group for group in frame.columns if frame[group].count() < FEWEST_FOR_T]:
         yield f"too few seeds to test {', '.join(few)}; it takes {FEWEST_FOR_T}"
 

@@ -74,6 +74,7 @@ class _Round(_Read):
 
 class _Result(_Read):
     rounds: Count
+    confusion_matrix: list[list[Count]] = []
     class_names: list[str]
     seconds: Annotated[dict[str, Seconds], Field(min_length=1)]
 

@@ -385,6 +385,71 @@ def test_pairs_that_started_from_different_labels_are_pointed_out(tmp_path: Path
     assert "trial: by imbalance.ratio, runs of one seed start from different labels" in done.stdout
 
 
+def test_without_spread_nothing_is_significant_and_the_report_says_why(tmp_path: Path) -> None:
+    """badge is ahead of random by the same for every seed, fishermask of both by varied steps."""
+    for seed in range(3):
+        make_run(tmp_path, "random", seed, [0.3, 0.5 + seed / 100, 0.6 + seed / 100])
+        make_run(tmp_path, "badge", seed, [0.3, 0.6 + seed / 100, 0.7 + seed / 100])
+        make_run(tmp_path, "fishermask", seed, [0.3, 0.75 + seed / 70, 0.8 + seed / 90])
+    written = markdown_of(tmp_path)
+    assert "| badge - random | +0.1000 | - | - | - | - | - | - | 3 |" in written
+    for what in ("accuracy at 50 labels", "area under the accuracy curve"):
+        assert (
+            f"- trial: {what}: no interval and no test for badge - random: the difference is the "
+            "same for every seed, and without spread there is nothing to estimate one from\n"
+        ) in written
+    assert "Holm: corrected for 2 t-tests" in written
+    assert "| badge | 0 | 0 | 1 | 1 |" in written, "wins, ties, losses, not tested"
+    assert "not tested: too few seeds in common, or the same difference for every seed" in written
+    assert "2 times the difference of a pair was the same for every seed" in written
+    assert "too few seeds for a t-test" not in written
+    alone = [read_runs(tmp_path, {"strategy": ["badge", "random"]})]
+    tables = {table.name: table for table in tables_of_setting(*alone, "", [])}
+    assert [cell.mark for cell in tables["accuracy"].rows[1]] == ["", "", "†", "†"]
+    assert (
+        "†: can't be tested with it, as their difference is the same for every seed"
+        in tables["accuracy"].notes
+    )
+
+
+def test_fishermask_is_not_better_by_a_difference_without_spread(tmp_path: Path) -> None:
+    for seed in range(3):
+        make_run(tmp_path, "random", seed, [0.3, 0.5 + seed / 100])
+        make_run(tmp_path, "fishermask", seed, [0.3, 0.6 + seed / 100])
+    _, area, _ = claim(read_runs(tmp_path), {})
+    assert area == (
+        "By the area under the accuracy curve FisherMask can't be tested against random: their "
+        "difference is the same for every seed."
+    )
+    assert claim_together({"trial": read_runs(tmp_path)}) == []
+
+
+def test_strategies_that_are_level_are_called_so(tmp_path: Path) -> None:
+    for seed in range(3):
+        make_run(tmp_path, "random", seed, [0.3, 0.5 + seed / 100])
+        make_run(tmp_path, "fishermask", seed, [0.3, 0.5 + seed / 100])
+    place, *_ = claim(read_runs(tmp_path), {})
+    assert "FisherMask is first of 2 strategies: 0.405, level with random with 0.405." in place
+
+
+@pytest.mark.parametrize("images", [297, 100_000])
+def test_accuracies_that_are_coarse_for_their_tests_are_pointed_out(
+    tmp_path: Path, images: int
+) -> None:
+    for seed in range(3):
+        for strategy, step in (("badge", 1 + seed % 2), ("random", 0)):
+            directory = make_run(tmp_path, strategy, seed, [0.3, 0.5 + step / 297])
+            result = json.loads((directory / "result.json").read_text())
+            result["confusion_matrix"] = [[images]]
+            (directory / "result.json").write_text(json.dumps(result))
+    said = (
+        "- trial: accuracy at 30 labels: accuracies are coarse for the tests of badge - random: "
+        "one of 297 test images is 0.0034, and over seeds the difference varies by less than 2 "
+        "images\n"
+    )
+    assert (said in markdown_of(tmp_path)) == (images == 297)
+
+
 def test_one_strategy_is_compared_with_none(tmp_path: Path) -> None:
     for seed in range(3):
         make_run(tmp_path, "random", seed, [0.3, 0.5])
