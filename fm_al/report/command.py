@@ -13,7 +13,7 @@ from rich.console import Console
 
 from fm_al.errors import ArgumentParser, ConfigError, RunError
 from fm_al.files import write_whole
-from fm_al.report.report import Report, markdown, report_of, write
+from fm_al.report.report import Report, check_folder, markdown, report_of, write
 from fm_al.report.runs import STRATEGY, read_runs
 from fm_al.report.summary_run import log_summary_runs, trackers_of
 
@@ -25,7 +25,7 @@ def report(arguments: Sequence[str]) -> None:
     """Writes the report and says where."""
     given = parser().parse_args(arguments)
     made = report_from(given)
-    out = given.out or given.folder / "report"
+    out = _out(given)
     try:
         write(made, out)
         if given.markdown is not None:
@@ -46,6 +46,7 @@ def report_from(given: argparse.Namespace) -> Report:
     folder: Path = given.folder
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder")
+    check_folder(_out(given))
     where = where_of(given.where)
     for target in given.target:
         if not 0 < target <= 1:
@@ -91,6 +92,10 @@ def report_from(given: argparse.Namespace) -> Report:
         given.published,
         given.note,
     )
+
+
+def _out(given: argparse.Namespace) -> Path:
+    return given.out or given.folder / "report"
 
 
 def _wanted_of_wandb(given: argparse.Namespace) -> dict[str, str | None]:

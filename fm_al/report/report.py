@@ -8,6 +8,7 @@ figures/         each figure as .pdf, .svg and .png
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections import Counter
@@ -226,14 +227,31 @@ def _notices_of_setting(runs: Runs, groups: Sequence[str]) -> Iterator[str]:
         yield f"too few seeds to test {', '.join(few)}; it takes {FEWEST_FOR_T}"
 
 
+def check_folder(folder: Path) -> None:
+    """Raises ConfigError where no report can go: the folder is none, or holds something that no
+    report wrote."""
+    there = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
+    if not there.is_dir():
+        raise ConfigError(f"{folder}: {there} is no folder; name another place with --out")
+    index = folder / "index.html"
+    is_report = index.is_file() and GENERATOR.encode() in index.read_bytes()
+    if there == folder and any(folder.iterdir()) and not is_report:
+        raise ConfigError(
+            f"{folder}: holds something that no report wrote; name another folder with --out"
+        )
+    for name in FILES:
+        if os.path.lexists(folder / name) and not (folder / name).is_dir():
+            raise ConfigError(
+                f"{folder}: {folder / name} is no folder; name another place with --out"
+            )
+
+
 def write(report: Report, folder: Path) -> None:
     """Writes the folder, made where there is none; tables and figures of an earlier report go.
 
-    Raises ConfigError where the folder holds something that is no report."""
+    Raises ConfigError as `check_folder` does."""
+    check_folder(folder)
     index = folder / "index.html"
-    is_report = index.exists() and GENERATOR in index.read_text(errors="replace")
-    if folder.exists() and any(folder.iterdir()) and not is_report:
-        raise ConfigError(f"--out {folder}: holds something that is no report; use another folder")
     folder.mkdir(parents=True, exist_ok=True)
     # First, so that a folder whose writing broke off is known for a report by the next one.
     write_whole(index, f"{GENERATOR}<p>This report was not written to its end.".encode())

@@ -112,17 +112,44 @@ def test_where_by_and_out_are_in_the_command_that_the_report_names(tmp_path: Pat
     assert "| fraction=0.002 - fraction=0.01 |" in written
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
-    frozen(tmp_path / "outputs")
-    mine = tmp_path / "paper" / "figures" / "mine.png"
-    mine.parent.mkdir(parents=True)
-    mine.write_text("drawn by hand")
-    refused = report(tmp_path, "outputs", "--out", "paper")
+@pytest.mark.parametrize("out", [[], ["--out", "outputs/report"], ["--out=outputs/report/new"]])
+@pytest.mark.parametrize("what", ["a file", "a folder", "an index", "a link"])
+def test_a_folder_of_something_else_is_left_alone_and_refused_before_any_work(
+    tmp_path: Path, out: list[str], what: str
+) -> None:
+    (tmp_path / "outputs").mkdir()
+    folder = tmp_path / "outputs" / "report"
+    mine = folder / "new" / "figures" / "mine.png"
+    if what == "a file":
+        mine = folder
+    elif what == "a link":
+        folder.symlink_to("nowhere")
+    else:
+        mine.parent.mkdir(parents=True)
+        (folder / "index.html").write_text("<p>a page of mine" if what == "an index" else "")
+    if what != "a link":
+        mine.write_text("drawn by hand")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("fm_al.report.command.read_runs", lambda *_: pytest.fail("runs were read"))
+        refused = report(tmp_path, "outputs", *out)
     assert refused.returncode == 2
-    assert refused.stderr == (
-        "fm-al: --out paper: holds something that is no report; use another folder\n"
-    )
-    assert mine.read_text() == "drawn by hand"
+    assert re.fullmatch(
+        r"fm-al: outputs/report(/new)?: (holds something that no report wrote; name another folder"
+        r"|.*outputs/report is no folder; name another place) with --out\n",
+        refused.stderr,
+    ), refused.stderr
+    if what == "a link":
+        assert folder.is_symlink()
+    else:
+        assert mine.read_text() == "drawn by hand"
+
+
+def test_a_new_or_empty_folder_and_an_earlier_report_are_written_to(tmp_path: Path) -> None:
+    make_run(tmp_path / "outputs", "random", 0, [0.3, 0.5])
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    for out in ("empty", "link", "not/yet", "not/yet"):
+        assert report(tmp_path, "outputs", "--out", out).returncode == 0
 
 
 def test_a_report_that_broke_off_is_written_again(tmp_path: Path) -> None:
