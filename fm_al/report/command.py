@@ -16,6 +16,7 @@ from fm_al.files import write_whole
 from fm_al.report.report import Report, check_folder, markdown, report_of, write
 from fm_al.report.runs import STRATEGY, read_runs
 from fm_al.report.summary_run import log_summary_runs, trackers_of
+from fm_al.report.text import printable
 
 MOST_NAMED = 10  # of the folders left out
 OUTSIDE_BRACKETS = r",(?![^\[{]*[\]}])"
@@ -174,14 +175,10 @@ def where_of(given: Sequence[str]) -> dict[str, list[str]]:
 
 def _say(made: Report, console: Console) -> None:
     left_out = made.runs.left_out
-    for each in left_out[:MOST_NAMED]:
-        console.print(f"left out: {each.directory} {each.why}")
+    lines = [f"left out: {each.directory} {each.why}" for each in left_out[:MOST_NAMED]]
     if len(left_out) > MOST_NAMED:
-        console.print(f"and {len(left_out) - MOST_NAMED} more, named in the report")
-    for notice in made.notices:
-        console.print(notice)
-    for sentence in made.summary:
-        console.print(sentence)
-    for part in made.parts:
-        for sentence in part.sentences:
-            console.print(f"{part.title}: {sentence}")
+        lines.append(f"and {len(left_out) - MOST_NAMED} more, named in the report")
+    lines += [*made.notices, *made.summary]
+    lines += [f"{part.title}: {sentence}" for part in made.parts for sentence in part.sentences]
+    for line in lines:
+        console.print(printable(line))

@@ -253,8 +253,8 @@ def test_odd_characters_are_literal_in_markdown_and_latex() -> None:
     )
     written = latex(ODD)
     assert r"\caption{50\% of a\_b \& c. X\_y.}" in written
-    assert r"a|b\_*$<$ & \textbf{1 $\pm$ 2} \\" in written
-    assert r"x|y & 5\textasciicircum{}2 \\" in written
+    assert r"a\textbar{}b\_{*}$<$ & \textbf{1 $\pm$ 2} \\" in written
+    assert r"x\textbar{}y & 5\textasciicircum{}2 \\" in written
     assert r"c - t-test & $-$1.5 \\" in written
     for rule in ("toprule", "midrule", "bottomrule"):
         assert rf"\{rule}" in written
