@@ -140,7 +140,11 @@ class Run:
 
     def at(self, labels: int) -> Record:
         """The record of the round of so many labels."""
-        return next(record for record in self.rounds if record["labelled"] == labels)
+        return self._by_labels[labels]
+
+    @cached_property
+    def _by_labels(self) -> Mapping[int, Record]:
+        return {record["labelled"]: record for record in self.rounds}
 
 
 @dataclass(frozen=True)
@@ -159,23 +163,37 @@ class Runs:
     left_out: Sequence[LeftOut] = ()
     by: Sequence[str] = STRATEGY
 
-    @property
+    @cached_property
     def settings(self) -> list[str]:
         """Their names, sorted."""
         return sorted({run.setting for run in self.runs}, key=by_numbers)
 
-    @property
+    @cached_property
     def groups(self) -> list[str]:
         """The names of what is compared, sorted."""
         return sorted({run.group for run in self.runs}, key=by_numbers)
 
     def of(self, setting: str) -> Runs:
         """The runs of one setting."""
-        return Runs([run for run in self.runs if run.setting == setting], (), self.by)
+        return self._of_settings[setting]
+
+    @cached_property
+    def _of_settings(self) -> Mapping[str, Runs]:
+        of_settings: defaultdict[str, list[Run]] = defaultdict(list)
+        for run in self.runs:
+            of_settings[run.setting].append(run)
+        return {setting: Runs(runs, (), self.by) for setting, runs in of_settings.items()}
 
     def of_group(self, group: str) -> list[Run]:
         """The runs of a group, by seed."""
-        return sorted((run for run in self.runs if run.group == group), key=lambda run: run.seed)
+        return self._of_groups[group]
+
+    @cached_property
+    def _of_groups(self) -> Mapping[str, list[Run]]:
+        of_groups: defaultdict[str, list[Run]] = defaultdict(list)
+        for run in sorted(self.runs, key=lambda run: run.seed):
+            of_groups[run.group].append(run)
+        return dict(of_groups)
 
     @property
     def start_alike(self) -> bool:
@@ -211,7 +229,7 @@ class Runs:
         names = self.runs[0].result["class_names"]
         return names if all(run.result["class_names"] == names for run in self.runs) else None
 
-    @property
+    @cached_property
     def seeds(self) -> list[int]:
         return sorted({run.seed for run in self.runs})
 
