@@ -40,6 +40,7 @@ def run_one(composed: DictConfig) -> None:
     console = Console(markup=False, highlight=False)
     result = planned.result()
     if result is not None:
+        planned.complete(console, result)
         console.print("this run is finished already")
     else:
         result = planned.run(console)

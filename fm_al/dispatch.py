@@ -23,6 +23,7 @@ from fm_al.errors import ConfigError, HeldError, RunError
 from fm_al.files import write_whole
 from fm_al.lock import locked
 from fm_al.records import (
+    STOPPED,
     Record,
     ask_for,
     command_line,
@@ -33,7 +34,6 @@ from fm_al.records import (
 from fm_al.run import FORESEEN, PlannedRun, closing_line, failure_recorded, one_line
 from fm_al.status import (
     SILENT,
-    STOPPED,
     UNDER_WAY,
     RunStatus,
     last_line,
@@ -164,7 +164,13 @@ class Sweep:
             self.console.print(f"  {status.directory}  {status.state}{begun}{detail}")
 
     def start(self, missing: Iterable[Path], folder: Path, wait: bool) -> None:
-        """Starts runs, and waits for all that have not ended. folder: the sweep's own."""
+        """Starts runs, and waits for all that have not ended. folder: the sweep's own. First
+        completes what finished runs have beside their results."""
+        for run in self.planned:
+            if run.directory in self.results and not run.complete(
+                self.console, self.results[run.directory]
+            ):
+                break  # the others would wait for the same server
         chosen = set(missing)
         waiting = deque(run for run in self.planned if run.directory in chosen)
         with contextlib.ExitStack() as stack:

@@ -41,6 +41,9 @@ from fm_al.training import (
 
 logger = logging.getLogger(__name__)
 
+FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "per_class_accuracy", "loss")
+OF_A_RESULT = ("labelled", *FIGURES, "seconds")  # what each round's line is read for at the end
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -124,6 +127,9 @@ def run(
             raise records.damaged(number, f"the budget has {len(labels)} rounds")
         if len(record["queried"]) != queries[number]:
             raise records.damaged(number, f"the budget has {queries[number]} images to query")
+        wanted = (*OF_A_RESULT, "confusion_matrix") if number == len(labels) - 1 else OF_A_RESULT
+        if lacks := [key for key in wanted if key not in record]:
+            raise records.damaged(number, f"lacks {', '.join(lacks)}")
         try:
             pool.label(torch.tensor(record["queried"], dtype=torch.int64))
         except (ValueError, IndexError, TypeError, RuntimeError) as error:
@@ -137,7 +143,7 @@ def run(
     done = len(records.rounds)
     if done and done < len(labels) and trainer.reset != "all":
         network = trainer.network(make_network, None, generator_for(seed, "weights", 0))
-        load_network(network, records.weights_path(done - 1))
+        load_network(network, records.checked_weights())
     progress.resume_at(done)
 
     for round in range(done, len(labels)):
@@ -175,6 +181,8 @@ def run(
                 save_network(network, records.weights_path(round))
 
         record = _record(round, pool, picks, data, fit, evaluation, query, seconds)
+        if n and trainer.reset != "all":
+            record["weights_digest"] = records.weights_digest(round)
         records.add_round(record)
         if n:
             records.drop_weights_but(round)
@@ -285,11 +293,10 @@ def _record(
 def _result(rounds: list[Record], class_names: tuple[str, ...]) -> Record:
     """The final figures, from the records alone."""
     final = rounds[-1]
-    figures = ("accuracy", "balanced_accuracy", "macro_f1", "per_class_accuracy", "loss")
     return {
         "rounds": len(rounds),
         "labelled": final["labelled"],
-        **{name: final[name] for name in figures},
+        **{name: final[name] for name in FIGURES},
         "area_under_curve": area_under_curve(
             [record["labelled"] for record in rounds], [record["accuracy"] for record in rounds]
         ),

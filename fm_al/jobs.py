@@ -31,10 +31,18 @@ from submitit.helpers import DelayedSubmission
 
 from fm_al.errors import ConfigError, HeldError, RunError
 from fm_al.lock import Process, holder
-from fm_al.records import Asked, Record, ask_for, command_line, record_failure, stored_run
+from fm_al.records import (
+    STOPPED,
+    Asked,
+    Record,
+    ask_for,
+    command_line,
+    record_failure,
+    stored_run,
+)
 from fm_al.run import FORESEEN, PlannedRun, closing_line, exit_code, failure_recorded, one_line
 from fm_al.slurm import largest_array, own_jobs, this_cluster
-from fm_al.status import SILENT, STOPPED
+from fm_al.status import SILENT
 
 HELD_AGAIN = 10.0  # seconds
 HELD_FOR = 180.0  # seconds; a job that is cancelled has 30 by SLURM's default
@@ -111,7 +119,10 @@ class Job:
         job, since, sweep = Process.this().job, time.monotonic(), Path(self.sweep_folder)
         while True:
             try:
-                return run.result() or run.run(console, sweep.name, self.command, self._asked())
+                if (result := run.result()) is not None:
+                    run.complete(console, result)
+                    return result
+                return run.run(console, sweep.name, self.command, self._asked())
             except HeldError as error:
                 # A node that SLURM gave up may still live: nobody would start its job, which is
                 # this one, again. Another job that was cancelled may be about to end.

@@ -30,7 +30,8 @@ from pathlib import Path
 from typing import IO
 
 from fm_al.errors import HeldError, RunError
-from fm_al.files import naming
+from fm_al.files import naming, not_through_links
+from fm_al.reading import Schema, parsed
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,18 @@ class Process:
         return f"process {self.pid} on {self.host}" + (f" (job {self.job})" if self.job else "")
 
 
+class Holder(Schema):
+    """What a file that is held says: a `Process`, and which of its locks this is."""
+
+    pid: int
+    host: str
+    machine: str
+    job: str | None
+    node: str | None
+    partition: str | None
+    token: str
+
+
 class Lock:
     """A file held by this process; made by `locked`."""
 
@@ -80,7 +93,7 @@ class Lock:
     def check(self) -> None:
         """Raises HeldError if another process has taken the file, or somebody removed it."""
         try:
-            with self.file.open("rb") as stream:
+            with _opened(self.file, "rb") as stream:
                 process, token = _read(stream)
         except FileNotFoundError:
             raise HeldError(
@@ -133,9 +146,9 @@ def _nobody_lives(file: Path, machine: str) -> Iterator[bool]:
     gives whether others may replace it nevertheless. Raises RunError if its holder lives."""
     seen, since = None, time.monotonic()
     while True:
-        with file.open("a+b") as stream:
+        with _opened(file, "a+b") as stream:
             alone = _flock(stream, fcntl.LOCK_EX)
-            with file.open("rb") as fresh:  # NFS asks its server only where a file is opened
+            with _opened(file, "rb") as fresh:  # NFS asks its server only where a file is opened
                 status = os.fstat(fresh.fileno())
                 process, token = _read(fresh)
             alone = alone and os.path.samestat(status, os.fstat(stream.fileno()))
@@ -194,7 +207,7 @@ def holder(file: Path) -> Process | None:
     a reader can neither write, to learn the server's, nor stay to watch.
     """
     try:
-        with file.open("rb") as stream:
+        with _opened(file, "rb") as stream:
             process, _ = _read(stream)
             if process is None:
                 return None
@@ -206,6 +219,17 @@ def holder(file: Path) -> Process | None:
         return None
 
 
+def _opened(file: Path, mode: str) -> IO[bytes]:
+    try:
+        return open(file, mode, opener=not_through_links)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise RunError(
+            f"{file} is a symbolic link, where a regular file belongs; remove it"
+        ) from None
+
+
 def _taken(file: Path, process: Process | None) -> HeldError:
     return HeldError(f"{file.parent} is being written by {process or 'another process'}")
 
@@ -213,12 +237,10 @@ def _taken(file: Path, process: Process | None) -> HeldError:
 def _read(stream: IO[bytes]) -> tuple[Process | None, str | None]:
     """Whom the file names, and its token; None for both where it says nothing of the kind."""
     try:
-        record = json.loads(stream.read(4096))
-        process = Process(**{field.name: record[field.name] for field in fields(Process)})
-        token = record["token"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        record = parsed(stream.read(4096), Holder)
+    except ValueError:
         return None, None
-    return process, token
+    return Process(**{field.name: record[field.name] for field in fields(Process)}), record["token"]
 
 
 def _flock(stream: IO[bytes], kind: int) -> bool:

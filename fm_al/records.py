@@ -3,7 +3,8 @@
     config.yaml       the resolved configuration
     provenance.json   what decides the result, its fingerprint, and who started the run where
     rounds.jsonl      a line for each finished round, appended and flushed to disk
-    result.json       the final figures; its presence says that the run is complete
+    result.json       the final figures; its presence says that the run is complete, its digest of
+                      which rounds
     weights-<k>.pt    the network after round k, only while the next round starts from it
     job.json          which sweep asked for the run and, where it is a job of its own, which
     error.json        why the last start failed, or that it was stopped; the next one removes it
@@ -18,6 +19,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import io
 import json
 import logging
 import math
@@ -33,18 +35,32 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
-from types import UnionType
 from typing import Any, NamedTuple
 
 import yaml
 
 from fm_al.errors import ConfigError, RunError
-from fm_al.files import write_whole
+from fm_al.files import drop_begun, not_through_links, write_whole
 from fm_al.lock import Lock, Process, locked
+from fm_al.reading import Record
+from fm_al.run_files import (
+    RESTORE,
+    Rounds,
+    chained,
+    damaged_line,
+    file_digest,
+    fingerprint,
+    judged_rounds,
+    read_config,
+    read_notes,
+    read_provenance,
+    read_result,
+)
 
 logger = logging.getLogger(__name__)
 
-Record = dict[str, Any]
+STOPPED = "stopped by Ctrl-C"
+WRITTEN_ANEW = "restore it from a copy, or start the run's own command again, which writes it anew"
 
 NOT_DECIDING = ("tracker", "output_dir", "data_dir", "download", "device")
 COMMAND = "FM_AL_COMMAND"  # in the environment of a process that stands in for another one
@@ -54,6 +70,10 @@ CONCEALED = re.compile(
     r"\b.*?=).*",
     re.DOTALL,
 )
+# What the lock's holder alone writes, and what others do too.
+OF_THE_HOLDER = ("config.yaml", "provenance.json", "result.json", "weights-*", "wandb_logged.json")
+OF_OTHERS = ("error.json", "job.json", "lock", "wandb_run_id", "wandb_uploaded.json")
+A_WRITE = 3600.0  # seconds that none takes
 SOFTWARE = ("fm_al", "torch", "torchvision", "numpy", "scikit-learn", "hydra-core", "wandb")
 
 
@@ -66,66 +86,38 @@ def what_decides(config: Record, device: Record) -> Record:
     return json.loads(json.dumps(decides))
 
 
-def fingerprint(decides: Record) -> str:
-    canonical = json.dumps(decides, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
 def _write_json(path: Path, value: Record) -> None:
     write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
-
-
-def _read_json(path: Path, **kinds: type | UnionType) -> Record | None:
-    """None where there is no such file. kinds: of what it has to hold. Raises RunError for one that
-    is damaged."""
-    try:
-        record = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunError(
-            f"{path} is damaged ({error}); remove the run's directory to redo it"
-        ) from None
-    if not isinstance(record, dict):
-        why = "is no record"
-    elif lacks := [key for key in kinds if key not in record]:
-        why = f"lacks {', '.join(lacks)}"
-    elif wrong := [key for key, kind in kinds.items() if not isinstance(record[key], kind)]:
-        why = f"is damaged ({wrong[0]} is {json.dumps(record[wrong[0]])})"
-    else:
-        return record
-    raise RunError(f"{path} {why}; remove the run's directory to redo it")
 
 
 def finished_result(directory: Path, decides: Record) -> Record | None:
     """The result of a complete run, None if it is not complete; reads no data set.
 
-    Raises RunError if the directory holds another run, complete or not."""
-    _refuse_another_run(directory, decides)
-    return _read_json(directory / "result.json")
+    Raises RunError if the directory holds another run, complete or not, or if the result is not
+    that of the run's rounds."""
+    result = read_result(directory)
+    provenance = read_provenance(directory)
+    judged_rounds(directory, provenance, result)
+    _refuse_another_run(directory, provenance, decides)
+    return result
 
 
-def _refuse_another_run(directory: Path, decides: Record) -> Record | None:
-    path = directory / "provenance.json"
-    provenance = _read_json(path)
-    if provenance is None and not (directory / "result.json").exists():
-        return None
-    if provenance is None or not isinstance(provenance.get("decides"), dict):
-        raise RunError(f"{path} does not say what run this is; remove the run's directory")
+def _refuse_another_run(directory: Path, provenance: Record | None, decides: Record) -> None:
+    if provenance is None:
+        return
     there = provenance["decides"]
     # What is not known before the data are read, and on another machine than the run's.
     if "dataset_content" not in decides:
         there = {k: v for k, v in there.items() if k != "dataset_content"}
-    if "device" in there and "device" in decides:
+    if isinstance(there.get("device"), dict) and "device" in decides:
         known = decides["device"]
         there = there | {"device": {k: v for k, v in there["device"].items() if k in known}}
     differ = list(_differences("", there, decides))
     if differ:
         raise RunError(
             f"{directory} holds a run that differs in {', '.join(differ)}; "
-            "use another experiment_name, or remove that directory"
+            "use another experiment_name, or move that directory away"
         )
-    return provenance
 
 
 def _differences(key: str, there: Any, now: Any) -> Iterator[str]:
@@ -141,49 +133,65 @@ class RunRecords:
     """The records of one run, open for writing; made by `open_run`."""
 
     def __init__(
-        self,
-        directory: Path,
-        lock: Lock,
-        start: Record,
-        rounds: list[Record],
-        result: Record | None,
+        self, directory: Path, lock: Lock, start: Record, rounds: Rounds, result: Record | None
     ) -> None:
-        """start: this start's entry in provenance.json."""
+        """start: this start's entry in provenance.json; of a finished run, the last one."""
         self.directory = directory
         self._lock = lock
         self.start = start
-        self.rounds = rounds
+        self.rounds = rounds.records
         self.result = result
+        self._digest = rounds.digest
+        self._end = rounds.end
 
     def add_round(self, record: Record) -> None:
-        """Appends a finished round; on return it is on disk. Raises RunError if it can't be."""
+        """Appends a finished round with its digest; on return it is on disk. Raises RunError if it
+        can't be."""
         self._lock.check()
-        text = json.dumps(record, separators=(",", ":"), allow_nan=False)
+        record = _as_read_back(record)
+        record["digest"] = chained(self._digest, record)
+        text = json.dumps(record, separators=(",", ":"))
         line = f"{text}\n".encode()
         path = self.directory / "rounds.jsonl"
         try:
-            # Not buffered: to close the file would write what was left when the disk was full.
-            with path.open("ab", buffering=0) as file:
-                end = file.tell()
-                try:
-                    left = memoryview(line)
-                    while left:
-                        left = left[file.write(left) :]
-                    os.fsync(file.fileno())
-                except OSError:
-                    os.truncate(path, end)
-                    raise
+            with self._appending(path) as file:
+                left = memoryview(line)
+                while left:
+                    left = left[file.write(left) :]
         except OSError as error:
             raise RunError(
                 f"round {record['round'] + 1} can't be written to {path} ({error}); the rounds "
                 "before it are kept: mend that and start again to go on"
             ) from error
         self.rounds.append(record)
+        self._digest = record["digest"]
+        self._end += len(line)
+
+    @contextmanager
+    def _appending(self, path: Path) -> Iterator[io.FileIO]:
+        """At the end of the last whole line. Whatever stood behind it is gone, and what is written
+        if not all of it can be."""
+        flags = os.O_WRONLY | os.O_CREAT
+        # Not buffered: to close the file would write what was left when the disk was full.
+        with io.FileIO(not_through_links(str(path), flags), "wb") as file:
+            try:
+                file.truncate(self._end)
+                file.seek(self._end)
+                yield file
+                os.fsync(file.fileno())
+            except OSError:
+                os.ftruncate(file.fileno(), self._end)
+                raise
 
     def finish(self, result: Record) -> None:
-        """Writes the completion mark."""
+        """Writes the completion mark, with a digest that goes on from the rounds'."""
         self._lock.check()
+        result = _as_read_back(result)
+        result["digest"] = chained(self._digest, result)
+        path = self.directory / "rounds.jsonl"
         try:
+            with self._appending(path):  # for a torn line behind the last round
+                pass
             _write_json(self.directory / "result.json", result)
         except OSError as error:
             raise RunError(
@@ -194,17 +202,40 @@ class RunRecords:
 
     def damaged(self, number: int, why: str) -> RunError:
         """The error to raise where what a round's line says can't be."""
-        return _damaged(self.directory / "rounds.jsonl", number, why)
+        return damaged_line(
+            self.directory / "rounds.jsonl", number, why, is_finished=self.result is not None
+        )
 
     def weights_path(self, round: int) -> Path:
         """Where the network after a round is kept."""
         return self.directory / f"weights-{round}.pt"
+
+    def weights_digest(self, round: int) -> str:
+        """For the round's line, once the network is kept."""
+        return file_digest(self.weights_path(round))
+
+    def checked_weights(self) -> Path:
+        """Where the network after the last round is kept. Raises RunError if it is not the one that
+        the round's line tells of."""
+        last = self.rounds[-1]
+        path = self.weights_path(last["round"])
+        # Lines of earlier versions tell nothing of it.
+        if path.is_file() and last.get("weights_digest") in (None, file_digest(path)):
+            return path
+        why = "is damaged (its digest is not that in rounds.jsonl)"
+        raise RunError(f"{path} {why if path.is_file() else 'is missing'}; {RESTORE}")
 
     def drop_weights_but(self, round: int | None) -> None:
         """Removes the networks of other rounds, or of all (None)."""
         for path in self.directory.glob("weights-*.pt"):
             if round is None or path != self.weights_path(round):
                 path.unlink()
+
+
+def _as_read_back(record: Record) -> Record:
+    """Digests are of what a file gives, where the keys of a mapping, say, are texts."""
+    read_back: Record = json.loads(json.dumps(record, allow_nan=False))
+    return read_back
 
 
 class Asked(NamedTuple):
@@ -230,20 +261,25 @@ def open_run(
     of the one that asked for this start. asked: what job.json is to say from now on.
 
     Raises RunError if another live process holds it, if it holds a run that `decides` otherwise,
-    or if its records are damaged; a torn last line of rounds.jsonl is dropped, with a warning.
+    or if its records are damaged. A torn last line of rounds.jsonl is left out, with a warning, and
+    what is written next takes its place.
     """
     directory.mkdir(parents=True, exist_ok=True)
     software = _software()  # here, since git would for an instant hold the lock beside this process
     with locked(directory / "lock") as lock:
         lock.check()
-        forget_failure(directory)
         if asked is not None:
             ask_for(directory, *asked)
-        for begun in directory.glob(".weights-*"):  # by a process that was killed
-            begun.unlink()
-        provenance = _refuse_another_run(directory, decides)
+        result = read_result(directory)
+        provenance = read_provenance(directory)
+        rounds = judged_rounds(directory, provenance, result)
+        _refuse_another_run(directory, provenance, decides)
+        # Nothing on disk is changed before all of it was judged.
+        forget_failure(directory)
+        drop_begun(directory, OF_THE_HOLDER)
+        drop_begun(directory, OF_OTHERS, A_WRITE)
+        _write_config(directory, config, is_new=provenance is None)
         if provenance is None:
-            write_whole(directory / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
             provenance = {
                 "fingerprint": fingerprint(decides),
                 "decides": decides,
@@ -251,26 +287,57 @@ def open_run(
                 "software": software,
                 "starts": [],
             }
-        elif provenance["software"] != software:
-            changed = [
-                f"{name} {provenance['software'].get(name)} -> {version}"
-                for name, version in software.items()
-                if provenance["software"].get(name) != version
-            ]
-            logger.warning(
-                "%s was begun with other software (%s); from here on its figures may differ "
-                "from those of an uninterrupted run",
-                directory,
-                ", ".join(changed),
-            )
-        rounds = _read_rounds(directory / "rounds.jsonl")
-        result = _read_json(directory / "result.json")
-        shown = [CONCEALED.sub(r"\1...", each) for each in command]
-        start = {"time": _now(), **_this_process(), "sweep": sweep, "command": shown}
+            rounds = rounds._replace(digest=provenance["fingerprint"])
         if result is None:
+            _warn_of_other_software(directory, provenance["software"], software)
+            if rounds.torn is not None:
+                path = directory / "rounds.jsonl"
+                logger.warning(
+                    "%s: line %d is torn; dropped, the round is redone", path, rounds.torn
+                )
+            shown = [CONCEALED.sub(r"\1...", each) for each in command]
+            start = {"time": _now(), **_this_process(), "sweep": sweep, "command": shown}
             provenance["starts"].append(start)
             _write_json(directory / "provenance.json", provenance)
-        yield RunRecords(directory, lock, start, rounds, result)
+        yield RunRecords(directory, lock, provenance["starts"][-1], rounds, result)
+
+
+def is_left_untidy(directory: Path) -> bool:
+    """Whether `open_run` would put something right of a finished run: what a killed process has
+    left, or a config.yaml that can't be read."""
+    try:
+        read_config(directory / "config.yaml")
+    except RunError:
+        return True
+    return any(path.name.startswith(".") for path in directory.iterdir())
+
+
+def _write_config(directory: Path, config: Record, is_new: bool) -> None:
+    """Writes config.yaml where it is not there or damaged: the fingerprint vouches that this is
+    the run's."""
+    path = directory / "config.yaml"
+    if not is_new:
+        try:
+            read_config(path)
+            return
+        except RunError as error:
+            logger.warning("%s; it is written anew", error)
+    write_whole(path, yaml.safe_dump(config, sort_keys=False).encode())
+
+
+def _warn_of_other_software(directory: Path, before: Record, now: Record) -> None:
+    changed = [
+        f"{name} {before.get(name)} -> {version}"
+        for name, version in now.items()
+        if before.get(name) != version
+    ]
+    if changed:
+        logger.warning(
+            "%s was begun with other software (%s); from here on its figures may differ "
+            "from those of an uninterrupted run",
+            directory,
+            ", ".join(changed),
+        )
 
 
 def ask_for(
@@ -329,33 +396,29 @@ class StoredRun:
     @property
     def config(self) -> Record:
         """The resolved configuration. Raises RunError where it can't be read."""
-        path = self.directory / "config.yaml"
         try:
-            config = yaml.safe_load(path.read_text())
-        except (OSError, yaml.YAMLError) as error:
-            raise RunError(f"{path} can't be read: {' '.join(str(error).split())}") from None
-        if not isinstance(config, dict):
-            raise RunError(f"{path} is no configuration")
-        return config
+            return read_config(self.directory / "config.yaml")
+        except RunError as error:
+            raise RunError(f"{error}; {WRITTEN_ANEW}") from None
 
 
 def stored_run(directory: Path) -> StoredRun:
     """Reads a run's directory. Raises RunError, which names the file, if it is damaged; a last line
     of rounds.jsonl that is being written is left out."""
     # First, so that a run that is finished meanwhile does not seem to have rounds too few.
-    result = _read_json(directory / "result.json")
-    path = directory / "rounds.jsonl"
-    whole, _, _ = (path.read_bytes() if path.exists() else b"").rpartition(b"\n")
-    error = _read_json(directory / "error.json", kind=str, message=str)
+    result = read_result(directory)
+    provenance = read_provenance(directory)
+    rounds = judged_rounds(directory, provenance, result)
+    error, job = read_notes(directory, is_finished=result is not None)
     stopped = error is not None and error["kind"] == KeyboardInterrupt.__name__
     return StoredRun(
         directory,
-        provenance=_read_json(directory / "provenance.json", decides=dict, starts=list),
-        rounds=_parsed_rounds(path, whole),
+        provenance=provenance,
+        rounds=rounds.records,
         result=result,
         error=None if stopped else error,
         stopped=stopped,
-        job=_read_json(directory / "job.json", folder=str, job=str | None, log=str | None),
+        job=job,
     )
 
 
@@ -392,45 +455,6 @@ def runs_below(folder: Path) -> list[Path]:
                 folders.clear()
             starts.extend(here / name for name in folders if (here / name).is_symlink())
     return sorted(found)
-
-
-def _read_rounds(path: Path) -> list[Record]:
-    content = path.read_bytes() if path.exists() else b""
-    whole, newline, torn = content.rpartition(b"\n")
-    if torn:
-        line_number = whole.count(b"\n") + 2 if newline else 1
-        logger.warning("%s: line %d is torn; dropped, the round is redone", path, line_number)
-        os.truncate(path, len(whole) + len(newline))
-    return _parsed_rounds(path, whole)
-
-
-def _parsed_rounds(path: Path, lines: bytes) -> list[Record]:
-    rounds = []
-    for number, line in enumerate(lines.split(b"\n") if lines else []):
-        try:
-            rounds.append(_round(number, json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
-            raise _damaged(path, number, str(error)) from None
-    return rounds
-
-
-def _round(number: int, record: Any) -> Record:
-    """A round's record, if it has what a run that goes on reads of it."""
-    if record["round"] != number:
-        raise ValueError(f"round {record['round']} where {number} belongs")
-    if not isinstance(record["queried"], list):
-        raise ValueError(f"queried is {record['queried']}")
-    for name in ("labelled", "accuracy"):
-        if not isinstance(record[name], (int, float)):
-            raise ValueError(f"{name} is {record[name]}")
-    return record
-
-
-def _damaged(path: Path, number: int, why: str) -> RunError:
-    return RunError(
-        f"{path}: line {number + 1} is damaged ({why}); cut the file before that line to redo from "
-        "there, or remove the run's directory"
-    )
 
 
 def _now() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,18 +16,31 @@ from fm_al.config import build
 from fm_al.errors import ConfigError, HeldError, RunError
 from fm_al.progress import RunProgress, duration
 from fm_al.records import (
+    STOPPED,
     Asked,
     Record,
+    RunRecords,
     command_line,
     finished_result,
+    is_left_untidy,
     open_run,
     record_failure,
     what_decides,
 )
-from fm_al.tracking import TrackedRun, Tracker
+from fm_al.tracking import (
+    NoTracker,
+    TrackedRun,
+    Tracker,
+    drop_other_logs,
+    is_noted_as_whole,
+    note_as_whole,
+    whole_log,
+)
 
 if TYPE_CHECKING:
     from fm_al.experiment import Experiment
+
+logger = logging.getLogger(__name__)
 
 FORESEEN = (ConfigError, RunError, OSError)  # errors whose line says enough without a traceback
 
@@ -56,18 +70,62 @@ class PlannedRun:
         """The recorded result if the run is complete, be it on a machine with other devices;
         raises RunError if its directory holds another run, or one on other contents of the data
         set. contents: of data sets that were looked at before, kept for the next run."""
-        decides = what_decides(self.config, self.experiment.device.decides_on_any_machine())
-        result = finished_result(self.directory, decides)
-        if result is None:
-            return None
-        data_dir, contents = self.config["data_dir"], {} if contents is None else contents
-        key = json.dumps([data_dir, self.config["dataset"]])
-        if key not in contents:
-            contents[key] = self.experiment.dataset.stored_content(Path(data_dir))
-        content = contents[key]
-        if content is None:
-            return result
-        return finished_result(self.directory, decides | {"dataset_content": content})
+        decides = self._decides_anywhere
+        if (self.directory / "result.json").exists():  # else nobody asks what the data are
+            data_dir, contents = self.config["data_dir"], {} if contents is None else contents
+            key = json.dumps([data_dir, self.config["dataset"]])
+            if key not in contents:
+                contents[key] = self.experiment.dataset.stored_content(Path(data_dir))
+            if (content := contents[key]) is not None:
+                decides |= {"dataset_content": content}
+        return finished_result(self.directory, decides)
+
+    @property
+    def _decides_anywhere(self) -> Record:
+        return what_decides(self.config, self.experiment.device.decides_on_any_machine())
+
+    def complete(self, console: Console, result: Record) -> bool:
+        """Completes what a finished run has beside its result, where a kill or a dead server came
+        before: its W&B view, its config.yaml. Returns whether it has all of it now."""
+        tracker: Tracker = build(self.config["tracker"])
+        try:
+            is_noted = isinstance(tracker, NoTracker) or is_noted_as_whole(self.directory, result)
+        except RunError as error:
+            logger.warning("%s; it is written anew", error)
+            is_noted = False
+        if is_noted and not is_left_untidy(self.directory):
+            return True
+        try:
+            with open_run(
+                self.directory, self.config, self._decides_anywhere, [], command_line()
+            ) as records:
+                if is_noted:
+                    return True
+                if (log := whole_log(self.directory, result)) is not None:
+                    drop_other_logs(log)
+                    note_as_whole(self.directory, result["rounds"])
+                    return True
+                console.print(f"completing the W&B view of {self.directory}", soft_wrap=True)
+                tracker.start(self._tracked(records, result["class_names"]))
+                tracker.finish(result)
+                return is_noted_as_whole(self.directory, result)
+        except HeldError as error:
+            console.print(f"the W&B view is left to its writer: {error}", soft_wrap=True)
+            return True
+        except (RunError, OSError) as error:
+            logger.warning("%s can't be completed: %s", self.directory, one_line(error))
+        return False
+
+    def _tracked(self, records: RunRecords, class_names: list[str]) -> TrackedRun:
+        return TrackedRun(
+            records.directory,
+            name=str(self.directory.relative_to(self.config["output_dir"])),
+            group=self.config["experiment_name"],
+            config=self.config,
+            class_names=class_names,
+            rounds=records.rounds,
+            launch=records.start,
+        )
 
     def run(
         self,
@@ -107,17 +165,7 @@ class PlannedRun:
             ) as records,
             RunProgress(console, experiment.budget.labelled()) as progress,
         ):
-            tracker.start(
-                TrackedRun(
-                    records.directory,
-                    name=str(self.directory.relative_to(config["output_dir"])),
-                    group=config["experiment_name"],
-                    config=config,
-                    class_names=class_names,
-                    rounds=records.rounds,
-                    launch=records.start,
-                )
-            )
+            tracker.start(self._tracked(records, class_names))
             result = None
             try:
                 result = run(experiment, data, records, tracker, progress)
@@ -134,6 +182,9 @@ def failure_recorded(directory: Path) -> Iterator[None]:
         yield
     except HeldError:
         raise  # the run goes on, elsewhere
+    except KeyboardInterrupt as error:
+        record_failure(directory, error, STOPPED)
+        raise
     except Exception as error:
         record_failure(directory, error, one_line(error))
         raise

@@ -20,15 +20,16 @@ from rich.text import Text
 from fm_al.config import Budget
 from fm_al.errors import ArgumentParser, ConfigError, RunError
 from fm_al.lock import holder
-from fm_al.records import StoredRun, runs_below, stored_run
+from fm_al.records import STOPPED, Record, StoredRun, runs_below, stored_run
 from fm_al.slurm import SlurmJob, in_queue, unusual_wait
+from fm_al.tracking import has_view, is_noted_as_whole, whole_log
 
 logger = logging.getLogger(__name__)
 
 State = Literal["damaged", "failed", "stale", "ending", "running", "waiting", "new", "finished"]
 WIDE = 200  # characters a line, in a file
 TAIL = 4096  # bytes of a log, in which its last line is
-STOPPED = "stopped by Ctrl-C"
+NOT_WHOLE = "its W&B view lacks rounds: fm-al-sync, or its own command again, completes it"
 UNDER_WAY = ("running", "waiting")
 STATES: tuple[State, ...] = get_args(State)
 SILENT = "ended without a word: killed, cancelled or out of memory?"
@@ -107,8 +108,9 @@ def _status(run: StoredRun, said: Mapping[SlurmJob, str]) -> RunStatus:
     of_rounds = None
     if run.provenance is not None:
         try:
-            of_rounds = len(Budget(**run.provenance["decides"]["budget"]).labelled())
-        except (KeyError, TypeError, ValueError):
+            budget = Budget(**run.provenance["decides"]["budget"])
+            of_rounds = len(range(budget.initial, budget.total, budget.per_round)) + 1
+        except (KeyError, TypeError, ValueError, OverflowError):
             path = run.directory / "provenance.json"
             return RunStatus(run.directory, "damaged", detail=f"{path} names no budget")
     last = run.rounds[-1] if run.rounds else {}
@@ -127,7 +129,7 @@ def _status(run: StoredRun, said: Mapping[SlurmJob, str]) -> RunStatus:
         )
 
     if run.result is not None:
-        return status("finished")
+        return status("finished", _lack_of_view(run.directory, run.result))
     job = _job_of(run)
     if process := holder(run.directory / "lock"):
         if job is not None and process.job == job.id and job not in said:
@@ -145,6 +147,18 @@ def _status(run: StoredRun, said: Mapping[SlurmJob, str]) -> RunStatus:
     if run.provenance is None and job is None:
         return status("new", "its sweep ended before its turn" if run.job else "")
     return status("stale", STOPPED if run.stopped else SILENT)
+
+
+def _lack_of_view(directory: Path, result: Record) -> str:
+    """What is wrong with the W&B view of a finished run, unless a process is still at it."""
+    if not has_view(directory):
+        return ""
+    try:
+        if is_noted_as_whole(directory, result) or whole_log(directory, result):
+            return ""
+    except RunError as damage:
+        return str(damage)
+    return "" if holder(directory / "lock") else NOT_WHOLE
 
 
 def statuses_below(folder: Path) -> list[RunStatus]:
@@ -178,7 +192,7 @@ def table(statuses: Sequence[RunStatus]) -> Table:
             f"{status.rounds}/{status.of_rounds}" if status.of_rounds else "",
             "" if status.labelled is None else str(status.labelled),
             "" if status.accuracy is None else f"{status.accuracy:.3f}",
-            status.detail if status.state in (*UNDER_WAY, "ending", "new") else "",
+            status.detail if status.state in (*UNDER_WAY, "ending", "new", "finished") else "",
         )
     return rows
 
@@ -214,6 +228,8 @@ def told_apart(paths: Sequence[Path]) -> list[str]:
         return [str(path.relative_to(shared)) for path in paths]
     last = [level for level in levels if "=" not in level[0]][-1:]
     differ = [level for level in levels if len(set(level)) > 1] or last
+    if not differ:  # the folder that one is in
+        return [path.resolve().name for path in paths]
     return ["/".join(parts) for parts in zip(*differ, strict=True)]
 
 

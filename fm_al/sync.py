@@ -28,8 +28,17 @@ from fm_al.config import check_node
 from fm_al.errors import ArgumentParser, ConfigError, HeldError, RunError
 from fm_al.files import write_whole
 from fm_al.lock import holder, locked
-from fm_al.records import Record, StoredRun, runs_below, stored_run
-from fm_al.tracking import TrackedRun, WandbRun, WandbTracker, keep_service, quiet_settings
+from fm_al.reading import Schema, read_json
+from fm_al.records import WRITTEN_ANEW, Record, StoredRun, runs_below, stored_run
+from fm_al.run_files import RESTORE
+from fm_al.tracking import (
+    UPLOADED,
+    TrackedRun,
+    WandbRun,
+    WandbTracker,
+    keep_service,
+    quiet_settings,
+)
 
 if TYPE_CHECKING:
     import wandb
@@ -49,7 +58,8 @@ OPTIONS: Record = {
     "init_timeout": 60,
     "finish_timeout": 300,
 }
-UPLOADED = "uploaded"
+OF_A_RUN = ("project", "entity", "group", "tags", "notes")  # what is taken of a run's own options
+DONE = "uploaded"
 
 
 def sync(arguments: Sequence[str]) -> int:
@@ -105,7 +115,7 @@ def upload_below(folder: Path, wanted: Record, console: Console) -> int:
     if failures:
         outcomes["failed"] = len(failures)
     counts = [f"{count} {outcome}" for outcome, count in outcomes.items()]
-    if not outcomes[UPLOADED]:
+    if not outcomes[DONE]:
         counts.insert(0, "nothing was uploaded")
     if not directories:
         counts.append("there are no runs")
@@ -165,13 +175,16 @@ def _options(run: StoredRun, wanted: Record) -> WandbTracker | str:
     if _mark(run.directory).items() >= (_standing(run) | wanted).items():
         return "uploaded before"
     tracker = run.config["tracker"]
-    if tracker["_target_"] != WANDB_TRACKER:
+    if tracker.get("_target_") != WANDB_TRACKER:
         if "project" not in wanted:
             return "without W&B (--project NAME uploads them)"
         return WandbTracker(**OPTIONS | wanted)
+    if lacks := [f"tracker.{key}" for key in (*OF_A_RUN, "mode") if key not in tracker]:
+        path = run.directory / "config.yaml"
+        raise RunError(f"{path} is damaged (lacks {', '.join(lacks)}); {WRITTEN_ANEW}")
     if tracker["mode"] == "online" and holder(run.directory / "lock"):
         return "going on and uploading by themselves"
-    own = {key: tracker[key] for key in ("project", "entity", "group", "tags", "notes")}
+    own = {key: tracker[key] for key in OF_A_RUN}
     return WandbTracker(**OPTIONS | own | wanted)
 
 
@@ -182,14 +195,8 @@ def _standing(run: StoredRun) -> Record:
 
 def _mark(directory: Path) -> Record:
     """What the server is known to have of a run."""
-    path = directory / "wandb_uploaded.json"
-    try:
-        mark = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-    if not isinstance(mark, dict):
-        raise RunError(f"{path} is damaged; remove it to upload the run again")
-    return mark
+    advice = "remove it to upload the run again"
+    return read_json(directory / UPLOADED, Schema, advice) or {}
 
 
 def _upload(server: wandb.Api, directory: Path, wanted: Record, scratch: Path) -> str:
@@ -212,20 +219,17 @@ def _upload(server: wandb.Api, directory: Path, wanted: Record, scratch: Path) -
                 "group": options.group or sent.group,
             }
             content = json.dumps(mark | _standing(run), indent=2)
-            write_whole(directory / "wandb_uploaded.json", f"{content}\n".encode())
-            return UPLOADED
+            write_whole(directory / UPLOADED, f"{content}\n".encode())
+            return DONE
     except HeldError:
         return "left to another fm-al-sync"
 
 
 def _send(run: StoredRun, options: WandbTracker, folder: Path) -> wandb.Run:
-    if run.provenance is None:
-        raise RunError(f"{run.directory / 'provenance.json'} is missing")
-    if run.result is not None and run.result["rounds"] != len(run.rounds):
-        raise RunError(
-            f"{run.directory} has {len(run.rounds)} rounds, its result is of "
-            f"{run.result['rounds']}; remove result.json and start the run again"
-        )
+    assert run.provenance is not None  # or the rounds would be nobody's
+    class_names = (run.result or run.provenance).get("class_names")
+    if not isinstance(class_names, list) or not all(isinstance(name, str) for name in class_names):
+        raise RunError(f"{run.directory / 'provenance.json'} names no classes; {RESTORE}")
     config = run.config
     view = WandbRun(
         options,
@@ -234,7 +238,7 @@ def _send(run: StoredRun, options: WandbTracker, folder: Path) -> wandb.Run:
             name=_name(run.directory),
             group=config["experiment_name"],
             config=config,
-            class_names=run.provenance["class_names"],
+            class_names=class_names,
             rounds=run.rounds,
             launch=run.provenance["starts"][-1],
         ),
@@ -273,5 +277,5 @@ def _confirm(server: wandb.Api, path: str, rows: int) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())[:300]
-    return text if isinstance(error, RunError) else f"{type(error).__name__}: {text}"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, RunError) else f"{type(error).__name__}: {text[:300]}"

@@ -7,10 +7,13 @@ fail without harm: it says so in one warning and the run goes on.
 from __future__ import annotations
 
 import abc
+import atexit
+import functools
 import json
 import logging
 import os
 import queue
+import re
 import secrets
 import shutil
 import struct
@@ -23,19 +26,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from fm_al.errors import RunError
 from fm_al.files import write_whole
-from fm_al.records import Record
+from fm_al.reading import Record, Schema, content_of, read_json
 
 if TYPE_CHECKING:
     import wandb
 
 logger = logging.getLogger(__name__)
 
+RUN_ID = re.compile(r"([A-Za-z0-9_-]+)\s*")
 LONGEST_NAME = 128  # characters; the W&B server refuses longer names of runs and groups
 WRITING = 5.0  # seconds in which wandb should have written what it was given
 # Lists with an entry for each class.
 PER_CLASS = ("per_class_accuracy", "labelled_classes", "queried_classes")
-NOT_FIGURES = ("queried", "confusion_matrix", "class_names")
+NOT_FIGURES = ("queried", "confusion_matrix", "class_names", "digest", "weights_digest")
+LOGGED = "wandb_logged.json"
+UPLOADED = "wandb_uploaded.json"
+A_DAY = 86_400.0  # seconds
 LAUNCH = ("sweep", "job", "node", "partition", "host")  # what W&B is told of a start
 
 
@@ -102,8 +110,8 @@ class WandbTracker(Tracker):
         tags: list[Annotated[str, Field(min_length=1, max_length=64)]],
         notes: str | None,
         mode: Literal["offline", "online"],
-        init_timeout: Annotated[float, Field(gt=0)],
-        finish_timeout: Annotated[float, Field(gt=0)],
+        init_timeout: Annotated[float, Field(gt=0, le=A_DAY)],
+        finish_timeout: Annotated[float, Field(gt=0, le=A_DAY)],
     ) -> None:
         self.project = project
         self.entity = entity
@@ -129,9 +137,12 @@ class WandbTracker(Tracker):
             return
         view, self._view = self._view, None
         view.events.put(("finish", result))
-        view.thread.join(self.finish_timeout)
-        if view.thread.is_alive():
-            view.give_up(f"not finished after {self.finish_timeout:g} s (tracker.finish_timeout)")
+        try:
+            view.thread.join(self.finish_timeout)
+        finally:  # Ctrl-C may end the wait
+            if view.thread.is_alive():
+                reason = f"not finished after {self.finish_timeout:g} s (tracker.finish_timeout)"
+                view.give_up(reason)
 
 
 @dataclass
@@ -144,11 +155,18 @@ class _View:
     warned: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self) -> None:
+        try:
+            # What is noted here tells, if the process is killed, that there is a view to complete.
+            run_id(self.tracked.directory)
+            (self.tracked.directory / LOGGED).unlink(missing_ok=True)
+        except (RunError, OSError) as error:
+            self.give_up(f"{type(error).__name__}: {error}")
         self.thread = threading.Thread(target=self._follow, name="tracker", daemon=True)
         self.thread.start()
 
     def give_up(self, reason: str) -> None:
-        """Warn, unless that was done before."""
+        """Warn, unless that was done before; the process's end does not wait for the view."""
+        _given_up.set()
         if self.warned.acquire(blocking=False):
             logger.warning(
                 "W&B tracking stopped; the run and its records are not affected: %s",
@@ -166,7 +184,9 @@ class _View:
             if result is not None:
                 run.log_result(result)
             run.finish(exit_code=1 if result is None else 0)
-            run.drop_superseded()
+            drop_other_logs(run.log)
+            if result is not None:
+                note_as_whole(self.tracked.directory, result["rounds"])
         except Exception as error:  # whatever goes wrong in here, the run goes on
             self.give_up(f"{type(error).__name__}: {error}")
 
@@ -199,10 +219,11 @@ class WandbRun:
             finish_timeout_raises=True,
         )
         wandb.setup(settings=settings)  # what init is given comes too late for a silent login
+        _end_service_at_exit()
         self.run = wandb.init(
             project=options.project,
             entity=options.entity,
-            dir=folder,
+            dir=folder.absolute(),  # the service may have been started in another folder
             id=run_id(tracked.directory),
             name=tracked.name[-LONGEST_NAME:],
             notes=options.notes,
@@ -277,7 +298,7 @@ class WandbRun:
         """Returns once all that was logged stands in wandb's log and was sent, as far as wandb
         tells; raises OSError or TimeoutError if it was not."""
         self.run.finish(exit_code=exit_code)
-        log = self._folder / f"run-{self.run.id}.wandb"
+        log = self.log
         # finish neither waits for the log nor says when writing it failed.
         deadline = time.monotonic() + WRITING
         while [row["_step"] for row in history(log)] != self._logged:
@@ -285,15 +306,34 @@ class WandbRun:
                 raise OSError(f"{log} lacks rounds that were logged (is the disk full?)")
             time.sleep(0.05)
 
-    def drop_superseded(self) -> None:
-        """Removes the folders of offline runs that this one, which is finished, replaces."""
-        for other in self._folder.parent.glob(f"offline-run-*-{self.run.id}*"):
-            if other != self._folder:
-                shutil.rmtree(other)
-
     @property
-    def _folder(self) -> Path:
-        return Path(self.run.dir).parent
+    def log(self) -> Path:
+        return Path(self.run.dir).parent / f"run-{self.run.id}.wandb"
+
+
+_given_up = threading.Event()  # of any view of this process
+
+
+@functools.cache
+def _end_service_at_exit() -> None:
+    """To be called when wandb was set up: hooks are called last registered first."""
+    atexit.register(_end_service)
+
+
+def _end_service() -> None:
+    """At its own hook wandb would wait for its service, which goes on trying for minutes to send
+    what it has of a view that was given up."""
+    if not _given_up.is_set():
+        return
+    from wandb.sdk import wandb_setup
+
+    # Another version of wandb may not have these; its end is then waited for.
+    connection = getattr(wandb_setup.singleton(), "_connection", None)
+    process = getattr(getattr(connection, "_proc", None), "_process", None)
+    take_hook_back = getattr(connection, "_cleanup", None)
+    if process is not None and take_hook_back is not None:
+        take_hook_back()
+        process.kill()
 
 
 def keep_service() -> None:
@@ -304,6 +344,8 @@ def keep_service() -> None:
 
 def quiet_settings(**settings: Any) -> wandb.Settings:
     """Settings by which wandb neither prints nor asks for a key."""
+    # wandb tells its makers of its own errors, which holds the process's end up to 30 s.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
     # wandb's own log would put a traceback on the terminal for each line a full disk refuses.
@@ -327,17 +369,93 @@ def figures(record: Record, class_names: list[str]) -> Iterator[tuple[str, Any]]
 def run_id(directory: Path) -> str:
     """The W&B id of the run in `directory`, drawn at random the first time."""
     file = directory / "wandb_run_id"
-    if not file.exists():
-        write_whole(file, f"{secrets.token_hex(8)}\n".encode())
-    return file.read_text().strip()
+    content = content_of(file)
+    if content is None:
+        content = f"{secrets.token_hex(8)}\n".encode()
+        write_whole(file, content)
+    found = RUN_ID.fullmatch(content.decode(errors="replace"))
+    if found is None:
+        raise RunError(
+            f"{file} is damaged (should be an id of letters and digits); restore it from a copy: "
+            "without it, W&B would hold the run twice"
+        )
+    return found[1]
+
+
+class _Whole(Schema):
+    """What is read of the notes on what a log, or the server, holds of a run."""
+
+    rounds: int
+    state: str
+
+
+def note_as_whole(directory: Path, rounds: int) -> None:
+    """Notes that the view of a finished run holds all of it."""
+    content = json.dumps({"rounds": rounds, "state": "finished"}, indent=2)
+    write_whole(directory / LOGGED, f"{content}\n".encode())
+
+
+def has_view(directory: Path) -> bool:
+    return (directory / "wandb_run_id").exists()
+
+
+def is_noted_as_whole(directory: Path, result: Record) -> bool:
+    """Whether a note says that the view of a finished run, or what was uploaded, holds all of it.
+    Raises RunError for a damaged note."""
+    for name in (LOGGED, UPLOADED):
+        note = read_json(directory / name, _Whole, "remove it to have W&B's view completed again")
+        if note is not None and (note["rounds"], note["state"]) == (result["rounds"], "finished"):
+            return True
+    return False
+
+
+def whole_log(directory: Path, result: Record) -> Path | None:
+    """A log that shows that the view of a finished run holds all of it, if there is one."""
+    # Earlier versions, whose results have no digest, noted nothing of what they had sent.
+    logs = "offline-run-*" if "digest" in result else "*run-*"
+    found = (directory / "wandb").glob(f"{logs}/run-*.wandb")
+    return next((log for log in sorted(found) if _is_log_whole(log, result["rounds"])), None)
+
+
+def drop_other_logs(log: Path) -> None:
+    """Removes the folders of offline runs that the one of this log replaces."""
+    for other in log.parents[1].glob(f"offline-run-*-{log.stem.removeprefix('run-')}*"):
+        if other != log.parent:
+            shutil.rmtree(other)
+
+
+def _is_log_whole(log: Path, rounds: int) -> bool:
+    """Whether it reaches its end, and the row behind the last round, which is logged last."""
+    step, has_ended = -1, False
+    try:
+        for message in _messages(log):
+            if message.HasField("history"):
+                step = _row(message)["_step"]
+            has_ended = has_ended or message.HasField("exit")
+    except (ValueError, KeyError):  # damaged
+        return False
+    return has_ended and step == rounds
 
 
 def history(log: Path) -> Iterator[Record]:
-    """The rows of history in a run's `.wandb` file, up to where it breaks off.
+    """The rows of history in a run's `.wandb` file, up to where it breaks off."""
+    return (_row(message) for message in _messages(log) if message.HasField("history"))
+
+
+def _row(message: Any) -> Record:
+    return {
+        item.key or "/".join(item.nested_key): json.loads(item.value_json)
+        for item in message.history.item
+    }
+
+
+def _messages(log: Path) -> Iterator[Any]:
+    """The records in a run's `.wandb` file, up to where it breaks off.
 
     The file is a LevelDB log: blocks of 32 KiB, in them pieces of records, each after a header of
     checksum (4 bytes), length (2) and type (1: a whole record, 2, 3, 4: its first, middle, last).
     """
+    from google.protobuf.message import DecodeError
     from wandb.proto import wandb_internal_pb2
 
     content = log.read_bytes()
@@ -353,9 +471,7 @@ def history(log: Path) -> Iterator[Record]:
         position += 7 + length
         record = piece if kind in (1, 2) else record + piece
         if kind in (1, 4):
-            message = wandb_internal_pb2.Record.FromString(record)  # type: ignore[attr-defined]
-            if message.HasField("history"):
-                yield {
-                    item.key or "/".join(item.nested_key): json.loads(item.value_json)
-                    for item in message.history.item
-                }
+            try:
+                yield wandb_internal_pb2.Record.FromString(record)  # type: ignore[attr-defined]
+            except DecodeError:
+                return

@@ -286,7 +286,8 @@ def load_network(network: nn.Module, path: Path) -> None:
         network.load_state_dict(torch.load(path, map_location=device, weights_only=True))
     except Exception as error:  # torch.load meets a damaged file with errors of many kinds
         raise RunError(
-            f"{path}: can't be loaded ({error}); remove the run's directory to redo it"
+            f"{path}: can't be loaded ({error}); restore it from a copy, or move the run's "
+            "directory away to redo the run"
         ) from error
 
 

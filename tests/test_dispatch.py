@@ -24,10 +24,10 @@ from fm_al.records import (
 )
 from fm_al.run import failure_recorded
 from fm_al.status import statuses_of
+from tests.made_records import result_of
 
 DECIDES = {"budget": {"initial": 2, "per_round": 1, "total": 4}}
-FIGURES = ("accuracy", "balanced_accuracy", "area_under_curve")
-RESULT = {**dict.fromkeys(FIGURES, 0.5), "labelled": 40, "seconds": {"train": 2.0}}
+RESULT = result_of(0, 0.5)
 
 
 class OneStep:
@@ -40,6 +40,9 @@ class OneStep:
 
     def result(self, contents: Any = None) -> Any:
         return finished_result(self.directory, DECIDES)
+
+    def complete(self, _: Console, result: Any) -> bool:
+        return True
 
     def run(self, _: Console, sweep: str | None = None) -> Any:
         with (
@@ -226,7 +229,9 @@ def test_one_damaged_run_does_not_stop_the_others(tmp_path: Path) -> None:
     for run in runs[:2]:
         run.run(Console(quiet=True))
     (tmp_path / "a" / "result.json").write_text("{")
-    (tmp_path / "b" / "provenance.json").write_text('{"decides": {"budget": 3}, "starts": []}')
+    provenance = json.loads((tmp_path / "b" / "provenance.json").read_text())
+    changed = json.dumps(provenance | {"decides": {"budget": 3}})
+    (tmp_path / "b" / "provenance.json").write_text(changed)
     _, error = swept(runs)
     assert [run.starts for run in runs] == [1, 1, 1]
     assert error.startswith("RunError: 2 of 3 runs failed: ")
@@ -252,7 +257,7 @@ def test_a_run_whose_directory_can_not_be_read_does_not_stop_the_others(tmp_path
     (tmp_path / "a" / "provenance.json").mkdir(parents=True)
     _, error = swept(runs)
     assert [run.starts for run in runs] == [0, 1]
-    assert "Is a directory" in error
+    assert "provenance.json is no regular file" in error
 
 
 def test_what_can_not_be_read_for_a_moment_is_read_again(tmp_path: Path, monkeypatch) -> None:

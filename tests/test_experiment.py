@@ -22,6 +22,7 @@ from fm_al.strategies.random import Random
 from fm_al.sweep import planned_run
 from tests.command_line import fm_al
 from tests.data.real_data import folder_with
+from tests.made_records import without_digests
 
 QUICK = (
     "backbone=linear",
@@ -52,7 +53,7 @@ def without_times(directory: Path) -> tuple[list[Any], Any]:
     rounds = [json.loads(line) for line in (directory / "rounds.jsonl").read_text().splitlines()]
     result = json.loads((directory / "result.json").read_text())
     for record in [*rounds, result]:
-        del record["seconds"]
+        del record["seconds"], record["digest"]  # which is of the seconds too
     return rounds, result
 
 
@@ -131,7 +132,11 @@ def test_a_finished_run_is_not_run_again(compose, monkeypatch) -> None:
 def test_records_that_label_an_image_twice_are_damaged(compose) -> None:
     directory = ran(compose)
     (directory / "result.json").unlink()
-    lines = (directory / "rounds.jsonl").read_text().splitlines(keepends=True)
+    # As an earlier version wrote them: nothing vouches for what they say.
+    lines = [
+        json.dumps(without_digests(json.loads(line))) + "\n"
+        for line in (directory / "rounds.jsonl").read_text().splitlines()
+    ]
     record = json.loads(lines[1]) | {"queried": json.loads(lines[0])["queried"]}
     (directory / "rounds.jsonl").write_text(lines[0] + json.dumps(record) + "\n")
     with pytest.raises(RunError, match=r"rounds.jsonl: line 2 is damaged .*labelled.*cut the file"):

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from rich.console import Console
 
 from fm_al import lock, records
 from fm_al.run import PlannedRun
-from fm_al.status import RunStatus, statuses_of
+from fm_al.status import NOT_WHOLE, RunStatus, statuses_of
 from fm_al.tracking import WandbTracker, history
 from tests.command_line import QUICK, Ended, fm_al
 from tests.fault_runs import Start
@@ -281,13 +282,18 @@ def test_a_run_killed_while_wandb_begins_logs_and_finishes_is_tracked_once(
     assert tracked_steps(directory) == [every_step]
 
     (directory / "result.json").unlink()
+    shutil.rmtree(directory / "wandb")
     start = Start(tmp_path, WANDB, [log_result]).until(log_result)
     start.kill(drawn.uniform(0, tracked.seconds[log_result, 1]))
+    assert without_times(directory) == tracked.records
+    after = status_after_kill(directory)
+    assert (after.state, after.detail) == ("finished", NOT_WHOLE)
+    again = Start(tmp_path, WANDB).ended().stdout
+    assert "completing the W&B view" in again
+    assert "finished already" in again
     tracked.assert_equals(directory)
-    assert "finished already" in Start(tmp_path, WANDB).ended().stdout
-    steps = tracked_steps(directory)
-    assert every_step in steps
-    assert all(log == every_step[: len(log)] for log in steps)
+    assert tracked_steps(directory) == [every_step]
+    assert "completing" not in Start(tmp_path, WANDB).ended().stdout
 
 
 # A full disk

@@ -20,6 +20,7 @@ from fm_al.records import (
     stored_run,
     what_decides,
 )
+from tests.made_records import line, result_of, without_digests
 
 DECIDES: dict[str, Any] = {"seed": 0, "strategy": {"k": 1}, "device": {"kind": "cpu"}}
 
@@ -28,8 +29,8 @@ def opened(directory: Path, decides: dict[str, Any] = DECIDES) -> Any:
     return open_run(directory, {"seed": 0}, decides, ["cat", "dog"], ["fm-al"])
 
 
-def line(round: int) -> dict[str, Any]:
-    return {"round": round, "labelled": 10 + round, "queried": [round], "accuracy": 1 / 3}
+def rounds_of(run: records.RunRecords) -> list[dict[str, Any]]:
+    return [without_digests(record) for record in run.rounds]
 
 
 def test_rounds_and_result_are_read_back_as_they_were_written(tmp_path: Path) -> None:
@@ -37,13 +38,15 @@ def test_rounds_and_result_are_read_back_as_they_were_written(tmp_path: Path) ->
         run.add_round(line(0))
         run.add_round(line(1))
     with opened(tmp_path / "run") as run:
-        assert run.rounds == [line(0), line(1)]
+        assert rounds_of(run) == [line(0), line(1)]
         assert run.result is None
         assert finished_result(run.directory, DECIDES) is None
-        run.finish({"accuracy": 1 / 3})
+        run.finish(result_of(2))
     with opened(tmp_path / "run") as run:
-        assert run.result == {"accuracy": 1 / 3}
-    assert finished_result(tmp_path / "run", DECIDES) == {"accuracy": 1 / 3}
+        assert without_digests(run.result) == result_of(2)
+    result = finished_result(tmp_path / "run", DECIDES)
+    assert result is not None
+    assert without_digests(result) == result_of(2)
 
 
 def test_provenance_says_what_decides_and_who_started_it_each_time(tmp_path: Path) -> None:
@@ -64,11 +67,14 @@ def test_a_torn_last_line_is_dropped_with_a_warning(tmp_path: Path, caplog, cut:
         run.add_round(line(1))
     path = tmp_path / "rounds.jsonl"
     path.write_bytes(path.read_bytes()[:-cut])
+    before = path.read_bytes()
     with opened(tmp_path) as run:
-        assert run.rounds == [line(0)]
+        assert rounds_of(run) == [line(0)]
+        assert path.read_bytes() == before  # until something takes its place
         run.add_round(line(1))
     assert "line 2 is torn" in caplog.text
-    assert [json.loads(text) for text in path.read_text().splitlines()] == [line(0), line(1)]
+    lines = [without_digests(json.loads(text)) for text in path.read_text().splitlines()]
+    assert lines == [line(0), line(1)]
 
 
 GOOD = json.dumps(line(0)).encode() + b"\n"
@@ -79,12 +85,19 @@ GOOD = json.dumps(line(0)).encode() + b"\n"
     [
         (b'{"round": 0\n{"round": 1}\n', "line 1 is damaged"),
         (GOOD + b"\n" + GOOD, "line 2 is damaged"),
-        (GOOD + b'{"round": 2}\n', "line 2 is damaged .round 2 where 1 belongs"),
+        (GOOD + json.dumps(line(2)).encode() + b"\n", "line 2 is damaged .round 2 where 1 belongs"),
         (b'{"round": 0}\n[]\n', "line 1 is damaged"),
-        (b'{"round": 0, "queried": [], "labelled": 5}\n', "line 1 is damaged .'accuracy'"),
-        (b'{"round": 0, "queried": [], "labelled": 5, "accuracy": "high"}\n', "accuracy is high"),
-        (b'{"round": 0, "queried": 3, "labelled": 5, "accuracy": 1}\n', "queried is 3"),
+        (b'{"round": 0, "queried": [], "labelled": 5}\n', "line 1 is damaged .lacks accuracy"),
+        (
+            b'{"round": 0, "queried": [], "labelled": 5, "accuracy": "high"}\n',
+            "accuracy=.high.: should be a valid number",
+        ),
+        (
+            b'{"round": 0, "queried": 3, "labelled": 5, "accuracy": 1}\n',
+            "queried=3: should be a valid list",
+        ),
         (GOOD + b"\xff\n", "line 2 is damaged"),
+        (b"{}\n" + GOOD[:9], "line 1 is damaged"),
     ],
 )
 def test_any_other_damage_is_an_error_that_names_the_line(tmp_path, content, where) -> None:
@@ -107,7 +120,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
 
 def test_another_run_in_the_directory_is_refused_with_the_keys_that_differ(tmp_path: Path) -> None:
     with opened(tmp_path) as run:
-        run.finish({})
+        run.finish(result_of(0))
     other = {"seed": 0, "strategy": {"k": 2, "j": 0}, "device": {"kind": "cpu"}}
     expected = r"differs in strategy.j \(null there, 0 now\), strategy.k \(1 there, 2 now\);"
     with pytest.raises(RunError, match=expected), opened(tmp_path, other):
@@ -118,13 +131,13 @@ def test_another_run_in_the_directory_is_refused_with_the_keys_that_differ(tmp_p
 
 def test_changed_contents_of_the_data_set_are_refused(tmp_path: Path) -> None:
     with opened(tmp_path, DECIDES | {"dataset_content": "a"}) as run:
-        run.finish({})
+        run.finish(result_of(0))
     with (
         pytest.raises(RunError, match="dataset_content"),
         opened(tmp_path, DECIDES | {"dataset_content": "b"}),
     ):
         pass
-    assert finished_result(tmp_path, DECIDES) == {}  # known without reading the data
+    assert finished_result(tmp_path, DECIDES)  # known without reading the data
 
 
 def test_a_run_that_another_process_writes_is_refused_by_its_name(tmp_path: Path) -> None:
@@ -167,10 +180,10 @@ def test_a_full_disk_loses_the_round_in_progress_only(tmp_path: Path, monkeypatc
             with pytest.raises(RunError, match=r"round 2 can't be written .*No space left"):
                 run.add_round(line(1))
             with pytest.raises(RunError, match="result can't be written"):
-                run.finish({})
-        assert run.rounds == [line(0)]
+                run.finish(result_of(1))
+        assert rounds_of(run) == [line(0)]
     with opened(tmp_path) as run:
-        assert run.rounds == [line(0)]
+        assert rounds_of(run) == [line(0)]
         assert run.result is None
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
@@ -209,9 +222,11 @@ def test_a_configuration_with_numbers_for_keys_is_the_same_when_read_back(tmp_pa
 
 def test_a_result_without_provenance_is_not_taken_for_this_run(tmp_path: Path) -> None:
     with opened(tmp_path) as run:
-        run.finish({})
+        run.finish(result_of(0))
     (tmp_path / "provenance.json").unlink()
-    with pytest.raises(RunError, match=r"provenance.json does not say what run this is"):
+    with pytest.raises(
+        RunError, match=r"provenance.json is missing, so that nothing says what run"
+    ):
         finished_result(tmp_path, DECIDES)
 
 
@@ -244,10 +259,22 @@ def test_keys_that_a_command_may_hold_are_not_in_the_records(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        ("job.json", '{"folder": "..", "job": 7, "log": null}', "is damaged .job is 7.;"),
-        ("job.json", '{"folder": ".."}', "lacks job, log;"),
-        ("error.json", '{"kind": "RunError", "message": []}', "is damaged .message is ...;"),
-        ("provenance.json", '{"decides": 3, "starts": []}', "is damaged .decides is 3.;"),
+        (
+            "job.json",
+            '{"folder": "..", "job": 7, "log": null}',
+            "is damaged .job=7: should be a valid string.;",
+        ),
+        ("job.json", '{"folder": ".."}', "is damaged .lacks job, log.;"),
+        (
+            "error.json",
+            '{"kind": "RunError", "message": []}',
+            "is damaged .message=.*: should be a valid string.;",
+        ),
+        (
+            "provenance.json",
+            '{"decides": 3, "starts": []}',
+            "is damaged .lacks fingerprint, software.;",
+        ),
     ],
 )
 def test_a_file_that_holds_something_else_is_damaged(tmp_path, name, content, why) -> None:

@@ -10,6 +10,7 @@ from fm_al.errors import ConfigError, HeldError, RunError
 from fm_al.records import open_run
 from fm_al.run import failure_recorded, one_line
 from fm_al.sweep import planned_run
+from tests.made_records import result_of
 
 
 def test_errors_are_one_line_and_name_their_kind_where_it_is_not_ours() -> None:
@@ -36,6 +37,7 @@ def test_a_run_that_an_error_of_the_system_ends_says_that_its_rounds_are_kept(
     [
         (ConfigError("k=3: too large"), "ConfigError", "k=3: too large"),
         (ZeroDivisionError("by zero"), "ZeroDivisionError", "ZeroDivisionError: by zero"),
+        (KeyboardInterrupt(), "KeyboardInterrupt", "stopped by Ctrl-C"),
     ],
 )
 def test_why_a_run_failed_is_noted_where_it_has_a_directory(tmp_path, error, kind, message) -> None:
@@ -48,8 +50,8 @@ def test_why_a_run_failed_is_noted_where_it_has_a_directory(tmp_path, error, kin
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("error", [HeldError("elsewhere"), KeyboardInterrupt(), SystemExit()])
-def test_an_interruption_and_a_run_that_goes_on_elsewhere_are_no_failures(
+@pytest.mark.parametrize("error", [HeldError("elsewhere"), SystemExit()])
+def test_an_end_and_a_run_that_goes_on_elsewhere_are_no_failures(
     tmp_path: Path, error: BaseException
 ) -> None:
     with pytest.raises(type(error)), failure_recorded(tmp_path):
@@ -71,6 +73,6 @@ def test_a_sweep_looks_at_the_contents_of_a_data_set_once(compose, monkeypatch) 
         run = planned_run(composed, composed.hydra.runtime.choices, [])
         decides = run.decides | {"dataset_content": "as it is"}
         with open_run(run.directory, {}, decides, [], []) as records:
-            records.finish({"seed": seed})
-        assert run.result(contents=contents) == {"seed": seed}
+            records.finish(result_of(0))
+        assert run.result(contents=contents)
     assert len(looks) == 1

@@ -13,6 +13,7 @@ from fm_al.records import ask_for, open_run, record_failure
 from fm_al.slurm import SlurmJob
 from fm_al.status import RunStatus, statuses_of, told_apart, total
 from tests.command_line import fm_al
+from tests.made_records import result_of
 
 BUDGET = {"initial": 10, "per_round": 10, "total": 30}
 LINE = {"round": 0, "labelled": 10, "queried": [3], "accuracy": 0.25}
@@ -37,7 +38,7 @@ def status_of(directory: Path, **queue: str) -> RunStatus:
 
 def test_a_finished_run_says_its_rounds_labels_and_accuracy(tmp_path: Path) -> None:
     with opened(begun(tmp_path)) as records:
-        records.finish({"accuracy": 0.25})
+        records.finish(result_of(1, 0.25))
     status = status_of(tmp_path)
     assert (status.state, status.rounds, status.of_rounds) == ("finished", 1, 3)
     assert (status.labelled, status.accuracy) == (10, 0.25)
@@ -122,7 +123,18 @@ def test_damaged_records_are_named_and_do_not_hide_the_others(tmp_path: Path) ->
     statuses = statuses_of([bad, odd, good])
     assert [status.state for status in statuses] == ["damaged", "damaged", "stale"]
     assert "rounds.jsonl: line 1 is damaged" in statuses[0].detail
-    assert "job.json is damaged (job is 7)" in statuses[1].detail
+    assert "job.json is damaged (job=7: should be a valid string)" in statuses[1].detail
+
+
+@pytest.mark.parametrize("budget", [3, {}, {**BUDGET, "total": 10**30}, {**BUDGET, "total": "30"}])
+def test_a_budget_that_can_not_be_is_damage(tmp_path: Path, budget: Any) -> None:
+    with open_run(tmp_path, {}, {"budget": budget}, [], []):
+        pass
+    status = status_of(tmp_path)
+    assert (status.state, status.detail) == (
+        "damaged",
+        f"{tmp_path / 'provenance.json'} names no budget",
+    )
 
 
 def test_a_lock_that_can_not_be_opened_does_not_hide_the_others(tmp_path: Path) -> None:
@@ -162,7 +174,7 @@ def test_paths_are_named_by_what_tells_them_apart(paths, names) -> None:
 def test_fm_al_status_shows_every_run_the_total_and_what_is_wrong(tmp_path: Path) -> None:
     folder = tmp_path / "outputs" / "trial"
     with opened(begun(folder / "badge" / "seed0")) as records:
-        records.finish({})
+        records.finish(result_of(1, 0.25))
     begun(folder / "badge" / "seed1")
     record_failure(begun(folder / "random" / "seed0"), RunError(), "the disk is full")
     shown = fm_al(tmp_path, "outputs", function="status")

@@ -14,6 +14,7 @@ import pytest
 from fm_al.errors import ConfigError, RunError
 from fm_al.lock import locked
 from fm_al.records import Record, open_run, record_failure
+from fm_al.status import NOT_WHOLE, RunStatus, statuses_of
 from fm_al.sync import sync
 from fm_al.tracking import TrackedRun, WandbTracker, run_id
 from tests.test_tracking import CLASSES, RESULT, ROOT, record, rows
@@ -31,6 +32,7 @@ OFFLINE = {
     "init_timeout": 30,
     "finish_timeout": 60,
 }
+BUDGET = {"initial": 10, "per_round": 5, "total": 20}
 
 
 @pytest.fixture
@@ -52,11 +54,13 @@ def recorded(
     """A run's directory, in which rounds are recorded up to a number of them."""
     directory = folder / "demo" / "digits-none" / "linear" / "random" / f"seed{seed}"
     config = {"seed": seed, "experiment_name": "demo", "tracker": tracker}
-    with open_run(directory, config, {"seed": seed}, CLASSES, ["fm-al"]) as records:
+    with open_run(
+        directory, config, {"seed": seed, "budget": BUDGET}, CLASSES, ["fm-al"]
+    ) as records:
         for number in range(len(records.rounds), rounds):
             records.add_round(record(number))
         if finished:
-            records.finish(RESULT | {"rounds": rounds})
+            records.finish(RESULT | {"rounds": rounds, "labelled": 5 + 5 * rounds})
     if error is not None:
         record_failure(directory, RunError(error), error)
     return directory
@@ -113,6 +117,22 @@ def test_finished_run_is_uploaded_whole_and_then_left_alone(
     assert sync([str(tmp_path)]) == 0
     assert capsys.readouterr().out == "nothing was uploaded; 1 uploaded before\n"
     assert server.requests == requests
+
+
+def test_what_the_view_of_a_finished_run_lacks_is_uploaded_all_the_same(
+    tmp_path: Path, server: Server
+) -> None:
+    directory = recorded(tmp_path, 3, finished=True)
+    run_id(directory)  # its tracker began, and was killed
+    assert status_of(directory).detail == NOT_WHOLE
+    assert sync([str(tmp_path)]) == 0
+    assert stored(server, directory).steps == [0, 1, 2, 3]
+    assert status_of(directory).detail == ""
+
+
+def status_of(directory: Path) -> RunStatus:
+    (status,) = statuses_of([directory])
+    return status
 
 
 def test_run_that_goes_on_is_completed_by_later_passes(tmp_path: Path, server: Server) -> None:
@@ -176,7 +196,8 @@ def test_mark_of_an_upload_that_is_damaged_is_named(
     (damaged / "wandb_uploaded.json").write_text("[]\n")
     assert sync([str(tmp_path)]) == 1
     assert capsys.readouterr().out.splitlines() == [
-        f"{damaged}: {damaged}/wandb_uploaded.json is damaged; remove it to upload the run again",
+        f"{damaged}: {damaged}/wandb_uploaded.json is damaged (should be an object, is []); "
+        "remove it to upload the run again",
         "1 uploaded; 1 failed",
     ]
     assert stored(server, good).steps == [0, 1]

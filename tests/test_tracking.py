@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,25 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from fm_al.config import check_node
+from fm_al.errors import ConfigError
 from fm_al.records import Record
+from fm_al.status import NOT_WHOLE
+from fm_al.sync import OPTIONS, WANDB_TRACKER
 from fm_al.tracking import TrackedRun, Tracker, WandbTracker, figures, history, run_id
+from tests.command_line import QUICK, fm_al
+from tests.made_records import without_digests
 from tests.wandb_server import KEY, Server
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ["cat", "dog", "red fox"]
 LAUNCH = {"sweep": "s1", "job": "12_3", "node": "n7", "partition": "gpu", "host": "h"}
 RESULT = {
+    "rounds": 4,
+    "labelled": 25,
+    "seconds": {"train": 6.0},
     "accuracy": 0.4,
+    "balanced_accuracy": 0.4,
     "area_under_curve": 0.25,
     "class_names": CLASSES,
     "confusion_matrix": [[5, 1, 0], [2, 4, 0], [0, 0, 6]],
@@ -38,6 +50,8 @@ def record(round: int) -> Record:
         "accuracy": round / 10,
         "per_class_accuracy": [0.5, 0.25, round / 10],
         "seconds": {"train": 1.5, "query": 0.5},
+        "digest": "d" * 32,
+        "weights_digest": "w" * 32,
         "strategy": {"mask": {"conv1.weight": 12}},
     }
 
@@ -290,6 +304,118 @@ def test_tables_that_did_not_go_with_their_row_are_sent_by_the_next_start(tmp_pa
         if not again:
             run.files.clear()
     server.shutdown()
+
+
+@pytest.mark.parametrize("is_silent", [True, False], ids=["silent", "refusing"])
+@pytest.mark.parametrize(("init_timeout", "finish_timeout"), [(100, 1), (1, 20)])
+def test_a_process_ends_as_soon_as_its_view_was_given_up(
+    tmp_path: Path, is_silent: bool, init_timeout: int, finish_timeout: int
+) -> None:
+    code = f"""
+        import logging
+        logging.basicConfig()
+        one = tracker("online", finish_timeout={finish_timeout})
+        one.init_timeout = {init_timeout}
+        track(one, directory, range(3))
+        print(time.time())
+        """
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        if is_silent:
+            server.listen(50)  # whoever connects waits for an answer
+        finished = in_another_process(code, tmp_path, WANDB_BASE_URL=url, WANDB_API_KEY=KEY)
+    assert time.time() - float(finished.stdout) < 5
+    assert finished.returncode == 0
+    (line,) = finished.stderr.splitlines()
+    assert "W&B tracking stopped" in line
+
+
+@pytest.mark.parametrize("name", ["init_timeout", "finish_timeout"])
+@pytest.mark.parametrize("seconds", [0, 86_401, 1e300, float("inf"), float("nan")])
+def test_a_timeout_is_bounded(name: str, seconds: float) -> None:
+    with pytest.raises(ConfigError, match=f"tracker.{name}="):
+        check_node("tracker", {"_target_": WANDB_TRACKER} | OPTIONS | {name: seconds})
+
+
+QUICK_WANDB = [each for each in QUICK if each != "tracker=none"] + ["tracker=wandb"]
+
+
+def view_of(result: Path) -> tuple[list[list[int]], str]:
+    """The steps in each log of a run, and what its status says."""
+    shown = fm_al(result.parent, ".", function="status")
+    said = " ".join(shown.stdout.split())
+    return [[row["_step"] for row in rows(folder)] for folder in folders(result.parent)], said
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m"]], ids=["run", "sweep"])
+def test_a_view_that_lacks_rounds_is_completed_by_the_next_start(
+    tmp_path: Path, sweep: list[str]
+) -> None:
+    command = [*sweep, *QUICK_WANDB, "strategy=random"]
+    assert fm_al(tmp_path, *command).returncode == 0
+    (result,) = tmp_path.rglob("result.json")
+    whole = [[0, 1, 2, 3]]
+    assert view_of(result)[0] == whole
+    assert NOT_WHOLE not in view_of(result)[1]
+    # As a kill leaves it: without the note, and with a log that breaks off, or with none.
+    (log,) = folders(result.parent)[0].glob("*.wandb")
+    for left in (len(log.read_bytes()) // 2, None):
+        (result.parent / "wandb_logged.json").unlink()
+        (result.parent / ".result.json.4711").touch()
+        (log,) = folders(result.parent)[0].glob("*.wandb")
+        if left is None:
+            shutil.rmtree(result.parent / "wandb")
+        else:
+            os.truncate(log, left)
+        assert view_of(result)[0] != whole
+        assert NOT_WHOLE in view_of(result)[1]
+        if sweep:
+            fm_al(tmp_path, *command, "hydra.sweeper.dry_run=true")
+            assert view_of(result)[0] != whole  # it only says what would be done
+        again = fm_al(tmp_path, *command)
+        assert (again.returncode, again.stderr) == (0, "")
+        assert "completing the W&B view" in again.stdout
+        assert view_of(result)[0] == whole
+        assert NOT_WHOLE not in view_of(result)[1]
+        assert not (result.parent / ".result.json.4711").exists()
+    assert "completing" not in fm_al(tmp_path, *command).stdout
+
+
+def test_a_view_of_an_earlier_version_is_known_by_its_log(tmp_path: Path) -> None:
+    command = [*QUICK_WANDB, "strategy=random"]
+    fm_al(tmp_path, *command)
+    (result,) = tmp_path.rglob("result.json")
+    directory = result.parent
+    (directory / "wandb_logged.json").unlink()
+    (before,) = folders(directory)
+    for file in (result, directory / "rounds.jsonl"):
+        lines = [file.read_text()] if file == result else file.read_text().splitlines()
+        old = [json.dumps(without_digests(json.loads(line))) + "\n" for line in lines]
+        file.write_text("".join(old))
+    assert NOT_WHOLE not in view_of(result)[1]
+    assert "completing" not in fm_al(tmp_path, *command).stdout
+    assert folders(directory) == [before]
+    assert (directory / "wandb_logged.json").exists()
+
+
+def test_a_damaged_note_on_a_view_is_named_and_written_anew(tmp_path: Path) -> None:
+    command = [*QUICK_WANDB, "strategy=random"]
+    fm_al(tmp_path, *command)
+    (result,) = tmp_path.rglob("result.json")
+    note = result.parent / "wandb_logged.json"
+    note.write_text("[")
+    assert "wandb_logged.json is damaged" in view_of(result)[1]
+    assert fm_al(tmp_path, *command).returncode == 0
+    assert json.loads(note.read_text()) == {"rounds": 3, "state": "finished"}
+
+
+def test_a_finished_run_says_nothing_of_wandb_where_it_had_none(tmp_path: Path) -> None:
+    command = [*QUICK, "strategy=random"]
+    fm_al(tmp_path, *command)
+    (result,) = tmp_path.rglob("result.json")
+    assert NOT_WHOLE not in view_of(result)[1]
+    assert "completing" not in fm_al(tmp_path, *command).stdout
 
 
 def test_server_that_stops_answering_is_let_go_after_the_timeout(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_unfinished_damaged_and_foreign_folders_are_named_and_left_out(tmp_path:
     assert said["random/seed1"] == "is not finished: 2 rounds so far"
     assert said["random/seed2"] == "failed after 2 rounds: the disk is full"
     assert "line 1 is damaged" in said["random/seed3"]
-    assert said["random/seed4"] == "has 1 rounds, its result is of 3"
+    assert said["random/seed4"].startswith("rounds.jsonl has 1 rounds, its result is of 3; ")
     assert "result.json is damaged" in said["random/seed5"]
     assert "is damaged" in said["random/seed6"]
     assert "lacks decides, starts" in next(v for k, v in said.items() if k.endswith("elsewhere"))
@@ -116,7 +116,7 @@ DAMAGE: list[tuple[str, str, Any, str]] = [
     (RESULT, "seconds", {}, "(seconds={}: Dictionary should have at least 1 item"),
     (RESULT, "seconds.train", "x", '(seconds.train="x": should be a valid number)'),
     (RESULT, "seconds.train", 10**30, f"(seconds.train={10**30}: should be less than"),
-    (PROVENANCE, "decides", None, "(decides is null)"),
+    (PROVENANCE, "decides", None, "(decides=null: should be a valid dictionary)"),
     *(
         (PROVENANCE, f"decides.{key}", value, f"decides.{key}")
         for group in ("dataset", "imbalance", "backbone", "strategy")
@@ -142,7 +142,7 @@ DAMAGE: list[tuple[str, str, Any, str]] = [
     (PROVENANCE, "software", None, "(software=null: should be a valid dictionary)"),
     (PROVENANCE, "software", {}, "provenance.json lacks software.torch"),
     (PROVENANCE, "software.torch", 2, "(software.torch=2: should be a valid string)"),
-    (PROVENANCE, "starts", None, "(starts is null)"),
+    (PROVENANCE, "starts", None, "(starts=null: should be a valid list)"),
     (PROVENANCE, "starts.0", None, "(starts[0]=null: should be a valid dictionary)"),
     (PROVENANCE, "starts.0.time", None, "(starts[0].time=null: should be a valid string)"),
     (PROVENANCE, "starts.0.host", None, "(starts[0].host=null: should be a valid string)"),
