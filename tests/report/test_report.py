@@ -191,7 +191,9 @@ def test_settings_with_names_alike_have_files_of_their_own(tmp_path: Path) -> No
 def test_what_can_not_be_is_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     directory = make_run(tmp_path / "outputs", "random", 0, [0.3, 0.5])
-    (directory / "config.yaml").write_text("tracker: {_target_: fm_al.tracking.NoTracker}\n")
+    (directory / "config.yaml").write_text(
+        "{experiment_name: trial, tracker: {_target_: fm_al.tracking.NoTracker}}\n"
+    )
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("WANDB_MODE", "offline")
         done = report(tmp_path, *arguments)
