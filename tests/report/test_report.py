@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -512,6 +514,44 @@ def test_many_settings_are_drawn_in_processes_as_few_are_in_one(tmp_path: Path) 
         for ending in ("pdf", "png"):
             same = (several / f"a-{name}.{ending}").read_bytes()
             assert (one / f"{name}.{ending}").read_bytes() == same
+
+
+class Counted:
+    """How often a function was called, and with what first argument."""
+
+    def __init__(self, patched: pytest.MonkeyPatch, name: str) -> None:
+        module, _, function = name.rpartition(".")
+        self.calls: list[Any] = []
+        self.counted = getattr(importlib.import_module(module), function)
+        patched.setattr(name, self)
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.calls.append(arguments[0])
+        return self.counted(*arguments)
+
+
+def test_the_work_grows_as_runs_and_settings_do(tmp_path: Path) -> None:
+    """Files are read once. Pairs are compared as often for many seeds as for few, and twice as
+    often for twice as many settings."""
+    comparisons: dict[tuple[int, int], int] = {}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("fm_al.report.report.FEWEST_FOR_PROCESSES", 99)
+        read = Counted(patched, "fm_al.run_files.content_of")
+        parsed = Counted(patched, "fm_al.reading.content_of")
+        compared = Counted(patched, "fm_al.report.statistics.compared")
+        for settings, seeds in ((2, 3), (4, 3), (2, 6)):
+            folder = tmp_path / f"{settings}x{seeds}"
+            for number in range(settings):
+                make_trial(folder, f"e{number}", seeds=seeds)
+            for counted in (read, parsed, compared):
+                counted.calls.clear()
+            report_of(read_runs(folder), "A trial", "fm-al-report .", alone, [], False)
+            comparisons[settings, seeds] = len(compared.calls)
+            files = Counter(read.calls + parsed.calls)
+            assert {*files.values()} == {1}
+            assert sum(path.name == "rounds.jsonl" for path in files) == settings * seeds * 4
+    assert comparisons[2, 6] == comparisons[2, 3]
+    assert comparisons[4, 3] == 2 * comparisons[2, 3]
 
 
 def test_published_numbers_are_those_of_the_figure() -> None:
