@@ -12,7 +12,8 @@ from scipy import stats
 
 from fm_al.report.published import Published
 from fm_al.report.runs import Runs
-from fm_al.report.statistics import ALPHA, all_compared, common_seeds, rankable
+from fm_al.report.statistics import ALPHA, ROUNDING, all_compared, common_seeds, rankable
+from fm_al.report.tables import SAME_DIFFERENCE
 
 CLAIMED = "fishermask"
 CLAIMED_WORSE = ("bait", "coreset", "entropy", "margin", "random")
@@ -22,12 +23,14 @@ FEWEST_FOR_ORDER = 3  # strategies
 @dataclass(frozen=True)
 class _Verdicts:
     """Of FisherMask against the others: than which it is significantly better or worse, from which
-    it does not differ, and those that can't be tested. tested: of all pairs."""
+    it does not differ, from which it differs by the same amount for every seed, and those with too
+    few pairs for a test. tested: of all pairs."""
 
     tested: int
     better: list[str] = field(default_factory=list)
     worse: list[str] = field(default_factory=list)
     level: list[str] = field(default_factory=list)
+    constant: list[str] = field(default_factory=list)
     untested: list[str] = field(default_factory=list)
 
 
@@ -142,7 +145,7 @@ def _place(areas: pd.DataFrame) -> tuple[int, int] | None:
     means = rankable(areas).mean()
     if CLAIMED not in means or len(means) < 2:
         return None
-    return 1 + int((means > means[CLAIMED]).sum()), len(means)
+    return 1 + int((means > means[CLAIMED] + ROUNDING).sum()), len(means)
 
 
 def _place_in_words(areas: pd.DataFrame) -> list[str]:
@@ -153,8 +156,11 @@ def _place_in_words(areas: pd.DataFrame) -> list[str]:
     means = ranked.mean().sort_values(ascending=False, kind="stable")
     others = means.drop(CLAIMED)
     beside, relation = str(others.index[0]), "before" if place[0] == 1 else "the first is"
+    if abs(means[CLAIMED] - means[beside]) <= ROUNDING:
+        relation = "level with"
     # As many digits as tell the two apart.
-    digits = 3 if f"{means[CLAIMED]:.3f}" != f"{means[beside]:.3f}" else 5
+    is_apart = f"{means[CLAIMED]:.3f}" != f"{means[beside]:.3f}" or relation == "level with"
+    digits = 3 if is_apart else 5
     lacking = areas[ranked.columns].isna().any(axis=None)
     over = f" over the {len(ranked)} seeds that all have" * bool(lacking)
     unranked = [group for group in areas if group not in ranked]
@@ -173,7 +179,9 @@ def _verdicts(frame: pd.DataFrame) -> _Verdicts:
         other = each.against(CLAIMED)
         if other is None:
             continue
-        if each.t_test_corrected is None:
+        if each.is_constant:
+            verdicts.constant.append(other)
+        elif each.t_test is None:
             verdicts.untested.append(other)
         elif each.winner is None:
             verdicts.level.append(other)
@@ -196,6 +204,11 @@ def _verdict(frame: pd.DataFrame, where: str) -> str:
         *(
             [f"does not differ significantly from {_listed(verdicts.level)}"]
             if verdicts.level
+            else []
+        ),
+        *(
+            [f"can't be tested against {_listed(verdicts.constant)}: {SAME_DIFFERENCE}"]
+            if verdicts.constant
             else []
         ),
         *(
@@ -228,6 +241,8 @@ def _order(runs: Runs, published: Published) -> list[str]:
     if list(ours.index) != list(theirs.index) or ours.isna().any():
         return []
     order = list(ours.sort_values(ascending=False, kind="stable").index)
+    if ours.nunique() == 1 or theirs.nunique() == 1:
+        return []  # level, and in no order
     rho = float(stats.spearmanr(theirs, ours).statistic)
     return [
         f"At {labels} labels the published order is {', '.join(theirs.index)}; that of the means "

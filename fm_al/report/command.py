@@ -13,9 +13,10 @@ from rich.console import Console
 
 from fm_al.errors import ArgumentParser, ConfigError, RunError
 from fm_al.files import write_whole
-from fm_al.report.report import Report, markdown, report_of, write
+from fm_al.report.report import Report, check_folder, markdown, report_of, write
 from fm_al.report.runs import STRATEGY, read_runs
 from fm_al.report.summary_run import log_summary_runs, trackers_of
+from fm_al.report.text import printable
 
 MOST_NAMED = 10  # of the folders left out
 OUTSIDE_BRACKETS = r",(?![^\[{]*[\]}])"
@@ -25,7 +26,7 @@ def report(arguments: Sequence[str]) -> None:
     """Writes the report and says where."""
     given = parser().parse_args(arguments)
     made = report_from(given)
-    out = given.out or given.folder / "report"
+    out = _out(given)
     try:
         write(made, out)
         if given.markdown is not None:
@@ -46,6 +47,7 @@ def report_from(given: argparse.Namespace) -> Report:
     folder: Path = given.folder
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder")
+    check_folder(_out(given))
     where = where_of(given.where)
     for target in given.target:
         if not 0 < target <= 1:
@@ -91,6 +93,10 @@ def report_from(given: argparse.Namespace) -> Report:
         given.published,
         given.note,
     )
+
+
+def _out(given: argparse.Namespace) -> Path:
+    return given.out or given.folder / "report"
 
 
 def _wanted_of_wandb(given: argparse.Namespace) -> dict[str, str | None]:
@@ -169,14 +175,10 @@ def where_of(given: Sequence[str]) -> dict[str, list[str]]:
 
 def _say(made: Report, console: Console) -> None:
     left_out = made.runs.left_out
-    for each in left_out[:MOST_NAMED]:
-        console.print(f"left out: {each.directory} {each.why}")
+    lines = [f"left out: {each.directory} {each.why}" for each in left_out[:MOST_NAMED]]
     if len(left_out) > MOST_NAMED:
-        console.print(f"and {len(left_out) - MOST_NAMED} more, named in the report")
-    for notice in made.notices:
-        console.print(notice)
-    for sentence in made.summary:
-        console.print(sentence)
-    for part in made.parts:
-        for sentence in part.sentences:
-            console.print(f"{part.title}: {sentence}")
+        lines.append(f"and {len(left_out) - MOST_NAMED} more, named in the report")
+    lines += [*made.notices, *made.summary]
+    lines += [f"{part.title}: {sentence}" for part in made.parts for sentence in part.sentences]
+    for line in lines:
+        console.print(printable(line))

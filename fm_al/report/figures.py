@@ -28,14 +28,14 @@ from matplotlib.colors import LogNorm, Normalize, to_rgb
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 from matplotlib.ticker import FuncFormatter
 from scipy import stats
 
 from fm_al.report.measured import MEASURED, capitalized, measured
 from fm_al.report.palette import GREY, Palette, fill, is_light
 from fm_al.report.runs import Runs, by_numbers
-from fm_al.report.statistics import Penalties, by_mean, missing_seeds
+from fm_al.report.statistics import ROUNDING, Penalties, by_mean, missing_seeds
 
 STYLE: list[str | Path | dict[str, Any]] = [
     "default",  # whatever a user's matplotlibrc has
@@ -48,7 +48,6 @@ STYLE: list[str | Path | dict[str, Any]] = [
         "axes.spines.right": False,
         "xtick.major.width": 0.6,
         "ytick.major.width": 0.6,
-        "figure.constrained_layout.use": True,
         "grid.linewidth": 0.4,
         "grid.alpha": 0.5,
         "hatch.linewidth": 0.5,
@@ -111,7 +110,7 @@ def _over_labels(
     palette: Palette,
     published: Mapping[str, Mapping[int, float]],
 ) -> Figure:
-    drawing = Drawing((WIDTH, 3.3))
+    drawing = _drawing((WIDTH, 3.3))
     axes = drawing.subplots()
     groups = palette.ordered(runs.groups)
     means: list[Artist] = []
@@ -136,7 +135,7 @@ def _over_labels(
             band.set(alpha=0.1 if len(values) > 2 else 0.04, linewidth=0)
             _mark(group, band)
             if len(values) > 2:
-                heights += [(mean - half).min(), (mean + half).max()]
+                heights += [np.nanmin(mean - half), np.nanmax(mean + half)]
     title = capitalized(MEASURED[key])
     caption = f"{title} on the test images over the number of labels: the mean of {_count(runs)}"
     if axes.collections:
@@ -178,7 +177,7 @@ def _over_labels(
 def _area(runs: Runs, prefix: str, palette: Palette) -> Figure:
     areas = runs.area("accuracy")
     groups = by_mean(areas)
-    drawing = Drawing((WIDTH, 0.5 + _row_height(groups) * len(groups)))
+    drawing = _drawing((WIDTH, 0.5 + _row_height(groups) * len(groups)))
     axes = drawing.subplots()
     for row, group in enumerate(groups):
         values, look = areas[group].dropna().to_numpy(), palette.looks[group]
@@ -225,7 +224,7 @@ def _queries(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
         for share in shares.values():
             share[others] = share.reindex(columns=rest).sum(axis=1)
         caption += f" The {len(most)} classes queried most, of all groups, are told apart."
-    drawing = Drawing((WIDTH, 0.3 + 1.35 * math.ceil(len(shares) / 3)))
+    drawing = _drawing((WIDTH, 0.3 + 1.35 * math.ceil(len(shares) / 3)))
     for (group, share), axes in zip(shares.items(), _grid(drawing, len(shares), 3), strict=True):
         labels = _labels(runs, group)
         bottom = np.zeros(len(share))
@@ -260,7 +259,7 @@ def _mask(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
     least = min(share.where(share > 0).min(axis=None) for share in shares.values())
     norm = LogNorm(10.0 ** max(-5, min(-1, math.floor(math.log10(least)))), 1)
     height = max(1.2, 0.5 + 0.13 * max(map(len, shares.values())))
-    drawing = Drawing((WIDTH, 0.3 + height * math.ceil(len(shares) / 2)))
+    drawing = _drawing((WIDTH, 0.3 + height * math.ceil(len(shares) / 2)))
     grid = _grid(drawing, len(shares), 2, share_y=False)
     for (group, share), axes in zip(shares.items(), grid, strict=True):
         rows, cells = np.arange(len(share) + 1) - 0.5, share.where(share > 0).to_numpy()
@@ -340,7 +339,7 @@ def _seconds(runs: Runs, prefix: str, palette: Palette) -> Figure:
     unit, length = next(
         each for each in reversed(units) if longest >= 2 * each[1] or each == units[0]
     )
-    drawing = Drawing((WIDTH, 0.5 + _row_height(groups) * len(groups)))
+    drawing = _drawing((WIDTH, 0.5 + _row_height(groups) * len(groups)))
     axes = drawing.subplots()
     left = np.zeros(len(groups))
     for number, stage in enumerate(means.columns):
@@ -371,7 +370,7 @@ def penalty_figure(penalties: Penalties, title: str, note: str) -> Figure:
     rows = [*range(count), count + 0.2]
     norm = Normalize(0, max(1e-9, np.nanmax(values)))
     height = 1.2 + _row_height(matrix.index) * count
-    drawing = Drawing((min(WIDTH, 1.8 + 0.5 * count), height))
+    drawing = _drawing((min(WIDTH, 1.8 + 0.5 * count), height))
     axes = drawing.subplots()
     shades = colormaps["Blues"]
     for place, of_row in enumerate(values):
@@ -409,7 +408,7 @@ def rank_figure(ranks: pd.Series, critical_difference: float, title: str, note: 
     count, end = len(ordered), max(2, len(ordered))
     margin, step = 0.04 * (end - 1), _row_height(ordered.index) / 0.3
     caption = "Mean ranks: 1, at the left, is best."
-    drawing = Drawing((WIDTH, 0))
+    drawing = _drawing((WIDTH, 0))
     axes = drawing.subplots()
     axes.axis("off")
     line: dict[str, Any] = {"color": "black", "linewidth": 0.8, "clip_on": False}
@@ -510,12 +509,22 @@ def inline_svg(figure: Figure) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
+def _drawing(size: tuple[float, float]) -> Drawing:
+    """size: in inches."""
+    return Drawing(size, layout="constrained")
+
+
 def _finished(name: str, title: str, caption: str, drawing: Drawing) -> Figure:
     for number, artist in enumerate(drawing.findobj(lambda artist: artist.get_gid() is not None)):
         artist.set_gid(f"series-{number}-{artist.get_gid()}")
-    # Laid out again for each file, it would come out a little different each time.
+    for text in drawing.findobj(Text):
+        if hasattr(text, "set_fontfeatures"):  # before matplotlib 3.11 there are no ligatures
+            # Ligatures are a font of their own in a PDF, which doubles the time that it takes.
+            text.set_fontfeatures(["-liga", "-clig"])
+    # Laid out again for each file, it would come out a little different each time. Any engine,
+    # even one that does nothing, has each file drawn twice.
     drawing.draw_without_rendering()
-    drawing.set_layout_engine("none")
+    drawing.set_layout_engine(None)
     return Figure(name, title, caption, drawing)
 
 
@@ -573,12 +582,17 @@ def _labels(runs: Runs, group: str) -> list[int]:
 
 
 def _half_interval(values: np.ndarray) -> np.ndarray | None:
-    """Half the confidence interval of the mean over the first axis; None for fewer than two."""
+    """Half the confidence interval of the mean over the first axis; NaN where values do not vary,
+    which is no estimate of one; None for fewer than two, and where none vary."""
     count = len(values)
     if count < 2:
         return None
+    varies = np.ptp(values, axis=0) > ROUNDING
+    if not varies.any():
+        return None
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)
-    return quantile * values.std(axis=0, ddof=1) / math.sqrt(count)
+    half = quantile * values.std(axis=0, ddof=1) / math.sqrt(count)
+    return np.where(varies, half, math.nan)
 
 
 def _count(runs: Runs) -> str:

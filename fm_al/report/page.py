@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from fm_al.report.palette import Look
 from fm_al.report.runs import Runs, flattened, shown
+from fm_al.report.text import printable
 from fm_al.report.typeset import Table
 
 LACKING = "–"
@@ -126,6 +127,7 @@ def page(
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fm_al.report", "."),
         autoescape=True,
+        finalize=_printable,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -150,6 +152,11 @@ def page(
         summary=summary,
         what="strategy" if tuple(runs.by) == ("strategy",) else "group",
     )
+
+
+def _printable(value: object) -> object:
+    """Whatever a variable of the template gives, but what is HTML already."""
+    return value if isinstance(value, Markup) else printable(str(value))
 
 
 def _counted(number: int, noun: str) -> str:

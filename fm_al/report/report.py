@@ -8,6 +8,7 @@ figures/         each figure as .pdf, .svg and .png
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections import Counter
@@ -15,13 +16,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import joblib
 import pandas as pd
 
 from fm_al.errors import ConfigError
 from fm_al.files import write_whole
-from fm_al.report import figures, typeset
+from fm_al.report import figures, text, typeset
 from fm_al.report.claim import claim, claim_together
 from fm_al.report.figures import Figure
 from fm_al.report.measured import MEASURED, is_accuracy
@@ -37,7 +39,15 @@ from fm_al.report.statistics import (
     rankable,
     ranks,
 )
-from fm_al.report.tables import beside_published, penalty_table, rank_table, tables_of_setting, wins
+from fm_al.report.tables import (
+    beside_published,
+    penalty_table,
+    rank_table,
+    spread_notes,
+    tables_of_setting,
+    test_image_count,
+    wins,
+)
 from fm_al.report.typeset import Table
 
 TOGETHER = "All settings"
@@ -87,6 +97,8 @@ def report_of(
     """command_of: what makes the report of one experiment alone, in a folder that ends with a name.
     targets: accuracies to count the labels for. with_published: whether published numbers stand
     beside those measured. notes: what else a reader has to know."""
+    title, command = text.printable(title), text.printable(command)
+    notes = [text.printable(note) for note in notes]
     palette, slugs = Palette.of(runs.groups), _slugs(runs.settings)
     notices = [*notes, *_notices(runs)]
     of_settings = {setting: runs.of(setting) for setting in runs.settings}
@@ -100,7 +112,9 @@ def report_of(
             if not beside:
                 notices.append(f"{setting}: no published numbers are known of it")
         is_alone = 1 == experiments[experiment] < len(slugs)
-        of_part = command_of(experiment, slugs[setting]) if is_alone else command
+        of_part = command
+        if is_alone:
+            of_part = text.printable(command_of(experiment, slugs[setting]))
         prefix = f"{slugs[setting]}-" if len(slugs) > 1 else ""
         tasks.append((of_setting, of_part, prefix, palette, beside, targets))
     parts = _in_processes(_part, tasks, len(slugs))
@@ -208,18 +222,41 @@ def _notices_of_setting(runs: Runs, groups: Sequence[str]) -> Iterator[str]:
         yield f"there are no runs of {', '.join(others)}, which other settings have"
     for group, lacks in missing_seeds(frame).items():
         yield f"{group} lacks seed{'s' * (len(lacks) > 1)} {', '.join(map(str, lacks))}"
+    for what, values, images in (
+        (f"accuracy at {runs.labels[-1]} labels", frame, test_image_count(runs)),
+        ("area under the accuracy curve", runs.area("accuracy"), None),
+    ):
+        for note in spread_notes(all_compared(values), images):
+            yield f"{what}: {note}"
     if few := [group for group in frame.columns if frame[group].count() < FEWEST_FOR_T]:
         yield f"too few seeds to test {', '.join(few)}; it takes {FEWEST_FOR_T}"
+
+
+def check_folder(folder: Path) -> None:
+    """Raises ConfigError where no report can go: the folder is none, or holds something that no
+    report wrote."""
+    there = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
+    if not there.is_dir():
+        raise ConfigError(f"{folder}: {there} is no folder; name another place with --out")
+    index = folder / "index.html"
+    is_report = index.is_file() and GENERATOR.encode() in index.read_bytes()
+    if there == folder and any(folder.iterdir()) and not is_report:
+        raise ConfigError(
+            f"{folder}: holds something that no report wrote; name another folder with --out"
+        )
+    for name in FILES:
+        if os.path.lexists(folder / name) and not (folder / name).is_dir():
+            raise ConfigError(
+                f"{folder}: {folder / name} is no folder; name another place with --out"
+            )
 
 
 def write(report: Report, folder: Path) -> None:
     """Writes the folder, made where there is none; tables and figures of an earlier report go.
 
-    Raises ConfigError where the folder holds something that is no report."""
+    Raises ConfigError as `check_folder` does."""
+    check_folder(folder)
     index = folder / "index.html"
-    is_report = index.exists() and GENERATOR in index.read_text(errors="replace")
-    if folder.exists() and any(folder.iterdir()) and not is_report:
-        raise ConfigError(f"--out {folder}: holds something that is no report; use another folder")
     folder.mkdir(parents=True, exist_ok=True)
     # First, so that a folder whose writing broke off is known for a report by the next one.
     write_whole(index, f"{GENERATOR}<p>This report was not written to its end.".encode())
@@ -267,25 +304,27 @@ def _saved(figure: Figure, folder: Path) -> str:
 def markdown(report: Report, figures_folder: str) -> str:
     """The tables, and the first figure of each part. figures_folder: where figures are, from the
     file that this is written to."""
-    lines = [f"# {report.title}", "", f"Written by `{report.command}`.", ""]
+    of = text.markdown
+    lines = [f"# {of(report.title)}", "", f"Written by {text.markdown_code(report.command)}.", ""]
     if report.summary:
-        lines += [" ".join(report.summary), ""]
+        lines += [of(" ".join(report.summary)), ""]
     lines += [f"- {_in_words(report.runs.of(setting))}" for setting in report.runs.settings]
-    lines += [f"- {notice}" for notice in report.notices]
-    lines += [f"- left out: {each.directory} {each.why}" for each in report.runs.left_out]
+    lines += [f"- {of(notice)}" for notice in report.notices]
+    lines += [f"- {of(f'left out: {each.directory} {each.why}')}" for each in report.runs.left_out]
     for part in report.parts:
-        lines += ["", f"## {part.title}", ""]
+        lines += ["", f"## {of(part.title)}", ""]
         if part.sentences:
-            lines += [" ".join(part.sentences), ""]
+            lines += [of(" ".join(part.sentences)), ""]
         for figure in part.figures[:1]:
-            lines += [f"![{figure.title}]({figures_folder}/{figure.name}.png)", "", figure.caption]
+            path = quote(f"{figures_folder}/{figure.name}.png")
+            lines += [f"![{of(figure.title)}]({path})", "", of(figure.caption)]
         for table in part.tables:
-            lines += ["", f"### {table.title}", "", typeset.markdown(table).rstrip()]
+            lines += ["", f"### {of(table.title)}", "", typeset.markdown(table).rstrip()]
     return "\n".join(lines) + "\n"
 
 
 def _in_words(runs: Runs) -> str:
-    """Of one setting."""
+    """Of one setting, in Markdown."""
     made = [run.provenance for run in runs.runs]
     budgets = [each["decides"]["budget"] for each in made]
     initial, per_round, total = (
@@ -295,13 +334,13 @@ def _in_words(runs: Runs) -> str:
     versions = sorted({str(each["software"]["torch"]) for each in made})
     commits = f", fm_al at {', '.join(_commits(runs))}" * bool(_commits(runs))
     commands = sorted({shlex.join(start["command"]) for each in made for start in each["starts"]})
-    return (
+    facts = (
         f"{runs.runs[0].setting}: {len(made)} run{'s' * (len(made) > 1)}, "
         f"seed{'s' * (len(runs.seeds) > 1)} {', '.join(map(str, runs.seeds))}; {initial} labels at "
         f"first, {per_round} a round, {total} in the end; on {', '.join(_devices(runs))}, torch "
         f"{', '.join(versions)}{commits}; started by "
-        f"{', '.join(f'`{command}`' for command in commands)}"
     )
+    return text.markdown(facts) + ", ".join(map(text.markdown_code, commands))
 
 
 def _devices(runs: Runs) -> list[str]:

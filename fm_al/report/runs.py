@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fm_al.errors import ConfigError, RunError
 from fm_al.records import Record, StoredRun, area_under_curve, runs_below, stored_run
+from fm_al.report.text import all_printable, printable
 
 STRATEGY = ("strategy",)
 # Keys that stand for the option of that name, and what of the configuration that is. BAIT alone
@@ -49,6 +50,7 @@ LOOKS = tuple(
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, AfterValidator(printable)]  # a class folder's may have line breaks
 Seconds = Annotated[float, Field(ge=0, lt=2**63)]
 
 
@@ -59,7 +61,7 @@ class _Read(BaseModel):
 
 
 class _Recorded(_Read):
-    mask_sizes: dict[str, Count] = {}
+    mask_sizes: dict[Name, Count] = {}
 
 
 class _Round(_Read):
@@ -74,7 +76,8 @@ class _Round(_Read):
 
 class _Result(_Read):
     rounds: Count
-    class_names: list[str]
+    confusion_matrix: list[list[Count]] = []
+    class_names: list[Name]
     seconds: Annotated[dict[str, Seconds], Field(min_length=1)]
 
 
@@ -131,13 +134,17 @@ class Run:
     group: str
     seed: int
     provenance: Record
-    rounds: list[Record]
+    rounds: Sequence[Record]
     result: Record
     options: Mapping[str, str]
 
     def at(self, labels: int) -> Record:
         """The record of the round of so many labels."""
-        return next(record for record in self.rounds if record["labelled"] == labels)
+        return self._by_labels[labels]
+
+    @cached_property
+    def _by_labels(self) -> Mapping[int, Record]:
+        return {record["labelled"]: record for record in self.rounds}
 
 
 @dataclass(frozen=True)
@@ -156,23 +163,37 @@ class Runs:
     left_out: Sequence[LeftOut] = ()
     by: Sequence[str] = STRATEGY
 
-    @property
+    @cached_property
     def settings(self) -> list[str]:
         """Their names, sorted."""
         return sorted({run.setting for run in self.runs}, key=by_numbers)
 
-    @property
+    @cached_property
     def groups(self) -> list[str]:
         """The names of what is compared, sorted."""
         return sorted({run.group for run in self.runs}, key=by_numbers)
 
     def of(self, setting: str) -> Runs:
         """The runs of one setting."""
-        return Runs([run for run in self.runs if run.setting == setting], (), self.by)
+        return self._of_settings[setting]
+
+    @cached_property
+    def _of_settings(self) -> Mapping[str, Runs]:
+        of_settings: defaultdict[str, list[Run]] = defaultdict(list)
+        for run in self.runs:
+            of_settings[run.setting].append(run)
+        return {setting: Runs(runs, (), self.by) for setting, runs in of_settings.items()}
 
     def of_group(self, group: str) -> list[Run]:
         """The runs of a group, by seed."""
-        return sorted((run for run in self.runs if run.group == group), key=lambda run: run.seed)
+        return self._of_groups[group]
+
+    @cached_property
+    def _of_groups(self) -> Mapping[str, list[Run]]:
+        of_groups: defaultdict[str, list[Run]] = defaultdict(list)
+        for run in sorted(self.runs, key=lambda run: run.seed):
+            of_groups[run.group].append(run)
+        return dict(of_groups)
 
     @property
     def start_alike(self) -> bool:
@@ -208,7 +229,7 @@ class Runs:
         names = self.runs[0].result["class_names"]
         return names if all(run.result["class_names"] == names for run in self.runs) else None
 
-    @property
+    @cached_property
     def seeds(self) -> list[int]:
         return sorted({run.seed for run in self.runs})
 
@@ -241,11 +262,13 @@ class Runs:
 
 @dataclass(frozen=True)
 class _Found:
-    """A finished run on its way into a report: options: the names of its options of some groups;
-    flat: what decides its figures, by dotted keys."""
+    """A finished run on its way into a report: rounds, result: what a report reads of them;
+    options: the names of its options of some groups; flat: what decides its figures, by dotted
+    keys."""
 
     stored: StoredRun
     provenance: Record
+    rounds: Sequence[Record]
     result: Record
     options: Mapping[str, str]
     flat: Mapping[str, Any]
@@ -320,25 +343,31 @@ def _finished(folder: Path, left_out: list[LeftOut]) -> Iterator[_Found]:
             if result is None or provenance is None:
                 left_out.append(LeftOut(directory, _why_not_finished(stored)))
                 continue
-            _check(stored.rounds, result, provenance)
+            rounds, result = _checked(stored.rounds, result, provenance)
+            provenance = all_printable(provenance)
             flat = flattened(provenance["decides"])
             options = _options(directory, flat)
-            yield _Found(stored, provenance, result, options, flat)
+            yield _Found(stored, provenance, rounds, result, options, flat)
         except (RunError, OSError) as error:
             left_out.append(LeftOut(directory, str(error).replace(f"{directory}/", "")))
 
 
-def _check(rounds: Sequence[Record], result: Record, provenance: Record) -> None:
-    """Raises RunError where a report can't be made of these."""
+def _checked(
+    rounds: Sequence[Record], result: Record, provenance: Record
+) -> tuple[list[Record], Record]:
+    """What a report reads of rounds and result. Raises RunError where none can be made of these."""
     if lacks := [key for key in _Round.model_fields if not all(key in each for each in rounds)]:
         raise RunError(f"has rounds without {', '.join(lacks)}")
-    for number, record in enumerate(rounds, 1):
-        _check_values(f"rounds.jsonl: line {number}", record, _Round)
-    _check_values("result.json", result, _Result)
-    _check_values("provenance.json", provenance, _Provenance)
+    read = [
+        _values_read(f"rounds.jsonl: line {number}", record, _Round)
+        for number, record in enumerate(rounds, 1)
+    ]
+    result = _values_read("result.json", result, _Result)
+    _values_read("provenance.json", provenance, _Provenance)
     if len({*(names := result["class_names"])}) < len(names):
         raise RunError(f"result.json is damaged (class_names={_json(names)}: should differ)")
-    _check_counts(rounds, result, provenance["decides"]["budget"])
+    _check_counts(read, result, provenance["decides"]["budget"])
+    return read, result
 
 
 def _check_counts(rounds: Sequence[Record], result: Record, budget: Record) -> None:
@@ -362,9 +391,9 @@ def _check_counts(rounds: Sequence[Record], result: Record, budget: Record) -> N
                 raise RunError(f"{place} is damaged ({what}={there}: should be {due})")
 
 
-def _check_values(place: str, record: Record, wanted: type[_Read]) -> None:
+def _values_read(place: str, record: Record, wanted: type[_Read]) -> Record:
     try:
-        wanted.model_validate(record)
+        return wanted.model_validate(record).model_dump()
     except ValidationError as error:
         first = error.errors()[0]
         steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
@@ -415,7 +444,7 @@ def flattened(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _options(directory: Path, flat: Mapping[str, Any]) -> dict[str, str]:
     """The names of a run's options, as its directory has them; where that was changed, those of the
     modules that they are made by."""
-    *before, seed = directory.resolve().parts
+    *before, seed = map(printable, directory.resolve().parts)
     if before and "=" in before[-1]:
         before.pop()
     if len(before) > 3 and seed == f"seed{flat['seed']}" and before[-4] == flat["experiment_name"]:
@@ -442,6 +471,7 @@ def _check_key(option: str, key: str, found: Sequence[_Found]) -> None:
 def _is(value: Any, text: str) -> bool:
     if value is LACKS:
         return False
+    text = printable(text)
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             return float(text) == value
@@ -488,7 +518,7 @@ def _named(found: Sequence[_Found], by: Sequence[str], left_out: list[LeftOut]) 
             group_names[settings[id(run)]][identities[id(run)]],
             run.flat["seed"],
             run.provenance,
-            run.stored.rounds,
+            run.rounds,
             run.result,
             run.options,
         )

@@ -1,38 +1,48 @@
 """Statistics of runs that are paired by their seed.
 
 A frame has a row for each seed and a column for each group, NaN where there is no such run. Nothing
-is smoothed; a pair is two runs of one seed, and a seed that one of two groups lacks is no pair. Of
-too few pairs there is no p-value.
+is smoothed; a pair is two runs of one seed, and a seed that one of two groups lacks is no pair.
+Too few pairs, or differences that are the same for every seed, have no p-value.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 
 ALPHA = 0.05
+DECIMALS = 11
+ROUNDING = 10.0**-DECIMALS  # accuracies and areas that differ do so by far more
 FEWEST_FOR_T = 3  # pairs
 FEWEST_FOR_WILCOXON = 6  # with fewer, no p-value can be below 0.05: the smallest is 2 / 2^n
+MOST_FOR_EXACT = 50  # differences that are not 0
 FEWEST_FOR_RANKS = 6  # settings; with fewer, the critical difference says next to nothing
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two groups over the seeds that both have: the mean of first - second, its 95% confidence
-    interval by Student's t, and two-sided p-values of the paired t-test and of Wilcoxon's signed
-    ranks, as they are and corrected for the family that they were made in; None where the pairs
-    that there are, or that differ, are too few."""
+    """Two groups over the seeds that both have.
+
+    difference: the mean of first - second. spread: the standard deviation of the differences, 0
+    where they are the same for every seed, None for fewer than two pairs. interval: the 95%
+    confidence interval of the mean by Student's t. t_test, wilcoxon: two-sided p-values of the
+    paired t-test and of Wilcoxon's signed ranks, as they are and corrected for the family of
+    comparisons. Interval and p-values are None for too few pairs and without spread: differences
+    that do not vary give no estimate of how far they might.
+    """
 
     first: str
     second: str
     pairs: int
     difference: float
+    spread: float | None
     interval: tuple[float, float] | None
     t_test: float | None
     wilcoxon: float | None
@@ -42,9 +52,18 @@ class Comparison:
     @property
     def winner(self) -> str | None:
         """The group that is better by the corrected t-test; None if none is."""
-        if self.t_test_corrected is None or self.t_test_corrected >= ALPHA:
+        if not _is_significant(self.t_test_corrected):
             return None
         return self.first if self.difference > 0 else self.second
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the difference is the same for every seed, of enough seeds for a test."""
+        return self.pairs >= FEWEST_FOR_T and self.spread == 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.first} - {self.second}"
 
     def against(self, group: str) -> str | None:
         """The other one; None for a group that is neither."""
@@ -53,25 +72,42 @@ class Comparison:
 
 def compared(frame: pd.DataFrame, first: str, second: str) -> Comparison:
     """Two columns, without correction."""
-    # What rounding leaves of equal differences is no difference, nor does it break a tie of ranks.
-    differences = (frame[first] - frame[second]).dropna().round(12).to_numpy()
+    differences = frame[first].to_numpy() - frame[second].to_numpy()
+    differences = differences[~np.isnan(differences)]
     pairs = len(differences)
+    # What rounding leaves of equal differences is no spread, and breaks no tie of ranks.
+    is_constant = pairs > 0 and float(np.ptp(differences)) <= ROUNDING
+    differences = differences.round(DECIMALS)
     mean = float(differences.mean()) if pairs else math.nan
-    spread = float(differences.std(ddof=1)) if pairs > 1 else 0.0
-    if spread < 1e-12:
-        spread = 0.0
-    interval = t_test = None
-    if pairs >= FEWEST_FOR_T:
-        half = spread / math.sqrt(pairs) * float(stats.t.ppf(1 - ALPHA / 2, pairs - 1))
+    spread = None
+    if pairs > 1:
+        spread = 0.0 if is_constant else float(differences.std(ddof=1))
+    interval = t_test = wilcoxon = None
+    if spread and pairs >= FEWEST_FOR_T:
+        error = spread / math.sqrt(pairs)
+        half = error * float(special.stdtrit(pairs - 1, 1 - ALPHA / 2))
         interval = mean - half, mean + half
-        if spread:
-            t_test = float(stats.ttest_1samp(differences, 0).pvalue)
-        else:  # the limit, as the spread goes to 0
-            t_test = 0.0 if differences.any() else 1.0
-    wilcoxon = None
-    if np.count_nonzero(differences) >= FEWEST_FOR_WILCOXON:
-        wilcoxon = float(stats.wilcoxon(differences).pvalue)
-    return Comparison(first, second, pairs, mean, interval, t_test, wilcoxon)
+        t_test = 2 * float(special.stdtr(pairs - 1, -abs(mean) / error))
+        if np.count_nonzero(differences) >= FEWEST_FOR_WILCOXON:
+            wilcoxon = signed_ranks(differences)
+    return Comparison(first, second, pairs, mean, spread, interval, t_test, wilcoxon)
+
+
+def signed_ranks(differences: np.ndarray) -> float:
+    """The two-sided p-value of Wilcoxon's signed ranks, without the differences that are 0: exact,
+    ties included, for up to MOST_FOR_EXACT; by the normal distribution for more."""
+    there = differences[differences != 0]
+    if len(there) > MOST_FOR_EXACT:
+        return float(stats.wilcoxon(there).pvalue)
+    doubled = (2 * stats.rankdata(np.abs(there))).astype(int)  # ranks of ties may end in a half
+    chance = np.zeros(doubled.sum() + 1)  # of each sum of the ranks with a plus
+    chance[0] = 1
+    for rank in doubled:
+        chance[rank:] = (chance[rank:] + chance[:-rank]) / 2
+        chance[:rank] /= 2
+    plus = doubled[there > 0].sum()
+    smaller = min(plus, doubled.sum() - plus)
+    return min(1.0, 2 * float(chance[: smaller + 1].sum()))
 
 
 def all_compared(frame: pd.DataFrame) -> list[Comparison]:
@@ -124,11 +160,13 @@ def by_mean(frame: pd.DataFrame) -> list[str]:
 class Standing:
     """best: the groups of the largest mean over `common_seeds`; none without such. level: of the
     others those that are not significantly worse, see `all_compared`. untested: those that can't be
-    tested with the best, of too few pairs."""
+    tested with the best, of too few pairs. constant: those whose difference from the best is the
+    same for every seed, which can't be tested either."""
 
     best: Set[str] = frozenset()
     level: Set[str] = frozenset()
     untested: Set[str] = frozenset()
+    constant: Set[str] = frozenset()
 
 
 def standing(frame: pd.DataFrame) -> Standing:
@@ -137,16 +175,17 @@ def standing(frame: pd.DataFrame) -> Standing:
     if common.empty:
         return Standing()
     means = common.mean()
-    best = {str(group) for group in means.index[means >= means.max() - 1e-12]}
-    beside = [
-        (other, each)
+    best = {str(group) for group in means.index[means >= means.max() - ROUNDING]}
+    beside = {
+        other: each
         for each in all_compared(frame)
         if (other := each.against(str(means.idxmax()))) and other not in best
-    ]
+    }
+    constant = {other for other, each in beside.items() if each.is_constant}
+    untested = {other for other, each in beside.items() if each.t_test is None} - constant
+    tested = beside.keys() - constant - untested
     return Standing(
-        best,
-        {other for other, each in beside if each.t_test is not None and each.winner is None},
-        {other for other, each in beside if each.t_test is None},
+        best, {other for other in tested if beside[other].winner is None}, untested, constant
     )
 
 
@@ -189,10 +228,12 @@ class Penalties:
     in each, the share of the numbers of labels, of all where Ash et al. choose some, at which the
     paired t-test, two-sided at 0.05 and without correction, says so (Ash et al. 2020, arXiv
     1906.03671, section 4). NaN for a pair that could never be tested, and for a group and itself.
-    tested: in how many settings a pair was."""
+    tested: in how many settings a pair was. constant: at how many numbers of labels, over settings
+    and pairs, the difference was the same for every seed, which is no win."""
 
     matrix: pd.DataFrame
     tested: pd.DataFrame
+    constant: int = 0
 
     @property
     def lost(self) -> pd.Series:
@@ -204,30 +245,45 @@ def penalties(
     settings: Mapping[str, Mapping[int, pd.DataFrame]], groups: Sequence[str]
 ) -> Penalties:
     """settings: of each, a frame for each number of labels."""
-    matrix = pd.DataFrame(0.0, index=list(groups), columns=list(groups))
-    tested = pd.DataFrame(0, index=list(groups), columns=list(groups))
+    beaten: defaultdict[tuple[str, str], float] = defaultdict(float)
+    tested: Counter[tuple[str, str]] = Counter()
+    constant = 0
     for frames in settings.values():
         for first, second in combinations(groups, 2):
             of_pair = [
-                each
+                compared(frame, first, second)
                 for frame in frames.values()
                 if first in frame and second in frame
-                if (each := compared(frame, first, second)).t_test is not None
             ]
+            constant += sum(each.is_constant for each in of_pair)
+            differences = [each.difference for each in of_pair if _is_significant(each.t_test)]
+            is_tested = any(each.t_test is not None for each in of_pair)
             for winner, loser, sign in ((first, second, 1), (second, first, -1)):
-                tested.loc[winner, loser] += bool(of_pair)
-                matrix.loc[winner, loser] += sum(
-                    each.t_test < ALPHA and sign * each.difference > 0  # type: ignore[operator]
-                    for each in of_pair
-                ) / max(1, len(frames))
-    return Penalties(matrix.where(tested > 0), tested)
+                wins = sum(sign * difference > 0 for difference in differences)
+                tested[winner, loser] += is_tested
+                beaten[winner, loser] += wins / max(1, len(frames))
+    counts = _matrix(tested, groups)
+    return Penalties(_matrix(beaten, groups).astype(float).where(counts > 0), counts, constant)
+
+
+def _is_significant(p_value: float | None) -> bool:
+    return p_value is not None and p_value < ALPHA
+
+
+def _matrix(of_pairs: Mapping[tuple[str, str], float], groups: Sequence[str]) -> pd.DataFrame:
+    """A row for the first of each pair, a column for the second."""
+    return pd.DataFrame(
+        [[of_pairs[row, column] for column in groups] for row in groups],
+        index=list(groups),
+        columns=list(groups),
+    )
 
 
 @dataclass(frozen=True)
 class Ranks:
     """mean: of each group over the settings, 1 is best. critical_difference: two mean ranks differ
     significantly if by more (Nemenyi); None with too few settings. friedman: p-value of there being
-    no difference at all."""
+    no difference at all; None with too few settings, and where all groups are level in each."""
 
     mean: pd.Series
     settings: Sequence[str]
@@ -243,8 +299,9 @@ def ranks(means: pd.DataFrame) -> Ranks | None:
     choices = [frozenset(means.columns[row]) for row in there.to_numpy()]
     if choices:
         choices.append(frozenset.intersection(*choices))
-    wholes = [means[[group for group in means if group in each]].dropna() for each in choices]
-    whole = max(wholes, key=lambda each: each.size, default=means)
+    exact = means.round(DECIMALS)  # what rounding leaves breaks no tie
+    wholes = [exact[[group for group in exact if group in each]].dropna() for each in choices]
+    whole = max(wholes, key=lambda each: each.size, default=exact)
     settings, groups = whole.shape
     if settings < 2 or groups < 2:
         return None
@@ -253,5 +310,7 @@ def ranks(means: pd.DataFrame) -> Ranks | None:
         return Ranks(mean, list(whole.index), None, None)
     q = float(stats.studentized_range.ppf(1 - ALPHA, groups, math.inf)) / math.sqrt(2)
     difference = q * math.sqrt(groups * (groups + 1) / (6 * settings))
+    if (whole.nunique(axis=1) == 1).all():
+        return Ranks(mean, list(whole.index), difference, None)
     friedman = float(stats.friedmanchisquare(*(whole[group] for group in whole)).pvalue)
     return Ranks(mean, list(whole.index), difference, friedman)

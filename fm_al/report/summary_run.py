@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fm_al.errors import ConfigError
+from fm_al.errors import ConfigError, RunError
 from fm_al.records import stored_run
 from fm_al.report.report import TOGETHER, Part, Report
 from fm_al.report.runs import Runs
 from fm_al.report.typeset import columns_of
 from fm_al.sync import WANDB_TRACKER, connected_server
 from fm_al.tracking import LONGEST_NAME, keep_service, quiet_settings
+
+logger = logging.getLogger(__name__)
 
 
 def log_summary_runs(report: Report, folder: Path, wanted: Mapping[str, str | None]) -> list[str]:
@@ -49,9 +52,20 @@ def log_summary_runs(report: Report, folder: Path, wanted: Mapping[str, str | No
 def trackers_of(runs: Runs, wanted: Mapping[str, str | None]) -> dict[str, Mapping[str, Any]]:
     """Project, entity and group, by setting. wanted: see `log_summary_runs`, as for what is
     raised."""
-    return {
-        setting: _tracker(runs.of(setting).runs[0].directory, wanted) for setting in runs.settings
-    }
+    return {setting: _tracker_of(runs.of(setting), wanted) for setting in runs.settings}
+
+
+def _tracker_of(runs: Runs, wanted: Mapping[str, str | None]) -> Mapping[str, Any]:
+    """Of one setting: of the first run whose config.yaml can be read. Names the others before it.
+    Raises RunError where there is none."""
+    damaged: list[RunError] = []
+    for run in runs.runs:
+        try:
+            return _tracker(run.directory, wanted)
+        except RunError as error:
+            damaged.append(error)
+            logger.warning("not asked where to log to: %s", error)
+    raise damaged[0]
 
 
 def _tracker(directory: Path, wanted: Mapping[str, str | None]) -> Mapping[str, Any]:
@@ -62,7 +76,14 @@ def _tracker(directory: Path, wanted: Mapping[str, str | None]) -> Mapping[str, 
                 f"--wandb: {directory} was run without W&B, so there is no project to log to; "
                 "give --project NAME"
             )
-        tracker = {"entity": None, "group": None}
+        tracker = {"project": None, "entity": None, "group": None}
+    for name in wanted:
+        if not isinstance(tracker.get(name), str | None):
+            raise RunError(
+                f"{directory / 'config.yaml'} is damaged (tracker.{name}={tracker[name]!r:.60}: "
+                "should be a text)"
+            )
+    tracker = dict.fromkeys(wanted) | tracker
     return tracker | {name: value for name, value in wanted.items() if value is not None}
 
 

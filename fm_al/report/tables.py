@@ -33,6 +33,9 @@ from fm_al.report.typeset import LEVEL, NO_NUMBER, UNTESTED, Cell, Table
 REFERENCE = "random"  # what labels are saved against, where it is among the groups
 AREA = "divided by the range of labels: a mean over it, in [0, 1]"
 STAGES = ("train", "evaluate", "query")
+SAME_DIFFERENCE = "their difference is the same for every seed"
+MOST_PAIRS = 3  # that a note names
+COARSE = 2  # test images; a spread of less is a step or two of what can be measured at all
 
 
 def tables_of_setting(runs: Runs, prefix: str, targets: Sequence[float]) -> list[Table]:
@@ -63,6 +66,7 @@ def _differences(runs: Runs, prefix: str) -> list[Table]:
             f"{prefix}final_differences",
             f"Differences of the accuracy at {runs.labels[-1]} labels",
             all_compared(runs.final("accuracy")),
+            test_image_count(runs),
         ),
     ]
 
@@ -73,23 +77,22 @@ def by_area(runs: Runs) -> list[str]:
 
 
 def _over_labels(runs: Runs, prefix: str, figure: str) -> Table:
-    frames = {labels: runs.at(figure, labels) for labels in runs.labels}
-    return Table(
+    frames = {str(labels): runs.at(figure, labels) for labels in runs.labels}
+    return _means(
+        runs,
         f"{prefix}{figure}",
         f"{capitalized(MEASURED[figure])} by number of labels",
-        [_compared_by(runs), *map(str, frames)],
-        _means(by_area(runs), list(frames.values())),
-        _notes(runs),
+        frames,
     )
 
 
 def _areas(runs: Runs, prefix: str) -> Table:
-    return Table(
+    return _means(
+        runs,
         f"{prefix}areas",
         f"Area under the curve over labels, {runs.labels[0]} to {runs.labels[-1]}",
-        [_compared_by(runs), *measured(runs).values()],
-        _means(by_area(runs), [runs.area(figure) for figure in measured(runs)]),
-        [*_notes(runs), AREA],
+        {name: runs.area(figure) for figure, name in measured(runs).items()},
+        [AREA],
     )
 
 
@@ -158,31 +161,24 @@ def _per_class(runs: Runs, prefix: str) -> list[Table]:
         run: np.array([run.at(each)["per_class_accuracy"] for each in labels], float)
         for run in runs.runs
     }
-    columns = [_compared_by(runs), *names]
-    last = [
-        runs.framed({run: values[-1, number] for run, values in at.items()})
-        for number in range(len(names))
-    ]
-    areas = [
-        runs.framed(
+    last = {
+        name: runs.framed({run: values[-1, number] for run, values in at.items()})
+        for number, name in enumerate(names)
+    }
+    areas = {
+        name: runs.framed(
             {run: area_under_curve(labels, list(each[:, number])) for run, each in at.items()}
         )
-        for number in range(len(names))
-    ]
+        for number, name in enumerate(names)
+    }
     return [
-        Table(
-            f"{prefix}per_class",
-            f"Accuracy of each class at {labels[-1]} labels",
-            columns,
-            _means(by_area(runs), last),
-            _notes(runs),
-        ),
-        Table(
+        _means(runs, f"{prefix}per_class", f"Accuracy of each class at {labels[-1]} labels", last),
+        _means(
+            runs,
             f"{prefix}per_class_areas",
             f"Area under the curve of each class's accuracy, {labels[0]} to {labels[-1]} labels",
-            columns,
-            _means(by_area(runs), areas),
-            [*_notes(runs), AREA],
+            areas,
+            [AREA],
         ),
     ]
 
@@ -203,14 +199,17 @@ def _seconds(runs: Runs, prefix: str) -> Table:
     )
 
 
-def comparisons(name: str, title: str, compared: Sequence[Comparison]) -> Table:
-    """A row for each two groups."""
+def comparisons(
+    name: str, title: str, compared: Sequence[Comparison], test_images: int | None = None
+) -> Table:
+    """A row for each two groups. test_images: how many what is compared is a share of, if it is
+    one."""
     rows = []
     for each in compared:
         ends = each.interval or (None, None)
         rows.append(
             [
-                Cell(f"{each.first} - {each.second}"),
+                Cell(each.name),
                 *(_signed(value) for value in (each.difference if each.pairs else None, *ends)),
                 _p(each.t_test),
                 _p(each.t_test_corrected, is_bold=True),
@@ -227,6 +226,7 @@ def comparisons(name: str, title: str, compared: Sequence[Comparison]) -> Table:
     ]
     if any(each.pairs < FEWEST_FOR_T for each in compared):
         notes.append(f"of fewer than {FEWEST_FOR_T} pairs there are too few seeds for a t-test")
+    notes += spread_notes(compared, test_images)
     if wilcoxons < len(compared):
         notes.append(
             f"Wilcoxon's test needs {FEWEST_FOR_WILCOXON} pairs that differ: with fewer no p-value "
@@ -235,6 +235,41 @@ def comparisons(name: str, title: str, compared: Sequence[Comparison]) -> Table:
     tests = ["t-test", "t-test, Holm", "Wilcoxon", "Wilcoxon, Holm"]
     columns = ["pair", "difference", "from", "to", *tests, "pairs"]
     return Table(name, title, columns, rows, notes)
+
+
+def spread_notes(compared: Sequence[Comparison], test_images: int | None) -> list[str]:
+    """What to know of comparisons whose differences vary too little over seeds. test_images: see
+    `comparisons`."""
+    notes = []
+    if constant := [each.name for each in compared if each.is_constant]:
+        notes.append(
+            f"no interval and no test for {_few(constant)}: the difference is the same for every "
+            "seed, and without spread there is nothing to estimate one from"
+        )
+    if test_images and (
+        coarse := [
+            each.name
+            for each in compared
+            if each.t_test is not None and 0 < (each.spread or 0) < COARSE / test_images
+        ]
+    ):
+        notes.append(
+            f"accuracies are coarse for the tests of {_few(coarse)}: one of {test_images} test "
+            f"images is {1 / test_images:.2g}, and over seeds the difference varies by less than "
+            f"{COARSE} images"
+        )
+    return notes
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - MOST_PAIRS
+    return ", ".join(names[:MOST_PAIRS]) + (f" and {more} more" if more > 0 else "")
+
+
+def test_image_count(runs: Runs) -> int | None:
+    """How many test images there are; None where runs have different ones or do not say."""
+    counts = {sum(map(sum, run.result.get("confusion_matrix", []))) for run in runs.runs}
+    return (counts.pop() or None) if len(counts) == 1 else None
 
 
 def _signed(value: float | None) -> Cell:
@@ -295,6 +330,12 @@ def penalty_table(penalties: Penalties) -> Table:
     ]
     if fewest < most:
         notes.append(f"some pairs could be tested in {fewest} only, and so lose less")
+    if penalties.constant:
+        times = "once" if penalties.constant == 1 else f"{penalties.constant} times"
+        notes.append(
+            f"{times} the difference of a pair was the same for every seed, which can't be tested "
+            "and counts for neither"
+        )
     return Table(
         "penalties", "Pairwise penalties", ["beats", *map(str, matrix.columns)], rows, notes
     )
@@ -318,6 +359,9 @@ def wins(of_settings: Mapping[str, Sequence[Comparison]], groups: Sequence[str])
                 else:
                     lost += 1
         rows.append([Cell(group), *(Cell(str(n), n) for n in (won, tied, lost, untested))])
+    why_untested = "too few seeds in common"
+    if any(each.is_constant for compared in of_settings.values() for each in compared):
+        why_untested += ", or the same difference for every seed"
     return Table(
         "wins",
         "Wins, ties and losses, of the area under the accuracy curve",
@@ -325,7 +369,7 @@ def wins(of_settings: Mapping[str, Sequence[Comparison]], groups: Sequence[str])
         rows,
         [
             "over settings and opponents; a win is significant by the paired t-test, corrected by "
-            "Holm within the setting; not tested: too few seeds in common"
+            f"Holm within the setting; not tested: {why_untested}"
         ],
     )
 
@@ -349,7 +393,8 @@ def rank_table(ranks: Ranks, settings: Sequence[str], groups: Sequence[str]) -> 
     else:
         notes.append(
             f"critical difference {ranks.critical_difference:.2f} (Nemenyi, {ALPHA}); Friedman's "
-            f"test of any difference: p = {ranks.friedman:.3g}"
+            "test of any difference: "
+            + ("none, as all are level" if ranks.friedman is None else f"p = {ranks.friedman:.3g}")
         )
     rows = [
         [Cell(str(group)), Cell(f"{rank:.2f}", float(rank), best=rank == best)]
@@ -370,22 +415,31 @@ def mean_cell(values: pd.Series, form: str = "{:.3f}") -> Cell:
     return Cell(f"{form.format(mean)} ± {form.format(spread)}", mean, spread)
 
 
-def _means(groups: Sequence[str], frames: Sequence[pd.DataFrame]) -> list[list[Cell]]:
-    """A row for each group, a column for each frame, marked by how they stand in it."""
-    standings = [standing(frame) for frame in frames]
-    rows = []
+def _means(
+    runs: Runs,
+    name: str,
+    title: str,
+    frames: Mapping[str, pd.DataFrame],
+    more_notes: Sequence[str] = (),
+) -> Table:
+    """A row for each group, a column for each frame, marked by how groups stand in it."""
+    standings = [standing(frame) for frame in frames.values()]
+    groups, rows = by_area(runs), []
     for group in groups:
         row = [Cell(group)]
-        for frame, stands in zip(frames, standings, strict=True):
+        for frame, stands in zip(frames.values(), standings, strict=True):
             cell = mean_cell(frame[group])
             is_best = group in stands.best and len(groups) > 1
-            mark = LEVEL if group in stands.level else UNTESTED if group in stands.untested else ""
+            is_untested = group in stands.untested | stands.constant
+            mark = LEVEL if group in stands.level else UNTESTED if is_untested else ""
             row.append(Cell(cell.text, cell.value, cell.spread, is_best, mark))
         rows.append(row)
-    return rows
+    notes = _notes(runs, has_constant=any(stands.constant for stands in standings))
+    return Table(name, title, [_compared_by(runs), *frames], rows, [*notes, *more_notes])
 
 
-def _notes(runs: Runs) -> list[str]:
+def _notes(runs: Runs, has_constant: bool) -> list[str]:
+    """has_constant: whether a group differs from the best by the same amount for every seed."""
     seeds, frame = runs.seeds, runs.final("accuracy")
     notes = [f"mean ± standard deviation over {len(seeds)} seed{'s' * (len(seeds) > 1)}"]
     lacking = missing_seeds(frame)
@@ -398,9 +452,14 @@ def _notes(runs: Runs) -> list[str]:
         )
         if lacking:
             notes.append(
-                "the best is told by the seeds that all have, of those with enough to test; "
-                f"{UNTESTED}: can't be tested with it, of fewer than {FEWEST_FOR_T} pairs"
+                "the best is told by the seeds that all have, of those with enough to test"
             )
+        reasons = [
+            *([f"of fewer than {FEWEST_FOR_T} pairs"] if lacking else []),
+            *([f"as {SAME_DIFFERENCE}"] if has_constant else []),
+        ]
+        if reasons:
+            notes.append(f"{UNTESTED}: can't be tested with it, {' or '.join(reasons)}")
     elif len(runs.groups) > 1:
         notes.append("bold: the best of a column; too few seeds to test what differs")
     for group, lacks in lacking.items():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fm_al.files import write_whole
+from fm_al.report import text
 
 LEVEL, UNTESTED = "°", "†"  # marks of a number beside the best one
 # A page of LaTeX's article in \footnotesize.
@@ -51,8 +51,8 @@ class Table:
 
 def save(table: Table, folder: Path) -> None:
     """<name>.md, <name>.tex and <name>.csv."""
-    for ending, text in (("md", markdown(table)), ("tex", latex(table)), ("csv", as_csv(table))):
-        write_whole(folder / f"{table.name}.{ending}", text.encode())
+    for ending, written in (("md", markdown(table)), ("tex", latex(table)), ("csv", as_csv(table))):
+        write_whole(folder / f"{table.name}.{ending}", written.encode())
 
 
 def markdown(table: Table) -> str:
@@ -62,26 +62,22 @@ def markdown(table: Table) -> str:
         return "| " + " | ".join(cells) + " |\n"
 
     def shown(cell: Cell) -> str:
-        text = _literal(cell.text)
-        return (f"**{text}**" if cell.best else text) + cell.mark
+        shown = text.markdown_cell(cell.text)
+        return (f"**{shown}**" if cell.best else shown) + cell.mark
 
     rows = [
-        line(map(_literal, table.columns)),
+        line(map(text.markdown_cell, table.columns)),
         line("---" if number == 0 else "---:" for number in range(len(table.columns))),
         *(line(map(shown, row)) for row in table.rows),
     ]
-    notes = f"\n{sentence(table.notes)}\n" if table.notes else ""
+    notes = f"\n{text.markdown(sentence(table.notes))}\n" if table.notes else ""
     return f"{''.join(rows)}{notes}"
-
-
-def _literal(text: str) -> str:
-    return re.sub(r"([|*_<\\])", r"\\\1", text)
 
 
 def sentence(notes: Sequence[str]) -> str:
     """A table's notes."""
-    text = "; ".join(notes)
-    return f"{text[:1].upper()}{text[1:]}."
+    joined = "; ".join(notes)
+    return f"{joined[:1].upper()}{joined[1:]}."
 
 
 def latex(table: Table) -> str:
@@ -89,8 +85,8 @@ def latex(table: Table) -> str:
     below the other, or each a table of its own where a page is not high enough."""
 
     def shown(cell: Cell) -> str:
-        text = _escaped(cell.text)
-        return (rf"\textbf{{{text}}}" if cell.best else text) + _escaped(cell.mark)
+        shown = text.latex(cell.text)
+        return (rf"\textbf{{{shown}}}" if cell.best else shown) + text.latex(cell.mark)
 
     def line(cells: Iterable[str]) -> str:
         return "  " + " & ".join(cells) + r" \\" + "\n"
@@ -100,7 +96,7 @@ def latex(table: Table) -> str:
         return (
             f"  \\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}\n"
             "  \\toprule\n"
-            f"{line(_escaped(table.columns[number]) for number in columns)}"
+            f"{line(text.latex(table.columns[number]) for number in columns)}"
             "  \\midrule\n"
             f"{''.join(line(map(shown, row)) for row in rows)}"
             "  \\bottomrule\n"
@@ -118,8 +114,8 @@ def latex(table: Table) -> str:
             + "\\end{table}\n"
         )
 
-    title = _escaped(table.title)
-    notes = _escaped(sentence(table.notes))
+    title = text.latex(table.title)
+    notes = text.latex(sentence(table.notes))
     caption = f"  \\caption{{{title}. {notes}}}\n  \\label{{tab:{table.name}}}\n"
     continued = f"  \\addtocounter{{table}}{{-1}}\n  \\caption{{{title} (continued).}}\n"
     tabulars = [tabular(columns) for columns in _parts(table)]
@@ -146,30 +142,14 @@ def _parts(table: Table) -> list[list[int]]:
     return [[0]]
 
 
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "±": r"$\pm$",
-    "°": r"$^\circ$",
-    "†": r"$^\dagger$",
-    "<": r"$<$",
-    ">": r"$>$",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-} | {character: f"\\{character}" for character in "&%$#_{}"}
-
-
-def _escaped(text: str) -> str:
-    escaped = "".join(LATEX.get(character, character) for character in text)
-    return re.sub(r"(?<!\S)-(?=\d)", "$-$", escaped)
-
-
 def as_csv(table: Table) -> str:
     """Its `columns_of`; empty where there is no number."""
     written = columns_of(table)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(name for name, _ in written)
-    writer.writerows(zip(*(values for _, values in written), strict=True))
+    writer.writerow(text.printable(name) for name, _ in written)
+    rows = [list(row) for row in zip(*(values for _, values in written), strict=True)]
+    writer.writerows(text.all_printable(rows))
     return out.getvalue()
 
 

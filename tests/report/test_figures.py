@@ -532,3 +532,16 @@ def test_no_torch_and_no_pyplot() -> None:
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )
     assert printed.stdout.strip() == "set()"
+
+
+def test_seeds_that_do_not_vary_have_no_interval(tmp_path: Path) -> None:
+    for seed in range(3):
+        make_run(tmp_path, "badge", seed, [0.3, 0.5, 0.7])
+        make_run(tmp_path, "random", seed, [0.3, 0.5 + seed / 100, 0.6 + seed / 50])
+    runs = read_runs(tmp_path)
+    drawn = by_name(figures_of_setting(runs, "", Palette.of(runs.groups)))
+    axes = drawn["accuracy"].drawing.axes[0]
+    assert set(bands(axes)) == {"random"}
+    assert bands(axes)["random"].get_paths()[0].vertices[:, 0].min() == 30, "the first do not vary"
+    assert not lines(drawn["area"].drawing.axes[0], "badge", "interval")
+    assert lines(drawn["area"].drawing.axes[0], "random", "interval")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,17 +114,44 @@ def test_where_by_and_out_are_in_the_command_that_the_report_names(tmp_path: Pat
     assert "| fraction=0.002 - fraction=0.01 |" in written
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
-    frozen(tmp_path / "outputs")
-    mine = tmp_path / "paper" / "figures" / "mine.png"
-    mine.parent.mkdir(parents=True)
-    mine.write_text("drawn by hand")
-    refused = report(tmp_path, "outputs", "--out", "paper")
+@pytest.mark.parametrize("out", [[], ["--out", "outputs/report"], ["--out=outputs/report/new"]])
+@pytest.mark.parametrize("what", ["a file", "a folder", "an index", "a link"])
+def test_a_folder_of_something_else_is_left_alone_and_refused_before_any_work(
+    tmp_path: Path, out: list[str], what: str
+) -> None:
+    (tmp_path / "outputs").mkdir()
+    folder = tmp_path / "outputs" / "report"
+    mine = folder / "new" / "figures" / "mine.png"
+    if what == "a file":
+        mine = folder
+    elif what == "a link":
+        folder.symlink_to("nowhere")
+    else:
+        mine.parent.mkdir(parents=True)
+        (folder / "index.html").write_text("<p>a page of mine" if what == "an index" else "")
+    if what != "a link":
+        mine.write_text("drawn by hand")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("fm_al.report.command.read_runs", lambda *_: pytest.fail("runs were read"))
+        refused = report(tmp_path, "outputs", *out)
     assert refused.returncode == 2
-    assert refused.stderr == (
-        "fm-al: --out paper: holds something that is no report; use another folder\n"
-    )
-    assert mine.read_text() == "drawn by hand"
+    assert re.fullmatch(
+        r"fm-al: outputs/report(/new)?: (holds something that no report wrote; name another folder"
+        r"|.*outputs/report is no folder; name another place) with --out\n",
+        refused.stderr,
+    ), refused.stderr
+    if what == "a link":
+        assert folder.is_symlink()
+    else:
+        assert mine.read_text() == "drawn by hand"
+
+
+def test_a_new_or_empty_folder_and_an_earlier_report_are_written_to(tmp_path: Path) -> None:
+    make_run(tmp_path / "outputs", "random", 0, [0.3, 0.5])
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    for out in ("empty", "link", "not/yet", "not/yet"):
+        assert report(tmp_path, "outputs", "--out", out).returncode == 0
 
 
 def test_a_report_that_broke_off_is_written_again(tmp_path: Path) -> None:
@@ -164,7 +193,9 @@ def test_settings_with_names_alike_have_files_of_their_own(tmp_path: Path) -> No
 def test_what_can_not_be_is_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     directory = make_run(tmp_path / "outputs", "random", 0, [0.3, 0.5])
-    (directory / "config.yaml").write_text("tracker: {_target_: fm_al.tracking.NoTracker}\n")
+    (directory / "config.yaml").write_text(
+        "{experiment_name: trial, tracker: {_target_: fm_al.tracking.NoTracker}}\n"
+    )
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("WANDB_MODE", "offline")
         done = report(tmp_path, *arguments)
@@ -226,8 +257,8 @@ def test_odd_characters_are_literal_in_markdown_and_latex() -> None:
     )
     written = latex(ODD)
     assert r"\caption{50\% of a\_b \& c. X\_y.}" in written
-    assert r"a|b\_*$<$ & \textbf{1 $\pm$ 2} \\" in written
-    assert r"x|y & 5\textasciicircum{}2 \\" in written
+    assert r"a\textbar{}b\_{*}$<$ & \textbf{1 $\pm$ 2} \\" in written
+    assert r"x\textbar{}y & 5\textasciicircum{}2 \\" in written
     assert r"c - t-test & $-$1.5 \\" in written
     for rule in ("toprule", "midrule", "bottomrule"):
         assert rf"\{rule}" in written
@@ -385,6 +416,71 @@ def test_pairs_that_started_from_different_labels_are_pointed_out(tmp_path: Path
     assert "trial: by imbalance.ratio, runs of one seed start from different labels" in done.stdout
 
 
+def test_without_spread_nothing_is_significant_and_the_report_says_why(tmp_path: Path) -> None:
+    """badge is ahead of random by the same for every seed, fishermask of both by varied steps."""
+    for seed in range(3):
+        make_run(tmp_path, "random", seed, [0.3, 0.5 + seed / 100, 0.6 + seed / 100])
+        make_run(tmp_path, "badge", seed, [0.3, 0.6 + seed / 100, 0.7 + seed / 100])
+        make_run(tmp_path, "fishermask", seed, [0.3, 0.75 + seed / 70, 0.8 + seed / 90])
+    written = markdown_of(tmp_path)
+    assert "| badge - random | +0.1000 | - | - | - | - | - | - | 3 |" in written
+    for what in ("accuracy at 50 labels", "area under the accuracy curve"):
+        assert (
+            f"- trial: {what}: no interval and no test for badge - random: the difference is the "
+            "same for every seed, and without spread there is nothing to estimate one from\n"
+        ) in written
+    assert "Holm: corrected for 2 t-tests" in written
+    assert "| badge | 0 | 0 | 1 | 1 |" in written, "wins, ties, losses, not tested"
+    assert "not tested: too few seeds in common, or the same difference for every seed" in written
+    assert "2 times the difference of a pair was the same for every seed" in written
+    assert "too few seeds for a t-test" not in written
+    alone = [read_runs(tmp_path, {"strategy": ["badge", "random"]})]
+    tables = {table.name: table for table in tables_of_setting(*alone, "", [])}
+    assert [cell.mark for cell in tables["accuracy"].rows[1]] == ["", "", "†", "†"]
+    assert (
+        "†: can't be tested with it, as their difference is the same for every seed"
+        in tables["accuracy"].notes
+    )
+
+
+def test_fishermask_is_not_better_by_a_difference_without_spread(tmp_path: Path) -> None:
+    for seed in range(3):
+        make_run(tmp_path, "random", seed, [0.3, 0.5 + seed / 100])
+        make_run(tmp_path, "fishermask", seed, [0.3, 0.6 + seed / 100])
+    _, area, _ = claim(read_runs(tmp_path), {})
+    assert area == (
+        "By the area under the accuracy curve FisherMask can't be tested against random: their "
+        "difference is the same for every seed."
+    )
+    assert claim_together({"trial": read_runs(tmp_path)}) == []
+
+
+def test_strategies_that_are_level_are_called_so(tmp_path: Path) -> None:
+    for seed in range(3):
+        make_run(tmp_path, "random", seed, [0.3, 0.5 + seed / 100])
+        make_run(tmp_path, "fishermask", seed, [0.3, 0.5 + seed / 100])
+    place, *_ = claim(read_runs(tmp_path), {})
+    assert "FisherMask is first of 2 strategies: 0.405, level with random with 0.405." in place
+
+
+@pytest.mark.parametrize("images", [297, 100_000])
+def test_accuracies_that_are_coarse_for_their_tests_are_pointed_out(
+    tmp_path: Path, images: int
+) -> None:
+    for seed in range(3):
+        for strategy, step in (("badge", 1 + seed % 2), ("random", 0)):
+            directory = make_run(tmp_path, strategy, seed, [0.3, 0.5 + step / 297])
+            result = json.loads((directory / "result.json").read_text())
+            result["confusion_matrix"] = [[images]]
+            (directory / "result.json").write_text(json.dumps(result))
+    said = (
+        "- trial: accuracy at 30 labels: accuracies are coarse for the tests of badge - random: "
+        "one of 297 test images is 0.0034, and over seeds the difference varies by less than 2 "
+        "images\n"
+    )
+    assert (said in markdown_of(tmp_path)) == (images == 297)
+
+
 def test_one_strategy_is_compared_with_none(tmp_path: Path) -> None:
     for seed in range(3):
         make_run(tmp_path, "random", seed, [0.3, 0.5])
@@ -418,6 +514,44 @@ def test_many_settings_are_drawn_in_processes_as_few_are_in_one(tmp_path: Path) 
         for ending in ("pdf", "png"):
             same = (several / f"a-{name}.{ending}").read_bytes()
             assert (one / f"{name}.{ending}").read_bytes() == same
+
+
+class Counted:
+    """How often a function was called, and with what first argument."""
+
+    def __init__(self, patched: pytest.MonkeyPatch, name: str) -> None:
+        module, _, function = name.rpartition(".")
+        self.calls: list[Any] = []
+        self.counted = getattr(importlib.import_module(module), function)
+        patched.setattr(name, self)
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.calls.append(arguments[0])
+        return self.counted(*arguments)
+
+
+def test_the_work_grows_as_runs_and_settings_do(tmp_path: Path) -> None:
+    """Files are read once. Pairs are compared as often for many seeds as for few, and twice as
+    often for twice as many settings."""
+    comparisons: dict[tuple[int, int], int] = {}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("fm_al.report.report.FEWEST_FOR_PROCESSES", 99)
+        read = Counted(patched, "fm_al.run_files.content_of")
+        parsed = Counted(patched, "fm_al.reading.content_of")
+        compared = Counted(patched, "fm_al.report.statistics.compared")
+        for settings, seeds in ((2, 3), (4, 3), (2, 6)):
+            folder = tmp_path / f"{settings}x{seeds}"
+            for number in range(settings):
+                make_trial(folder, f"e{number}", seeds=seeds)
+            for counted in (read, parsed, compared):
+                counted.calls.clear()
+            report_of(read_runs(folder), "A trial", "fm-al-report .", alone, [], False)
+            comparisons[settings, seeds] = len(compared.calls)
+            files = Counter(read.calls + parsed.calls)
+            assert {*files.values()} == {1}
+            assert sum(path.name == "rounds.jsonl" for path in files) == settings * seeds * 4
+    assert comparisons[2, 6] == comparisons[2, 3]
+    assert comparisons[4, 3] == 2 * comparisons[2, 3]
 
 
 def test_published_numbers_are_those_of_the_figure() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from fm_al.errors import ConfigError
 from fm_al.report.command import where_of
 from fm_al.report.runs import Runs, by_numbers, read_runs
+from fm_al.run_files import chained, fingerprint
 from tests.report.made_runs import make_run, make_trial
 
 RISING = [0.3, 0.5, 0.7]
@@ -176,6 +178,91 @@ def test_a_run_with_a_value_that_can_not_be_is_named_and_left_out(
     (said,) = whys(runs).values()
     where = "rounds.jsonl: line 2" if file == ROUND else file
     assert (f"{where} is damaged {why}" if why.startswith("(") else why) in said
+
+
+def as_folder(file: Path) -> None:
+    file.unlink(missing_ok=True)
+    (file / "x").mkdir(parents=True)
+
+
+def as_link(file: Path) -> None:
+    if file.exists():
+        file.rename(file.with_name("elsewhere"))
+    file.symlink_to("elsewhere")
+
+
+def as_text(text: str) -> Callable[[Path], object]:
+    return lambda file: file.write_text(f"{text}\n")
+
+
+ODD_FILES: dict[str, Callable[[Path], object]] = {
+    "nested": as_text("[" * 200_000),
+    "nested and whole": as_text('{"a": ' + "[" * 200_000 + "]" * 200_000 + "}"),
+    "long": as_text('{"round": ' + "9" * 5000 + "}"),
+    "list": as_text("[1]"),
+    "null": as_text("null"),
+    "empty": as_text(""),
+    "mapping": as_text("{}"),
+    "bytes": lambda file: file.write_bytes(b"\xff\xfe\x00{\n"),
+    "folder": as_folder,
+    "link": as_link,
+}
+
+
+@pytest.mark.parametrize("odd", ODD_FILES)
+@pytest.mark.parametrize("is_finished", [True, False])
+@pytest.mark.parametrize(
+    "file", ["provenance.json", "rounds.jsonl", "result.json", "job.json", "error.json"]
+)
+def test_one_odd_file_leaves_the_other_runs_to_report_on(
+    tmp_path: Path, file: str, is_finished: bool, odd: str
+) -> None:
+    make_run(tmp_path, "badge", 0, RISING)
+    directory = make_run(tmp_path, "random", 0, RISING, finished=is_finished)
+    ODD_FILES[odd](directory / file)
+    runs = read_runs(tmp_path)
+    decides_nothing = is_finished and file in ("job.json", "error.json")
+    assert [run.group for run in runs.runs] == ["badge", *["random"] * decides_nothing]
+    if not decides_nothing:
+        (why,) = whys(runs).values()
+        assert file in why
+        assert len(why) < 400
+
+
+@pytest.mark.parametrize("odd", ODD_FILES)
+def test_a_report_reads_no_configuration(tmp_path: Path, odd: str) -> None:
+    directory = make_run(tmp_path, "random", 0, RISING)
+    ODD_FILES[odd](directory / "config.yaml")
+    assert not read_runs(tmp_path).left_out
+
+
+def vouched_for(directory: Path) -> None:
+    """As newer records are: each line and the result have the digest of what is before them."""
+    provenance = json.loads((directory / "provenance.json").read_text())
+    provenance["fingerprint"] = digest = fingerprint(provenance["decides"])
+    (directory / "provenance.json").write_text(json.dumps(provenance))
+    records = []
+    for line in (directory / "rounds.jsonl").read_text().splitlines():
+        record = json.loads(line) | {"weights_digest": "0"}
+        digest = chained(digest, record)
+        records.append(record | {"digest": digest})
+    (directory / "rounds.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in records))
+    result = json.loads((directory / "result.json").read_text())
+    result["digest"] = chained(digest, result)
+    (directory / "result.json").write_text(json.dumps(result))
+
+
+def test_a_changed_number_is_noticed_by_the_digests(tmp_path: Path) -> None:
+    make_run(tmp_path, "badge", 0, RISING)
+    path = make_run(tmp_path, "random", 0, RISING) / "rounds.jsonl"
+    vouched_for(path.parent)
+    assert len(read_runs(tmp_path).runs) == 2
+    lines = path.read_text().splitlines()
+    changed = lines[1].replace('"accuracy": 0.5', '"accuracy": 0.6')
+    assert changed != lines[1]
+    path.write_text("\n".join([lines[0], changed, *lines[2:], ""]))
+    (why,) = whys(read_runs(tmp_path)).values()
+    assert why.startswith("rounds.jsonl: line 2 is damaged (its digest is not")
 
 
 def test_a_class_without_test_images_is_no_damage(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from fm_al.report.statistics import (
     rankable,
     ranks,
     share_saved,
+    signed_ranks,
     standing,
 )
 
@@ -94,12 +95,58 @@ def test_of_too_few_pairs_there_is_no_p_value(pairs: int) -> None:
     assert all_compared(values)[0].winner is None
 
 
-def test_differences_without_spread() -> None:
-    equal = compared(frame(a=[0.1, 0.7, 0.4], b=[0.1, 0.7, 0.4]), "a", "b")
-    assert (equal.t_test, equal.interval) == (1.0, (0.0, 0.0))
-    shifted = compared(frame(a=[0.3, 0.9, 0.6], b=[0.1, 0.7, 0.4]), "a", "b")
-    assert shifted.t_test == 0, "the limit"
-    assert shifted.interval == pytest.approx((0.2, 0.2))
+@pytest.mark.parametrize("seeds", [3, 8])
+@pytest.mark.parametrize("shift", [0.2, 0.0, -0.01])
+def test_differences_without_spread_are_no_estimate_of_anything(seeds: int, shift: float) -> None:
+    base = [0.1, 0.7, 0.4, 0.3, 0.5, 0.8, 0.2, 0.6][:seeds]
+    values = frame(a=[value + shift for value in base], b=base, c=[0.01 * n for n in range(seeds)])
+    one, *others = all_compared(values)
+    assert one.difference == pytest.approx(shift, abs=1e-12)
+    assert (one.spread, one.is_constant, one.winner) == (0, True, None)
+    assert (one.interval, one.t_test, one.wilcoxon) == (None, None, None)
+    assert (one.t_test_corrected, one.wilcoxon_corrected) == (None, None)
+    assert not any(each.is_constant or each.t_test is None for each in others)
+    raw = [each.t_test for each in others]
+    assert [each.t_test_corrected for each in others] == holm(raw), "of the tests that there are"
+
+
+def test_spread_that_only_rounding_makes_is_none() -> None:
+    rounding = 1e-12 * np.array([0, 0.4, 0.9, 0.1, 0.5, 1.0])
+    base = np.array([0.1, 0.7, 0.4, 0.3, 0.5, 0.8])
+    assert compared(frame(a=base + 0.2 + rounding, b=base), "a", "b").is_constant
+    varied = compared(frame(a=base + 0.2 + 1000 * rounding, b=base), "a", "b")
+    assert not varied.is_constant
+    assert varied.t_test is not None
+    assert varied.wilcoxon == 2 / 2**6
+
+
+def test_two_seeds_are_too_few_and_not_without_spread() -> None:
+    assert not compared(frame(a=[0.3, 0.4], b=[0.1, 0.2]), "a", "b").is_constant
+
+
+@given(
+    st.lists(st.integers(-4, 4), min_size=6, max_size=9).filter(
+        lambda steps: len({*steps}) > 1 and sum(map(bool, steps)) >= 6
+    )
+)
+def test_signed_ranks_are_those_of_all_signs(steps: list[int]) -> None:
+    """The definition: of all signs of the ranks, the share whose sum is as extreme; ties share
+    their mean rank, zeros have none."""
+    ranks_of = stats.rankdata([abs(step) for step in steps if step])
+    plus = sum(rank for rank, step in zip(ranks_of, filter(None, steps), strict=True) if step > 0)
+    middle = ranks_of.sum() / 2
+    sums = [
+        sum(rank for rank, sign in zip(ranks_of, signs, strict=True) if sign)
+        for signs in itertools.product((0, 1), repeat=len(ranks_of))
+    ]
+    extreme = sum(abs(each - middle) >= abs(plus - middle) - 1e-9 for each in sums)
+    assert signed_ranks(np.array(steps, float)) == pytest.approx(extreme / len(sums))
+
+
+@pytest.mark.parametrize("count", [50, 51, 300])
+def test_signed_ranks_of_many_seeds_are_scipys(count: int) -> None:
+    values = np.random.default_rng(0).normal(0.1, 1, count)
+    assert signed_ranks(values) == pytest.approx(stats.wilcoxon(values).pvalue)
 
 
 def test_holm_by_hand() -> None:
@@ -243,15 +290,33 @@ def test_penalties_by_hand() -> None:
     assert not untested.tested.any(axis=None)
 
 
+def test_without_spread_nothing_is_beaten() -> None:
+    same = frame(a=[0.50, 0.61, 0.72], b=[0.40, 0.51, 0.62])
+    clear = frame(a=[0.50, 0.61, 0.72], b=[0.40, 0.50, 0.60])
+    beaten = penalties({"one": {20: same, 40: clear}}, ["a", "b"])
+    assert beaten.matrix.loc["a", "b"] == 0.5
+    assert beaten.constant == 1
+    alone = penalties({"one": {20: same}}, ["a", "b"])
+    assert alone.matrix.isna().all(axis=None)
+    assert standing(same) == Standing({"a"}, set(), set(), {"b"})
+
+
 def test_what_rounding_leaves_is_no_difference_and_breaks_no_tie() -> None:
-    equal = compared(frame(a=[0.1 + 0.2] * 5, b=[0.3] * 5), "a", "b")
-    assert (equal.difference, equal.t_test) == (0, 1)
+    assert compared(frame(a=[0.1 + 0.2] * 5, b=[0.3] * 5), "a", "b").difference == 0
     hundredths = [3, -1, 2, 5, 1, -2, 4, 1, 3, 2, -1, 6]
     base = [0.61, 0.33, 0.47, 0.29, 0.58, 0.71, 0.13, 0.44, 0.52, 0.37, 0.83, 0.19]
     better = [number + step / 100 for number, step in zip(base, hundredths, strict=True)]
     assert compared(frame(a=better, b=base), "a", "b").wilcoxon == (
-        stats.wilcoxon(hundredths).pvalue
+        signed_ranks(np.array(hundredths, float))
     )
+    means = pd.DataFrame({"a": [0.1 + 0.2, 0.5], "b": [0.3, 0.5]})
+    assert ranks(means).mean.to_dict() == {"a": 1.5, "b": 1.5}
+
+
+def test_groups_that_are_level_everywhere_have_no_friedman_test() -> None:
+    result = ranks(pd.DataFrame(np.ones((6, 3)), columns=list("abc")))
+    assert result.friedman is None
+    assert result.mean.tolist() == [2, 2, 2]
 
 
 def test_ranks_are_those_of_demsar() -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
-from fm_al.errors import RunError
+from fm_al.errors import ConfigError, RunError
 from fm_al.report.report import report_of, write
 from fm_al.report.runs import read_runs
-from fm_al.report.summary_run import log_summary_runs
+from fm_al.report.summary_run import log_summary_runs, trackers_of
 from fm_al.report.typeset import NO_NUMBER, Cell, Table, columns_of
 from fm_al.sync import OPTIONS, WANDB_TRACKER
 from fm_al.tracking import history
@@ -25,12 +26,16 @@ WANTED = {"project": None, "entity": None, "group": None}
 
 
 def make_tracked_runs(folder: Path, *experiments: str) -> None:
-    """Two strategies of three seeds each."""
+    """Two strategies of three seeds each, level on average."""
+    last = {"random": (0.49, 0.5, 0.51), "badge": (0.5, 0.49, 0.51)}
     for experiment in experiments:
         for strategy, seed in itertools.product(("random", "badge"), range(3)):
-            directory = make_run(folder, strategy, seed, [0.3, 0.5], experiment=experiment)
+            directory = make_run(
+                folder, strategy, seed, [0.3, last[strategy][seed]], experiment=experiment
+            )
             tracker = {"_target_": WANDB_TRACKER, **OPTIONS, "project": "mine"}
-            (directory / "config.yaml").write_text(yaml.safe_dump({"tracker": tracker}))
+            config = {"experiment_name": experiment, "tracker": tracker}
+            (directory / "config.yaml").write_text(yaml.safe_dump(config))
 
 
 @pytest.fixture
@@ -68,7 +73,7 @@ def test_tables_and_figures_are_logged_to_a_run_of_the_group(offline: None, tmp_
         accuracy = json.loads(table.read_text())
         assert accuracy["columns"] == ["strategy", "10", "10 sd", "30", "30 sd"]
         assert accuracy["data"] == [
-            [group, *map(pytest.approx, (0.3, 0, 0.5, 0))] for group in ("badge", "random")
+            [group, *map(pytest.approx, (0.3, 0, 0.5, 0.01))] for group in ("badge", "random")
         ]
         (table,) = files.rglob(f"{experiment}-labels_needed_accuracy_*.table.json")
         assert json.loads(table.read_text())["data"][1][-3:] == [None, None, None]
@@ -106,12 +111,46 @@ def test_the_server_gets_them_once_for_each_report(monkeypatch, tmp_path: Path) 
 
 def test_without_a_project_it_is_an_error_before_anything_is_drawn(tmp_path: Path) -> None:
     directory = make_run(tmp_path / "outputs", "random", 0, [0.3, 0.5])
-    for config in ("tracker: {_target_: fm_al.tracking.NoTracker}", "seed: 0"):
-        (directory / "config.yaml").write_text(config)
-        refused = fm_al(tmp_path, "outputs", "--wandb", function="report")
-        assert refused.returncode == 2
-        assert "was run without W&B, so there is no project to log to" in refused.stderr
-        assert not (tmp_path / "outputs" / "report").exists()
+    config = "{experiment_name: trial, tracker: {_target_: fm_al.tracking.NoTracker}}"
+    (directory / "config.yaml").write_text(config)
+    refused = fm_al(tmp_path, "outputs", "--wandb", function="report")
+    assert refused.returncode == 2
+    assert "was run without W&B, so there is no project to log to" in refused.stderr
+    assert not (tmp_path / "outputs" / "report").exists()
+
+
+ODD_CONFIGS = {
+    "nested": "[" * 200_000,
+    "long": f"seed: {'9' * 5000}",
+    "recursive": "&a {tracker: *a, experiment_name: trial}",
+    "project": yaml.safe_dump(
+        {"experiment_name": "trial", "tracker": {"_target_": WANDB_TRACKER, "project": [1]}}
+    ),
+    "cut": "tracker: {project",
+    "text": "a word",
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("config", ODD_CONFIGS.values(), ids=ODD_CONFIGS)
+def test_a_config_that_can_not_be_read_is_named_and_the_next_is_asked(
+    tmp_path: Path, config: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_tracked_runs(tmp_path, "trial")
+    runs = read_runs(tmp_path)
+    first, *others = [run.directory / "config.yaml" for run in runs.runs]
+    first.write_text(config)
+    if config.startswith("&a"):  # it can be read, and names no project
+        with pytest.raises(ConfigError, match="was run without W&B"):
+            trackers_of(runs, WANTED)
+        return
+    assert trackers_of(runs, WANTED)["trial"]["project"] == "mine"
+    assert str(first) in caplog.text
+    for other in others:
+        other.write_text(config)
+    with pytest.raises(RunError, match=rf"^{re.escape(str(first))} is damaged"):
+        trackers_of(runs, WANTED)
+    read_runs(tmp_path)  # for which no config.yaml counts
 
 
 def test_where_logging_fails_it_says_where_the_report_is(monkeypatch, tmp_path: Path) -> None:
