@@ -1,4 +1,5 @@
-"""The two kinds of error a user meets; each is one line that says what would do."""
+"""The two kinds of error a user meets; each is one line that says what would do. How errors of
+memory, and of code that a user may have written, become such."""
 
 from __future__ import annotations
 
