@@ -118,6 +118,19 @@ def check_arguments(
             _check_value(full_key, value, annotation)
 
 
+def unknown_options(key: str, node: Any) -> list[str]:
+    """The keys in a node with a `_target_`, and in those within it, that this does not have."""
+    if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
+        return []
+    options = _options(_imported(key, node["_target_"]))
+    unknown = []
+    for name, value in node.items():
+        if name not in ("_target_", "_partial_"):
+            full_key = f"{key}.{name}"
+            unknown += unknown_options(full_key, value) if name in options else [full_key]
+    return unknown
+
+
 def _check_names(key: str, names: list[str], allowed: list[str], required: list[str]) -> None:
     for name in names:
         if name not in allowed:
