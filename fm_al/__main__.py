@@ -104,6 +104,8 @@ def _obey(flags: Namespace, composer: Composer) -> None:
         composed = composer.compose(typed)
     HydraConfig.instance().set_config(composed)
     about += composer.left_out
+    if flags.resolve:
+        resolved(without_hydra(composed))  # raises ConfigError for what can't be
     if flags.hydra_help:
         composer.hydra.hydra_help(None, parser(), Namespace(overrides=[]))
     elif flags.help:
@@ -135,7 +137,6 @@ def _show(composed: DictConfig, flags: Namespace, about: Sequence[str]) -> None:
     if package is not None:
         print(f"# @package {package}")
     if flags.resolve:
-        resolved(without_hydra(composed))  # raises ConfigError for what can't be
         part = OmegaConf.create(OmegaConf.to_container(part, resolve=True))
     print(OmegaConf.to_yaml(part), end="")
 

@@ -6,6 +6,7 @@ import argparse
 import functools
 import re
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,10 @@ LONGEST_SHOWN = 200  # characters of an argument in a message
 
 
 def parser() -> argparse.ArgumentParser:
-    return ArgumentParser(prog="fm-al", parents=[get_args_parser()], add_help=False)
+    hydra = get_args_parser()
+    (version,) = (action for action in hydra._actions if action.dest == "version")
+    version.version = f"fm-al {metadata.version('fm_al')}, {version.version}"  # type: ignore
+    return ArgumentParser(prog="fm-al", parents=[hydra], add_help=False)
 
 
 def parsed_flags(arguments: list[str]) -> argparse.Namespace:
@@ -78,6 +82,9 @@ def parsed_overrides(texts: list[str], multirun: bool) -> list[Override]:
     """Raises ConfigError for an override that can't be read, or is not for fm-al."""
     overrides = [parsed(text) for text in texts]
     for override in overrides:
+        if override.is_sweep_override() and not multirun:
+            text = shown(str(override.input_line))
+            raise ConfigError(f"{text}: has several values; add -m to sweep over them")
         _refuse_odd_choice(override, multirun)
         _refuse_of_hydra(override, multirun)
     return overrides
@@ -156,7 +163,7 @@ def _refuse_odd_choice(override: Override, multirun: bool) -> None:
         raise ConfigError(f"{text}: should be {key}=...")
     if override.is_add() or override.is_force_add():
         raise ConfigError(f"{text}: leave + out: {shown(text.lstrip('+'))}")
-    if value is None or value == "":
+    if value is None or value == "" or (isinstance(value, str) and "${" in value):
         raise ConfigError(f"{text}: should be the name of an option, or be left out")
     if isinstance(value, list):
         raise ConfigError(
@@ -178,6 +185,8 @@ def _refuse_of_hydra(override: Override, multirun: bool) -> None:
     text = shown(override.input_line or "")
     if override.is_delete():
         raise ConfigError(f"{text}: can't be left out")
+    if not override.is_hydra_override():
+        raise ConfigError(f"{text}: should be hydra.launcher.OPTION=... and so on, one by one")
     if multirun and override.is_sweep_override():
         raise ConfigError(f"{text}: Hydra's own options can't be swept; give one value")
     for key in _keys(override.key_or_group, override.value()):

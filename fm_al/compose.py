@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -117,6 +118,8 @@ class Composer(ConfigLoaderImpl):
 
     def complete(self, overrides: list[str]) -> None:
         """Installs completion into a shell, or answers one."""
+        if "COMP_LINE" not in os.environ and any(text.startswith("query=") for text in overrides):
+            raise ConfigError("--shell-completion query=...: is for a shell to ask")
         try:
             self.hydra.shell_completion(NAME, overrides)
         except ValueError as error:

@@ -70,14 +70,14 @@ def run_directory(config: Record, choices: Mapping[str, Any], overrides: Sequenc
         if not _needs_no_name(key := override.key_or_group)
     }
     parts = [
-        config["experiment_name"],
         f"{choices['dataset']}-{choices['imbalance']}",
         choices["backbone"],
         choices["strategy"],
     ]
     if unnamed:
         parts.append(_file_name(",".join(f"{key}={unnamed[key]}" for key in sorted(unnamed))))
-    return Path(config["output_dir"], *map(_file_name, parts), f"seed{config['seed']}")
+    place = Path(config["output_dir"], config["experiment_name"])
+    return Path(place, *map(_file_name, parts), f"seed{config['seed']}")
 
 
 def _needs_no_name(key: str) -> bool:
@@ -121,6 +121,13 @@ def without_hydra(composed: DictConfig) -> DictConfig:
     return config
 
 
+def _options_of(composed: DictConfig, key: str) -> dict[str, Any]:
+    node = OmegaConf.select(composed, key)
+    if not isinstance(node, DictConfig):
+        raise ConfigError(f"{key}={node}: should be a mapping; give its options one by one")
+    return resolved(node)
+
+
 @dataclass(frozen=True)
 class Options:
     """hydra.sweeper. params: overrides to sweep, of an experiment preset say; what is typed wins.
@@ -148,7 +155,7 @@ class ExperimentSweep:
         typed = [each for each in arguments if not each.is_hydra_override()]
         chosen = [each for each in typed if composer.chooses(each)]
         fixed = [str(each.input_line) for each in chosen if not each.is_sweep_override()]
-        given = resolved(composer.compose([*fixed, *of_hydra]).hydra.sweeper)
+        given = _options_of(composer.compose([*fixed, *of_hydra]), "hydra.sweeper")
         check_arguments("hydra.sweeper", given, Options)
         self.options = Options(**given)
         params = [f"{key}={value}" for key, value in (self.options.params or {}).items()]
@@ -167,6 +174,7 @@ class ExperimentSweep:
         product = itertools.product(*self.dimensions.values())
         self.combinations = list(dict.fromkeys(map(self._fitting, product)))
         # Hydra's own options may refer to those of the runs, and are the same for all.
+        self._explained(self.combinations[0])
         self.first_overrides = [*self.combinations[0], *of_hydra]
         self.first = composer.compose(self.first_overrides)
 
@@ -248,13 +256,17 @@ class ExperimentSweep:
     def _setting(self, setting: Combination) -> tuple[DictConfig, Record | None, dict[str, Any]]:
         """A combination's configuration; as plain values, if these are the same for all seeds; and
         the option chosen of each group."""
-        try:
-            config, choices = self._composed(setting)
-        except ConfigError as error:
-            raise ConfigError(f"{error}{self._where_else(setting, error)}") from error
+        config, choices = self._explained(setting)
         raw = json.dumps(OmegaConf.to_container(config, resolve=False), default=str)
         refers_to_seed = re.search(r"\$\{[^}]*seed", raw)
         return config, None if refers_to_seed else plain(config), choices
+
+    def _explained(self, combination: Combination) -> tuple[DictConfig, dict[str, Any]]:
+        """As `_composed`; an error says which other values that are swept it holds for."""
+        try:
+            return self._composed(combination)
+        except ConfigError as error:
+            raise ConfigError(f"{error}{self._where_else(combination, error)}") from error
 
     def _composed(self, combination: Combination) -> tuple[DictConfig, dict[str, Any]]:
         base, choices = self._base(combination)
@@ -284,11 +296,11 @@ class ExperimentSweep:
                 self._composed(tuple(with_it))
             except ConfigError:
                 lacking.append(text.partition("=")[2])
-        return f"; so it is with {group}={','.join(lacking)}: sweep that in a command of its own"
+        return f" (in the runs with {group}={','.join(lacking)})"
 
     def _launching(self, planned: list[PlannedRun], console: Console) -> Launching:
         """What starts the runs, from the options of hydra/launcher."""
-        given = resolved(self.first.hydra.launcher)
+        given = _options_of(self.first, "hydra.launcher")
         devices = [run.experiment.device for run in planned]
         choice = self.first.hydra.runtime.choices["hydra/launcher"]
         if choice.startswith(OF_SUBMITIT):
