@@ -16,7 +16,6 @@ from hydra._internal.config_repository import (
     ConfigRepository,
     IConfigRepository,
 )
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
@@ -37,6 +36,10 @@ CONF = Path(__file__).parent / "conf"
 NAME = "config"
 OF_SUBMITIT = "submitit_"
 MOST_LOADS = 50  # of one file in one composition, which are a handful
+# Where Hydra's advice begins, which is not for a command line of fm_al.
+UNHELPFUL = (
+    r" ?(To append to your (config|default list) use|See https://|(Config s|S)earch path:).*"
+)
 # What fm_al does not heed, as conf/config.yaml and Hydra have it.
 UNHEEDED = {
     "hydra.run.dir": ".",
@@ -56,7 +59,7 @@ class Composer(ConfigLoaderImpl):
     settings that this one does not have are left out, and noted in `left_out`."""
 
     def __init__(self, config_dir: str | None = None) -> None:
-        """config_dir: a folder whose files come before those of `conf/`."""
+        """config_dir: a folder whose files add to those of `conf/`."""
         hydra.version.setbase("1.3")
         path = create_config_search_path(str(CONF))
         if config_dir is not None:
@@ -64,9 +67,7 @@ class Composer(ConfigLoaderImpl):
             path.prepend("command-line", f"file://{Path(config_dir).absolute()}", anchor=schema)
         super().__init__(path)
         self.repository.sources = [
-            CheckedFiles(source.provider, source.path)
-            if isinstance(source, FileConfigSource)
-            else source
+            CheckedFiles(source.provider, source.path) if source.scheme() == "file" else source
             for source in self.repository.sources
         ]
         self.hydra = Hydra(task_name="fm-al", config_loader=self)
@@ -93,7 +94,7 @@ class Composer(ConfigLoaderImpl):
         except ConfigError:
             raise
         except (HydraException, OmegaConfBaseException, ValueError) as error:
-            raise ConfigError(explained(error)) from error
+            raise ConfigError(self._explained(error)) from error
         if config_name is None:
             return config
         for key, heeded in UNHEEDED.items():
@@ -107,7 +108,7 @@ class Composer(ConfigLoaderImpl):
         try:
             self._apply_overrides_to_config([parsed(text) for text in overrides], config)
         except (HydraException, OmegaConfBaseException, ValueError) as error:
-            raise ConfigError(explained(error)) from error
+            raise ConfigError(self._explained(error)) from error
 
     def chooses(self, override: Override) -> bool:
         """Whether an override chooses the option of a group."""
@@ -159,6 +160,19 @@ class Composer(ConfigLoaderImpl):
                 self.note_left_out(gone, f"{group}={typed[group]}")
         return config
 
+    def _explained(self, error: Exception) -> str:
+        """With the file, where it is not the command line that asks for what can't be."""
+        text = explained(error)
+        named = re.match(r"In '([^']+)': ", " ".join(str(error).split()))
+        if named is None or named[1] == NAME:
+            return text
+        path = named[1]
+        for source in self.repository.get_sources():
+            if source.is_config(path):
+                path = str(Path(source.path, f"{path}.yaml"))
+                break
+        return f"{path}: {text.removeprefix(named[0])}"
+
     def note_left_out(self, keys: Sequence[str], choice: str) -> None:
         self.left_out[f"{choice} has no {', '.join(keys)}: left out of the preset"] = None
 
@@ -203,7 +217,7 @@ def explained(error: Exception) -> str:
         options = [each for each in error.options if not each.startswith(OF_SUBMITIT)]
         return no_such_option(group, shown(name), options, joint="=")
     text = " ".join(str(error).split()) or " ".join(str(cause).split())
-    return re.sub(r" ?(To append to your (config|default list) use|See https://).*", "", text)
+    return re.sub(UNHELPFUL, "", text)
 
 
 def resolved(config: DictConfig) -> Any:

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fm_al.errors import ConfigError
 
+MOST_VALUES = 100_000  # that a file stands for
 STRING, NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 
 
@@ -29,8 +30,11 @@ class CheckedFiles(FileConfigSource):
             mark = error.problem_mark or error.context_mark
             where = f"{path}:{mark.line + 1}" if mark else str(path)
             raise ConfigError(f"{where}: {error.problem or error.context}") from error
+        except ConfigError:
+            raise
         except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
-            raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+            said = " ".join(str(error).split()).partition(" full_key: ")[0]
+            raise ConfigError(f"{path}: {said.partition(';')[0]}") from error
         except RecursionError as error:
             raise ConfigError(f"{path}: is nested too deeply") from error
         except OSError as error:
@@ -48,9 +52,13 @@ def _check(path: Path) -> None:
     root = yaml.compose(text, yaml.SafeLoader)
     if root is None:
         return
-    cycle = _cycle(root, [])
-    if cycle is not None:
-        raise ConfigError(f"{path}:{_line(cycle)}: the alias is part of what it stands for")
+    try:
+        size = _size(root, {})
+    except _Cycle as found:
+        line = _line(found.node)
+        raise ConfigError(f"{path}:{line}: the anchor stands for something it is part of") from None
+    if size > MOST_VALUES:
+        raise ConfigError(f"{path}: its aliases stand for {size:,} values; {MOST_VALUES:,} at most")
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{path}:{_line(root)}: should be a mapping: key: value")
     for key, value in root.value:
@@ -63,23 +71,36 @@ def _line(node: yaml.Node) -> int:
     return node.start_mark.line + 1
 
 
-def _cycle(node: yaml.Node, above: list[yaml.Node]) -> yaml.Node | None:
-    """A node that holds itself, if there is one."""
-    if any(node is each for each in above):
-        return node
+class _Cycle(Exception):
+    def __init__(self, node: yaml.Node) -> None:
+        super().__init__()
+        self.node = node
+
+
+def _size(node: yaml.Node, known: dict[yaml.Node, int | None]) -> int:
+    """How many values a node stands for, those of aliases included. known: those of the nodes that
+    were looked at, None for those that hold this one."""
+    if node in known:
+        size = known[node]
+        if size is None:
+            raise _Cycle(node)
+        return size
+    known[node] = None
     children: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
         children = [part for pair in node.value for part in pair]
     elif isinstance(node, yaml.SequenceNode):
         children = node.value
-    found = (_cycle(child, [*above, node]) for child in children)
-    return next((each for each in found if each is not None), None)
+    known[node] = size = 1 + sum(_size(child, known) for child in children)
+    return size
 
 
 def _wrong_defaults(defaults: yaml.Node) -> Iterator[tuple[yaml.Node, str]]:
     if not isinstance(defaults, yaml.SequenceNode):
         yield defaults, "defaults should be a list: [strategy/badge, _self_]"
         return
+    if [item.value for item in defaults.value].count("_self_") > 1:
+        yield defaults, "defaults should name _self_ once"
     for item in defaults.value:
         if isinstance(item, yaml.MappingNode):
             if len(item.value) != 1:
