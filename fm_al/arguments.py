@@ -96,6 +96,8 @@ def parsed(text: str) -> Override:
     in other scripts, is read as if it stood in quotes."""
     hydra = OverridesParser.create()
     key, equals, value = text.partition("=")
+    if len(key) > LONGEST_SHOWN:
+        raise ConfigError(f"{shown(key)}: no such option")
     if not key:
         raise ConfigError(f"{shown(text) or 'an empty argument'}: should be key=value")
     try:
@@ -114,7 +116,10 @@ def parsed(text: str) -> Override:
         raise ConfigError(f"{shown(text)}: the name before = can't be read")
     if re.match(r"[\"'\[{]", value) or re.search(r"[\[\](){}]|\$\{", value):
         raise ConfigError(f"{shown(text)}: {_unreadable(key, value)}")
-    return hydra.parse_override(f"{key}={','.join(map(_quoted, value.split(',')))}")
+    try:
+        return hydra.parse_override(f"{key}={','.join(map(_quoted, value.split(',')))}")
+    except HydraException:
+        raise ConfigError(f"{shown(text)}: the name before = can't be read") from None
 
 
 def _quoted(value: str) -> str:

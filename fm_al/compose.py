@@ -36,6 +36,12 @@ CONF = Path(__file__).parent / "conf"
 NAME = "config"
 OF_SUBMITIT = "submitit_"
 MOST_LOADS = 50  # of one file in one composition, which are a handful
+IN_OUR_WORDS = {
+    r"Could not append to config. An item is already at '(.+?)'": "+{0}: is there; leave + out",
+    r"Could not delete from config. '(.+?)' does not exist": "~{0}: there is no {0}",
+    r"Could not delete from config. The value of '(.+?)' is (.*) and": "~{0}: its value is {1}",
+    r"Error resolving interpolation '(.+?)'": "defaults: {0} can't be resolved",
+}
 # Where Hydra's advice begins, which is not for a command line of fm_al.
 UNHELPFUL = (
     r" ?(To append to your (config|default list) use|See https://|(Config s|S)earch path:).*"
@@ -164,7 +170,7 @@ class Composer(ConfigLoaderImpl):
         """With the file, where it is not the command line that asks for what can't be."""
         text = explained(error)
         named = re.match(r"In '([^']+)': ", " ".join(str(error).split()))
-        if named is None or named[1] == NAME:
+        if named is None or named[1] in (NAME, "hydra/config"):
             return text
         path = named[1]
         for source in self.repository.get_sources():
@@ -211,12 +217,17 @@ def explained(error: Exception) -> str:
         there = [name for name in names if not name.startswith("_") and name != "hydra"]
         if not names:
             return f"{cause.full_key}: is new; put + before it: +{cause.full_key}=..."
+        if name in there:  # a number, which can't be a part of a key
+            return f"{cause.full_key}: is set with all of {parent}: '{parent}={{{name}: ...}}'"
         return no_such_option(parent, name, there)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         options = [each for each in error.options if not each.startswith(OF_SUBMITIT)]
         return no_such_option(group, shown(name), options, joint="=")
     text = " ".join(str(error).split()) or " ".join(str(cause).split())
+    for pattern, ours in IN_OUR_WORDS.items():
+        if found := re.match(pattern, text):
+            return ours.format(*found.groups())
     return re.sub(UNHELPFUL, "", text)
 
 
