@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import (
     CachingConfigRepository,
@@ -129,7 +130,7 @@ class Composer(ConfigLoaderImpl):
             raise ConfigError("--shell-completion query=...: is for a shell to ask")
         try:
             self.hydra.shell_completion(NAME, overrides)
-        except ValueError as error:
+        except (ValueError, yaml.YAMLError) as error:
             raise ConfigError(f"--shell-completion: {explained(error)}") from error
 
     def _parse_overrides_and_create_caching_repo(
@@ -246,7 +247,8 @@ def resolved(config: DictConfig) -> Any:
 def _unresolved(config: DictConfig, error: Exception) -> str:
     key = str(getattr(error, "full_key", None) or "")
     plain: Any = OmegaConf.to_container(config, resolve=False)
-    for part in re.findall(r"[^.\[\]]+", key):
+    place = config._get_full_key(None)
+    for part in re.findall(r"[^.\[\]]+", key.removeprefix(place) if place else key):
         plain = plain[int(part) if isinstance(plain, list) else _key_like(part, plain)]
     said = " ".join(str(getattr(error, "msg", error)).split())
     reasons = {

@@ -216,10 +216,14 @@ def _options(target: Any) -> dict[str, tuple[Any, bool]]:
     """Name of each option of a class: its type, and whether it has no default."""
     # A dataclass's inherited fields are annotated with names of the module they stand in.
     annotated = target if is_dataclass(target) else getattr(target, "__init__", target)
-    hints = typing.get_type_hints(annotated, include_extras=True)
+    try:
+        hints = typing.get_type_hints(annotated, include_extras=True)
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        raise ConfigError(f"_target_={target}: can't be built from options") from None
     return {
         name: (hints.get(name, inspect.Parameter.empty), p.default is inspect.Parameter.empty)
-        for name, p in inspect.signature(target).parameters.items()
+        for name, p in parameters.items()
     }
 
 

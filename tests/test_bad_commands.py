@@ -67,6 +67,7 @@ OF_HYDRA: list[tuple[Command, str]] = [
     (["-m", "hydra.sweeper.params={hydra.sweeper.wait: 1}"], "hydra.sweeper.wait=1 can't be swept"),
     (["-m", "hydra.sweeper.id=a b"], "hydra.sweeper.id=a b: should match ^[A-Za-z0-9-]+$"),
     (["-m", "hydra.sweeper._target_=x"], "hydra.sweeper._target_: no such option"),
+    (["-m", "hydra.sweeper.id=${oc.env:}"], "hydra.sweeper.id=${oc.env:}: oc.env needs the name"),
     (["-m", "hydra.sweeper.wait=true,false"], "Hydra's own options can't be swept"),
     (["-m", "hydra/launcher=nope"], "hydra/launcher=nope: no such option; hydra/launcher has: "),
 ]
@@ -118,6 +119,8 @@ VALUES: list[tuple[Command, str]] = [
     (["imbalance=counts", "imbalance.pool={3: 9}"], "should have at least 2 entries"),
     (["imbalance=counts", "imbalance.pool={ö: 3, a: 4}"], "keep those in a file, for --config-dir"),
     (["imbalance=paper", "imbalance.pool.2=5"], "is set with all of imbalance.pool"),
+    (["strategy._target_=builtins.dict"], "_target_"),
+    (["strategy._target_=.."], "_target_"),
     (["strategy=5"], "strategy=5: no such option; strategy has: "),
     (["strategy=null"], "strategy=null: should be the name of an option, or be left out"),
     (["strategy=${nope}"], "strategy=${nope}: should be the name of an option"),
