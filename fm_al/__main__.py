@@ -4,42 +4,41 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import sys
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import hydra
-from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep
-from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException, ValidationError
+from hydra.errors import HydraException
+from omegaconf import Container, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from fm_al.config import build, check_node, no_such_option
-from fm_al.errors import ConfigError, MethodError
+from fm_al.arguments import parsed_flags, parsed_overrides, parser, shown
+from fm_al.compose import NAME, Composer, explained, resolved
+from fm_al.config import build, check_node
+from fm_al.errors import ArgumentParser, ConfigError, MethodError
 from fm_al.run import FORESEEN, closing_line, exit_code, one_line
 from fm_al.status import show
-from fm_al.sweep import OF_SUBMITIT, planned_run, register
+from fm_al.sweep import ExperimentSweep, plain, planned_run, without_hydra
 from fm_al.sync import sync
 
-CONF = str(Path(__file__).parent / "conf")
 FULL_ERROR = "HYDRA_FULL_ERROR"
+LONGEST_LINE = 4000  # characters of an error
 
 _full_error_wanted = os.environ.get(FULL_ERROR) == "1"
 
 
-def run_one(composed: DictConfig) -> None:
-    """Runs what is missing of one experiment."""
-    hydra_config = HydraConfig.get()
-    for override in hydra_config.overrides.hydra:
-        if re.match(r"\+*hydra[./](launcher|sweeper)", override):
-            raise ConfigError(f"{override}: is for a sweep; add -m")
-    planned = planned_run(composed, hydra_config.runtime.choices, hydra_config.overrides.task)
+def run_one(composed: DictConfig, about: Sequence[str]) -> None:
+    """Runs what is missing of one experiment. about: what is to be said of its composition."""
+    os.environ.update(composed.hydra.job.env_set)
+    overrides = composed.hydra.overrides.task
+    planned = planned_run(composed, composed.hydra.runtime.choices, overrides)
     console = Console(markup=False, highlight=False)
+    for line in about:
+        console.print(line, soft_wrap=True)
     result = planned.result()
     if result is not None:
         planned.complete(console, result)
@@ -49,21 +48,14 @@ def run_one(composed: DictConfig) -> None:
     console.print(f"{closing_line(result)}\nrecords: {planned.directory}", soft_wrap=True)
 
 
-def _task(composed: DictConfig) -> None:
-    try:
-        run_one(composed)
-    except FORESEEN as error:
-        # Here, since Hydra adds lines of its own to an exception that passes through it.
-        if _full_error_wanted:
-            raise
-        sys.exit(_reported(error))
-
-
 def _reported(error: BaseException) -> int:
     """Prints an error as one line, after where it is in a method of the user's; the exit code."""
     if isinstance(error, MethodError):
         print(error.shown, end="", file=sys.stderr)
-    print(f"fm-al: {one_line(error)}", file=sys.stderr)
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in one_line(error))
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
+    print(f"fm-al: {line}", file=sys.stderr)
     return exit_code(error)
 
 
@@ -74,78 +66,82 @@ def _command(function: Callable[[], None]) -> Callable[[], None]:
     def script() -> None:
         if _full_error_wanted:
             return function()
-        os.environ[FULL_ERROR] = "1"  # Hydra then raises instead of printing
         try:
             return function()
         except (HydraException, OmegaConfBaseException) as error:  # some are OSErrors too
-            sys.exit(_reported(ConfigError(_explained(error))))
+            sys.exit(_reported(ConfigError(explained(error))))
         except FORESEEN as error:
             sys.exit(_reported(error))
         except KeyboardInterrupt:
             print("fm-al: stopped; the same command goes on from here", file=sys.stderr)
             sys.exit(130)
-        finally:
-            os.environ.pop(FULL_ERROR, None)
 
     return script
-
-
-def _explained(error: Exception) -> str:
-    """Hydra's account of a composition that failed, as one line with what there is instead."""
-    cause = error.__cause__
-    if isinstance(cause, ValidationError):
-        said = str(cause.msg).splitlines()[0]
-        return f"{cause.full_key}: {'should be a list: [...]' if 'ListConfig' in said else said}"
-    if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
-        parent, _, name = str(cause.full_key).rpartition(".")
-        names = [str(name) for name in cause.parent_node]
-        there = [name for name in names if not name.startswith("_") and name != "hydra"]
-        if not names:
-            return f"{cause.full_key}: is new; put + before it: +{cause.full_key}=..."
-        return no_such_option(parent, name, there)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        options = [each for each in error.options if not each.startswith(OF_SUBMITIT)]
-        return no_such_option(group, name, options, joint="=")
-    return one_line(ConfigError(error))
-
-
-def _composed(overrides: list[str]) -> DictConfig:
-    with hydra.initialize_config_dir(CONF, version_base="1.3"):
-        return hydra.compose("config", overrides)
-
-
-def _overrides_together(arguments: list[str]) -> list[str]:
-    """For Hydra, which refuses overrides on both sides of an option with a value."""
-    overrides = get_args_parser().parse_intermixed_args(arguments).overrides
-    options = [each for each in arguments if each not in overrides]
-    first = arguments.index(overrides[0]) if overrides else 0
-    return [*options[:first], *overrides, *options[first:]]
-
-
-def _check_choices(overrides: list[str]) -> None:
-    """Raises ConfigError where no option of a group is chosen, but a number, say, or null."""
-    for override in OverridesParser.create().parse_overrides(overrides):
-        group = override.key_or_group
-        if not Path(CONF, group).is_dir() or override.is_delete():
-            continue
-        value = override.value()
-        for each in value.list if isinstance(value, ChoiceSweep) else [value]:
-            if each is None or isinstance(each, bool | int | float):
-                options = sorted(path.stem for path in Path(CONF, group).glob("*.yaml"))
-                raise ConfigError(
-                    f"{override.input_line}: should be the name of one of its options, such as "
-                    f"{', '.join(options)}"
-                )
 
 
 @_command
 def main() -> None:
     """`fm-al`."""
-    register()
-    sys.argv[1:] = _overrides_together(sys.argv[1:])
-    _check_choices(get_args_parser().parse_args().overrides)
-    hydra.main(config_path=CONF, config_name="config", version_base="1.3")(_task)()
+    flags = parsed_flags(sys.argv[1:])
+    try:
+        _obey(flags, Composer(flags.config_dir))
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _obey(flags: Namespace, composer: Composer) -> None:
+    if flags.shell_completion:
+        composer.complete(flags.overrides)
+        return
+    overrides = parsed_overrides(flags.overrides, flags.multirun)
+    typed = [str(each.input_line) for each in overrides]
+    about = []
+    if flags.multirun:
+        sweep = ExperimentSweep(composer, overrides)
+        if not (flags.hydra_help or flags.help or flags.cfg or flags.info):
+            sweep.run()
+            return
+        composed, typed = sweep.first, sweep.first_overrides
+        about.append(f"the first of {len(sweep.combinations)} runs")
+    else:
+        composed = composer.compose(typed)
+    HydraConfig.instance().set_config(composed)
+    about += composer.left_out
+    if flags.resolve:
+        resolved(without_hydra(composed))  # raises ConfigError for what can't be
+    if flags.hydra_help:
+        composer.hydra.hydra_help(None, parser(), Namespace(overrides=[]))
+    elif flags.help:
+        flags.overrides = typed
+        composer.hydra.app_help(NAME, parser(), flags)
+    elif flags.cfg:
+        _show(composed, flags, about)
+    elif flags.info:
+        composer.hydra.show_info(flags.info, NAME, typed)
+    else:
+        run_one(composed, about)
+
+
+def _show(composed: DictConfig, flags: Namespace, about: Sequence[str]) -> None:
+    """Prints a configuration, or a part of it, with comments about it ahead."""
+    shows_hydra = flags.cfg in ("hydra", "all")
+    whole = composed if shows_hydra else without_hydra(composed)
+    if flags.cfg == "hydra":
+        whole = OmegaConf.masked_copy(composed, "hydra")
+    package = None if flags.package == "_global_" else flags.package
+    part = whole if package is None else OmegaConf.select(whole, package)
+    if package is not None and part is None:
+        raise ConfigError(f"--package {shown(package)}: the configuration has no such part")
+    if not isinstance(part, Container):
+        print(part)
+        return
+    for line in about:
+        print(f"# {line}")
+    if package is not None:
+        print(f"# @package {package}")
+    if flags.resolve:
+        part = OmegaConf.create(OmegaConf.to_container(part, resolve=True))
+    print(OmegaConf.to_yaml(part), end="")
 
 
 @_command
@@ -153,19 +149,26 @@ def download() -> None:
     """`fm-al-data NAME [data_dir=...]`: downloads a data set for machines without a network."""
     from fm_al.data.base import Dataset  # torch: here, since the others do without
 
-    match sys.argv[1:]:
-        case [name, *overrides] if not name.startswith("-"):
-            config = _composed([f"dataset={name}", *overrides])
-            node = OmegaConf.to_container(config.dataset, resolve=True, throw_on_missing=True)
-            check_node("dataset", node, Dataset)
-            data = build(node).load(Path(config.data_dir), download=True)
-            print(
-                f"{name}: {len(data.train)} images to learn from, {len(data.test)} to test on, "
-                f"{len(data.class_names)} classes, in {Path(config.data_dir).resolve()}"
-            )
-        case _:
-            print("usage: fm-al-data NAME [data_dir=FOLDER] [dataset.OPTION=VALUE ...]")
-            sys.exit(2)
+    arguments = ArgumentParser(
+        prog="fm-al-data",
+        description="Downloads a data set, for machines without a network.",
+        epilog="fm-al --help lists the data sets and their options.",
+    )
+    arguments.add_argument("name", metavar="NAME", help="of a data set: cifar10, say")
+    arguments.add_argument(
+        "options", nargs="*", metavar="KEY=VALUE", help="data_dir=FOLDER, dataset.OPTION=VALUE"
+    )
+    given = arguments.parse_args(sys.argv[1:])
+    overrides = parsed_overrides([f"dataset={given.name}", *given.options], multirun=False)
+    composed = Composer().compose([str(each.input_line) for each in overrides])
+    config = plain(without_hydra(composed))
+    check_node("dataset", config["dataset"], Dataset)
+    data_dir = Path(config["data_dir"])
+    data = build(config["dataset"]).load(data_dir, download=True)
+    print(
+        f"{given.name}: {len(data.train)} images to learn from, {len(data.test)} to test on, "
+        f"{len(data.class_names)} classes, in {data_dir.resolve()}"
+    )
 
 
 @_command

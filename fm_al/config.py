@@ -13,16 +13,18 @@ import inspect
 import json
 import math
 import typing
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from fm_al.errors import ConfigError, errors_named
 
 GROUPS = ("dataset", "imbalance", "backbone", "strategy", "trainer", "device", "tracker")
+LONGEST_NAME = 120  # bytes of an experiment's name; file systems take 255
 GIVEN_BY_DATA = {"backbone": ("channels", "classes", "image_size")}
 ANY_KIND: Mapping[str, type] = MappingProxyType({})
 LARGEST_INT = 2**63 - 1
@@ -65,15 +67,31 @@ class Budget:
                 raise ConfigError(f"budget.{key}={labels}: the pool has {pool} images")
 
 
+def _path(text: str) -> str:
+    if not text or not text.isprintable():
+        raise ValueError("should be the name of a folder")
+    return text
+
+
+def _folder_name(text: str) -> str:
+    # Accents may be characters of their own, which are neither letters nor digits.
+    body = [c for c in text if not unicodedata.category(c).startswith("M")]
+    if not text[:1].isalnum() or not all(c.isalnum() or c in "._+=,-" for c in body):
+        raise ValueError("should be a letter or digit, then letters, digits and . _ + = , -")
+    if (length := len(text.encode())) > LONGEST_NAME:
+        raise ValueError(f"should have at most {LONGEST_NAME} bytes; it has {length}")
+    return text
+
+
 @dataclass(frozen=True)
 class Settings:
     """The top level of a configuration, beside the budget and the groups."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)]
-    output_dir: Annotated[str, Field(min_length=1)]
-    data_dir: Annotated[str, Field(min_length=1)]
+    output_dir: Annotated[str, AfterValidator(_path)]
+    data_dir: Annotated[str, AfterValidator(_path)]
     download: bool
-    experiment_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=,-]*$")]
+    experiment_name: Annotated[str, AfterValidator(_folder_name)]
 
 
 def check(config: dict[str, Any], kinds: Mapping[str, type] = ANY_KIND) -> None:
@@ -159,6 +177,19 @@ def check_arguments(
             _check_value(full_key, value, annotation)
 
 
+def unknown_options(key: str, node: Any) -> list[str]:
+    """The keys in a node with a `_target_`, and in those within it, that this does not have."""
+    if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
+        return []
+    options = _options(_imported(key, node["_target_"]))
+    unknown = []
+    for name, value in node.items():
+        if name not in ("_target_", "_partial_"):
+            full_key = f"{key}.{name}"
+            unknown += unknown_options(full_key, value) if name in options else [full_key]
+    return unknown
+
+
 def _check_names(key: str, names: list[str], allowed: list[str], required: list[str]) -> None:
     for name in names:
         if name not in allowed:
@@ -212,7 +243,7 @@ def _check_value(key: str, value: Any, annotation: Any) -> None:
     except ValidationError as error:
         wrong = dict.fromkeys(
             "".join(f"[{part}] " for part in problem["loc"] if isinstance(part, int))
-            + _wanted(problem["msg"])
+            + _wanted(problem["type"], problem["msg"], problem.get("ctx", {}))
             for problem in error.errors()
         )
         if type(None) in typing.get_args(annotation):
@@ -222,10 +253,28 @@ def _check_value(key: str, value: Any, annotation: Any) -> None:
         raise ConfigError(f"{key}={_shown(value)}: {wanted}") from None
 
 
-def _wanted(message: str) -> str:
-    """What one of Pydantic's messages asks for; of an object, that is a node that describes it."""
+def _wanted(kind: str, message: str, context: dict[str, Any]) -> str:
+    """What Pydantic asks for, in our words."""
+    # Of an object, or a function that makes one: a node describes it.
     if message.startswith(("Cannot check `isinstance`", "Input should be callable")):
         return "should be a mapping with a _target_"
+    match kind:
+        case "missing":
+            return "is missing"
+        case "dict_type":
+            return "should be a mapping"
+        case "too_short":
+            return f"should have at least {context['min_length']} entries"
+        case "too_long":
+            return f"should have at most {context['max_length']} entries"
+        case "string_too_short":
+            return "should not be empty"
+        case "string_pattern_mismatch":
+            return f"should match {context['pattern']}"
+        case "int_parsing_size":
+            return "should have fewer digits"
+        case "value_error":
+            return str(context["error"])
     return message.removeprefix("Input ")
 
 

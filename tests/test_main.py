@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import stat
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from tests.command_line import QUICK, ROOT, fm_al, fm_al_process
 
@@ -241,3 +244,60 @@ def test_help_lists_groups_options_and_examples(tmp_path: Path) -> None:
         assert text in shown
     completion = fm_al(tmp_path, "--shell-completion", "install=bash").stdout
     assert "complete" in completion
+
+
+def test_a_configuration_is_shown_with_what_is_left_out_of_a_preset(tmp_path: Path) -> None:
+    shown = fm_al(tmp_path, "--cfg", "job", "experiment=demo", "imbalance=none")
+    assert shown.returncode == 0, shown.stderr
+    left_out = "# imbalance=none has no imbalance.minority_classes, imbalance.ratio: left out of"
+    assert shown.stdout.startswith(left_out)
+    config = yaml.safe_load(shown.stdout)
+    assert config["imbalance"] == {"_target_": "fm_al.data.imbalance.none.NoImbalance"}
+    assert config["backbone"]["widths"] == [16, 32, 64]
+
+
+def test_the_configuration_of_a_sweep_is_that_of_its_first_run(tmp_path: Path) -> None:
+    sweep = ["-m", "strategy=badge,bald", "seed=range(3,5)", "strategy.augment=true"]
+    shown = fm_al(tmp_path, *sweep, "--cfg", "job")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith("# the first of 4 runs\n")
+    config = yaml.safe_load(shown.stdout)
+    assert config["seed"] == 3
+    assert config["strategy"] == {"_target_": "fm_al.strategies.badge.BADGE", "augment": True}
+    for flags in (["--info", "defaults"], ["--help"], ["--cfg", "all", "--resolve"]):
+        assert fm_al(tmp_path, *sweep, *flags).returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_in_other_scripts_and_homes_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    given = [*QUICK, "strategy=random", "budget.total=10", "output_dir=~/größer"]
+    for name in ("größe", "2024"):
+        done = fm_al(tmp_path, *given, f"experiment_name={name}")
+        assert done.returncode == 0, done.stderr
+        assert list(tmp_path.glob(f"home/größer/{name}/digits-none/linear/random/*/seed0"))
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m"]])
+def test_the_environment_of_a_run_can_be_set(tmp_path: Path, sweep: list[str]) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        seen = []
+        patched.setattr(
+            "fm_al.strategies.random.Random.select",
+            lambda *_: seen.append(os.environ["GREETING"]) or 1 / 0,
+        )
+        setting = "+hydra.job.env_set.GREETING=hello"
+        with contextlib.suppress(ZeroDivisionError):
+            fm_al(tmp_path, *sweep, *QUICK, "strategy=random", setting)
+    assert seen == ["hello"]
+
+
+def test_fm_al_data_has_help(tmp_path: Path) -> None:
+    shown = fm_al(tmp_path, "--help", function="download")
+    assert shown.returncode == 0
+    assert "usage: fm-al-data" in shown.stdout
+    wrong = fm_al(tmp_path, "--bogus", "digits", function="download")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)

@@ -121,3 +121,67 @@ def test_a_preset_runs_on_jpeg_files_with_one_override(compose: Compose) -> None
     original = resolved(compose("dataset=cifar10"))
     for option in ("mean", "std", "crop_padding", "horizontal_flip"):
         assert config["dataset"][option] == original["dataset"][option]
+
+
+def planned(folder: Path, *arguments: str) -> str:
+    """What a sweep would start."""
+    shown = fm_al(folder, "-m", *arguments, "hydra.sweeper.dry_run=true")
+    assert shown.returncode == 0, shown.stderr
+    return shown.stdout
+
+
+def test_a_group_that_is_typed_replaces_a_presets_with_its_options(tmp_path: Path) -> None:
+    shown = planned(tmp_path, "experiment=demo", "backbone=mlp", "strategy=random", "seed=0")
+    assert shown.startswith("backbone=mlp has no backbone.widths: left out of the preset\n")
+    assert shown.count("left out") == 1
+    assert "outputs/demo/digits-step/mlp/random/seed0" in shown
+
+
+def test_of_several_groups_that_are_swept_each_has_the_presets_options_it_knows(
+    tmp_path: Path,
+) -> None:
+    swept = ["imbalance=none,long_tail,step", "strategy=random", "seed=0,1"]
+    shown = planned(tmp_path, "experiment=demo", *swept)
+    assert shown.count("left out") == 2
+    none = (
+        "imbalance=none has no imbalance.minority_classes, imbalance.ratio: left out of the preset"
+    )
+    assert none in shown
+    assert "imbalance=long_tail has no imbalance.minority_classes: left out of the preset" in shown
+    assert "would start 6 of 6 runs" in shown
+    assert "outputs/demo/digits-none/cnn/random/seed0" in shown
+
+
+def test_options_that_a_preset_sweeps_are_left_out_where_a_strategy_lacks_them(
+    tmp_path: Path,
+) -> None:
+    shown = planned(tmp_path, "experiment=mask_fraction", "strategy=bait,fishermask", "seed=0")
+    assert shown.count("left out") == 1
+    assert "strategy=bait has no strategy.fraction: left out of the preset" in shown
+    assert "would start 5 of 5 runs" in shown  # one of bait, four of fishermask
+    assert "/resnet18_quarter/bait/seed0" in shown
+    assert "/resnet18_quarter/fishermask/strategy.fraction=0.001/seed0" in shown
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m"]])
+def test_an_option_that_is_typed_is_never_left_out(tmp_path: Path, sweep: list[str]) -> None:
+    typed = "imbalance.minority_classes=[1]"
+    done = fm_al(tmp_path, *sweep, "experiment=demo", "imbalance=none", typed)
+    assert done.returncode == 2
+    assert done.stderr.startswith("fm-al: imbalance.minority_classes: no such option; ")
+
+
+def test_a_misspelt_option_of_a_preset_is_an_error(tmp_path: Path) -> None:
+    folder = tmp_path / "conf"
+    (folder / "experiment").mkdir(parents=True)
+    (folder / "imbalance").mkdir()
+    (folder / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults: [override /imbalance: step]\nimbalance: {rato: 5}\n"
+    )
+    (folder / "imbalance" / "odd.yaml").write_text(
+        "_target_: fm_al.data.imbalance.long_tail.LongTail\nrato: 100\ntest: false\n"
+    )
+    for given in (["experiment=mine"], ["experiment=demo", "imbalance=odd"]):
+        done = fm_al(tmp_path, "--config-dir", "conf", *given)
+        assert done.returncode == 2
+        assert "imbalance.rato: no such option" in done.stderr
