@@ -102,7 +102,9 @@ def parsed(text: str) -> Override:
         raise ConfigError(f"{shown(text) or 'an empty argument'}: should be key=value")
     try:
         override = hydra.parse_override(text)
-        if key.lstrip("+") in (*TEXTS, *CHOSEN) and isinstance(override.value(), (int, float)):
+        if key.lstrip("+") in (*TEXTS, *CHOSEN, "hydra/launcher") and isinstance(
+            override.value(), (int, float)
+        ):
             override = hydra.parse_override(f"{key}={_quoted(value)}")
         return override
     except HydraException as error:

@@ -91,7 +91,7 @@ def test_a_launcher_of_ones_own_is_a_file(tmp_path: Path) -> None:
     (folder / "mine.yaml").write_text(block("yaml", "my_project"))
     shown = fm_al_process(
         tmp_path,
-        *("--config-dir", "my_conf", "hydra/launcher=mine", "--cfg", "hydra"),
+        *("--config-dir", "my_conf", "hydra/launcher=mine", "-m", "--cfg", "hydra"),
         *("--package", "hydra.launcher"),
     )
     assert "account: my_project" in shown.stdout
