@@ -28,7 +28,7 @@ import platform
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -44,6 +44,7 @@ from fm_al.files import drop_begun, not_through_links, write_whole
 from fm_al.lock import Lock, Process, locked
 from fm_al.reading import Record
 from fm_al.run_files import (
+    OF_A_CONFIG,
     RESTORE,
     Rounds,
     chained,
@@ -324,7 +325,7 @@ def is_left_untidy(directory: Path) -> bool:
     """Whether `open_run` would put something right of a finished run: what a killed process has
     left, or a config.yaml that can't be read."""
     try:
-        read_config(directory / "config.yaml")
+        read_config(directory / "config.yaml", OF_A_CONFIG)
     except RunError:
         return True
     return any(path.name.startswith(".") for path in directory.iterdir())
@@ -336,7 +337,7 @@ def _write_config(directory: Path, config: Record, is_new: bool) -> None:
     path = directory / "config.yaml"
     if not is_new:
         try:
-            read_config(path)
+            read_config(path, OF_A_CONFIG)
             return
         except RunError as error:
             logger.warning("%s; it is written anew", error)
@@ -414,8 +415,16 @@ class StoredRun:
     @property
     def config(self) -> Record:
         """The resolved configuration. Raises RunError where it can't be read."""
+        return self._config(None)
+
+    @property
+    def whole_config(self) -> Record:
+        """The same, with what a W&B view is made from."""
+        return self._config(OF_A_CONFIG)
+
+    def _config(self, holds: Mapping[str, type] | None) -> Record:
         try:
-            return read_config(self.directory / "config.yaml")
+            return read_config(self.directory / "config.yaml", holds)
         except RunError as error:
             raise RunError(f"{error}; {WRITTEN_ANEW}") from None
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 RESTORE = "restore it from a copy, or move the run's directory away to redo the run"
 DIGITS = 32
+OF_A_CONFIG = {"tracker": dict, "experiment_name": str}  # what is read of config.yaml
 
 Count = Annotated[int, Field(ge=0)]
 Counts = Annotated[list[Count], Field(default_factory=list)]
@@ -218,8 +220,9 @@ def judged_rounds(directory: Path, provenance: Record | None, result: Record | N
     return rounds
 
 
-def read_config(path: Path) -> Record:
-    """A run's resolved configuration. Raises RunError if it is missing or damaged."""
+def read_config(path: Path, holds: Mapping[str, type] | None = None) -> Record:
+    """A run's resolved configuration. holds: kinds of what has to be in it. Raises RunError if it
+    is missing or damaged."""
     content = content_of(path)
     if content is None:
         raise RunError(f"{path} is missing")
@@ -232,7 +235,7 @@ def read_config(path: Path) -> Record:
         raise RunError(f"{path} is damaged ({' '.join(str(error).split())})") from None
     if not isinstance(config, dict):
         raise RunError(f"{path} is damaged (should be a mapping)")
-    kinds = {"tracker": dict, "experiment_name": str}
+    kinds = holds or {}
     if wrong := [key for key, kind in kinds.items() if not isinstance(config.get(key), kind)]:
         raise RunError(f"{path} is damaged ({wrong[0]} is {config.get(wrong[0])!r})")
     return config

@@ -182,7 +182,7 @@ def _options(run: StoredRun, wanted: Record) -> WandbTracker | str:
         return "without a finished round"
     if _mark(run.directory).items() >= (_standing(run) | wanted).items():
         return "uploaded before"
-    tracker = run.config["tracker"]
+    tracker = run.whole_config["tracker"]
     if tracker.get("_target_") != WANDB_TRACKER:
         if "project" not in wanted:
             return "without W&B (--project NAME uploads them)"
@@ -238,7 +238,7 @@ def _send(run: StoredRun, options: WandbTracker, folder: Path) -> wandb.Run:
     class_names = (run.result or run.provenance).get("class_names")
     if not isinstance(class_names, list) or not all(isinstance(name, str) for name in class_names):
         raise RunError(f"{run.directory / 'provenance.json'} names no classes; {RESTORE}")
-    config = run.config
+    config = run.whole_config
     view = WandbRun(
         options,
         TrackedRun(
