@@ -335,7 +335,7 @@ def test_a_process_ends_as_soon_as_its_view_was_given_up(
 @pytest.mark.parametrize("seconds", [0, 86_401, 1e300, float("inf"), float("nan")])
 def test_a_timeout_is_bounded(name: str, seconds: float) -> None:
     with pytest.raises(ConfigError, match=f"tracker.{name}="):
-        check_node("tracker", {"_target_": WANDB_TRACKER} | OPTIONS | {name: seconds})
+        check_node("tracker", {"_target_": WANDB_TRACKER} | OPTIONS | {name: seconds}, Tracker)
 
 
 QUICK_WANDB = [each for each in QUICK if each != "tracker=none"] + ["tracker=wandb"]

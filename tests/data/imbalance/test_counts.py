@@ -73,7 +73,7 @@ def test_what_cannot_be_is_refused_with_the_numbers(options, message):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("pool={0: 5}", "imbalance.pool=.*at least 2 items"),
+        ("pool={0: 5}", "imbalance.pool=.*at least 2 entries"),
         ("pool={0: 5, 1: 0}", "imbalance.pool=.*greater than 0"),
         ("pool={0: 5, 1: many}", "imbalance.pool=.*valid integer"),
     ],
