@@ -93,12 +93,13 @@ def _obey(flags: Namespace, composer: Composer) -> None:
     if flags.shell_completion:
         composer.complete(flags.overrides)
         return
-    overrides = parsed_overrides(flags.overrides, flags.multirun)
+    shows_only = bool(flags.hydra_help or flags.help or flags.cfg or flags.info)
+    overrides = parsed_overrides(flags.overrides, flags.multirun, shows_only)
     typed = [str(each.input_line) for each in overrides]
     about = []
     if flags.multirun:
         sweep = ExperimentSweep(composer, overrides)
-        if not (flags.hydra_help or flags.help or flags.cfg or flags.info):
+        if not shows_only:
             sweep.run()
             return
         composed, typed = sweep.first, sweep.first_overrides

@@ -78,15 +78,16 @@ def parsed_flags(arguments: list[str]) -> argparse.Namespace:
     return flags
 
 
-def parsed_overrides(texts: list[str], multirun: bool) -> list[Override]:
-    """Raises ConfigError for an override that can't be read, or is not for fm-al."""
+def parsed_overrides(texts: list[str], multirun: bool, shows_only: bool = False) -> list[Override]:
+    """shows_only: nothing will run, so options of a sweep may stand without -m. Raises ConfigError
+    for an override that can't be read, or is not for fm-al."""
     overrides = [parsed(text) for text in texts]
     for override in overrides:
         if override.is_sweep_override() and not multirun:
             text = shown(str(override.input_line))
             raise ConfigError(f"{text}: has several values; add -m to sweep over them")
         _refuse_odd_choice(override, multirun)
-        _refuse_of_hydra(override, multirun)
+        _refuse_of_hydra(override, multirun, multirun or shows_only)
     return overrides
 
 
@@ -185,7 +186,7 @@ def _swept(override: Override) -> str:
     return shown(f"{override.get_key_element()}={inside}")
 
 
-def _refuse_of_hydra(override: Override, multirun: bool) -> None:
+def _refuse_of_hydra(override: Override, multirun: bool, may_be_of_sweep: bool) -> None:
     """Raises ConfigError for what Hydra knows and fm-al does not heed."""
     if not re.match(r"hydra(?![\w-])", override.key_or_group):
         return
@@ -197,7 +198,7 @@ def _refuse_of_hydra(override: Override, multirun: bool) -> None:
     if multirun and override.is_sweep_override():
         raise ConfigError(f"{text}: Hydra's own options can't be swept; give one value")
     for key in _keys(override.key_or_group, override.value()):
-        if key == "hydra/sweeper" and override.value() == "experiments" and multirun:
+        if key == "hydra/sweeper" and override.value() == "experiments" and may_be_of_sweep:
             continue
         for refused, instead in INSTEAD.items():
             if _is_of(key, refused):
@@ -207,7 +208,7 @@ def _refuse_of_hydra(override: Override, multirun: bool) -> None:
                 f"{text}: has no effect here; of Hydra's own options there are hydra/launcher, "
                 "hydra.launcher, hydra.sweeper and hydra.job.env_set"
             )
-        if not multirun and any(_is_of(key, part) for part in OF_A_SWEEP):
+        if not may_be_of_sweep and any(_is_of(key, part) for part in OF_A_SWEEP):
             raise ConfigError(f"{text}: is for a sweep; add -m")
 
 
