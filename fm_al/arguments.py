@@ -44,8 +44,15 @@ LONGEST_SHOWN = 200  # characters of an argument in a message
 def parser() -> argparse.ArgumentParser:
     hydra = get_args_parser()
     (version,) = (action for action in hydra._actions if action.dest == "version")
-    version.version = f"fm-al {metadata.version('fm_al')}, {version.version}"  # type: ignore
+    version.version = f"fm-al {_version()}, {version.version}"  # type: ignore
     return ArgumentParser(prog="fm-al", parents=[hydra], add_help=False)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("fm_al")
+    except metadata.PackageNotFoundError:  # `python -m fm_al` in a checkout
+        return "(not installed)"
 
 
 def parsed_flags(arguments: list[str]) -> argparse.Namespace:

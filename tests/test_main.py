@@ -9,6 +9,7 @@ import re
 import stat
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -301,3 +302,11 @@ def test_fm_al_data_has_help(tmp_path: Path) -> None:
     assert "usage: fm-al-data" in shown.stdout
     wrong = fm_al(tmp_path, "--bogus", "digits", function="download")
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+
+
+def test_a_checkout_that_is_not_installed_says_so(tmp_path: Path, monkeypatch) -> None:
+    def not_installed(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", not_installed)
+    assert fm_al(tmp_path, "--version").stdout.startswith("fm-al (not installed), Hydra ")
