@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from fm_al.report.command import parser, report_from
 from fm_al.report.report import markdown
+from fm_al.status import statuses_below
 from tests.command_line import ROOT
 
 RESULTS = (ROOT / "RESULTS.md").read_text()
@@ -32,3 +34,17 @@ def test_the_pictures_are_there() -> None:
     assert pictures
     for picture in pictures:
         assert (ROOT / picture).is_file(), picture
+
+
+def test_the_records_of_full_length_are_whole(tmp_path: Path) -> None:
+    archive = RECORDS.with_name("full_length.tar.xz")
+    subprocess.run(["tar", "-xJf", archive, "-C", tmp_path], check=True)
+    statuses = statuses_below(tmp_path)
+    states = Counter(
+        (each.directory.relative_to(tmp_path).parts[0], each.state) for each in statuses
+    )
+    assert states == {
+        ("imbalanced_mnist", "finished"): 35,
+        ("imbalanced_cifar10", "finished"): 12,
+        ("imbalanced_cifar10", "stale"): 12,
+    }
