@@ -289,11 +289,16 @@ def _initial_labels(pool: int, n: int, seed: int) -> Tensor:
 
 def _checked(picks: Any, n: int, pool: Pool, strategy: Strategy) -> Tensor:
     """The picks on the CPU, if they are what the contract of `Strategy.select` asks for."""
-    chosen = picks.cpu() if isinstance(picks, Tensor) else torch.empty(0)
-    if not isinstance(picks, Tensor):
-        wrong = f"{picks}" if picks is None else f"an object of {type(picks)}"
+    chosen = torch.empty(0)
+    if isinstance(picks, Tensor) and not picks.is_meta and picks.layout == torch.strided:
+        chosen = picks.cpu()
+    if picks is None:
+        wrong = "None"
+    elif not isinstance(picks, Tensor):
+        wrong = f"an object of {type(picks)}"
     elif chosen.dtype != torch.int64 or chosen.shape != (n,):
-        wrong = f"a tensor of {chosen.dtype} and shape {tuple(chosen.shape)}"
+        kind = "tensor" if picks.layout == torch.strided else "sparse tensor"
+        wrong = f"a {kind} of {picks.dtype} and shape {tuple(picks.shape)} on {picks.device}"
     elif len(chosen.unique()) < n:
         wrong = f"{n - len(chosen.unique())} indices twice"
     elif not torch.isin(chosen, pool.unlabelled.cpu()).all():
