@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,8 +49,9 @@ def run_names(
     names = [*by_folder]
     for levels, runs in alike.items():
         telling = _short(_telling([*runs.values()]))
+        shown = {key: _shown([each.value(key) for each in runs.values()]) for key in telling}
         for index, each in runs.items():
-            options = [f"{short}={each.shown(key)}" for key, short in telling.items()]
+            options = [f"{short}={shown[key][each.value(key)]}" for key, short in telling.items()]
             parts = [levels, *options, each.seed * seeds_differ]
             names[index] = " ".join(part for part in parts if part) or each.levels[-1]
     taken = Counter(names)
@@ -75,12 +77,26 @@ class _Described:
             if key.partition(".")[0] not in (*NOT_DECIDING, "seed", "experiment_name")
         }
 
-    def shown(self, key: str) -> str:
-        """The value of an option, shortened; a dash where there is no such option."""
+    def value(self, key: str) -> str:
+        """The value of an option; a dash where there is no such option."""
         text = self.options.get(key, LACKS)
-        if key.endswith("._target_"):
-            text = text.rpartition(".")[2]
-        return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+        return text.rpartition(".")[2] if key.endswith("._target_") else text
+
+
+def _shown(values: Sequence[str]) -> dict[str, str]:
+    """Each value of an option, shortened; without the start that long ones have in common where
+    nothing else would tell them apart."""
+    shown = {value: _cut(value) for value in values}
+    if len({*shown.values()}) < len(shown):
+        long = [value for value in shown if len(value) > LONGEST_VALUE]
+        start = os.path.commonprefix(long)  # noqa: RUF071 (of any texts)
+        start = start[: start.rfind("/") + 1] or start
+        shown |= {value: _cut(f"…{value[len(start) :]}") for value in long if start}
+    return shown
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
 
 
 def _is_whole(config: Mapping[str, Any]) -> bool:

@@ -111,6 +111,9 @@ def plain(config: DictConfig) -> Record:
     for key in ("output_dir", "data_dir"):
         if isinstance(values.get(key), str):
             values[key] = expanded(values[key])
+    dataset = values.get("dataset")
+    if isinstance(dataset, dict) and isinstance(dataset.get("root"), str):
+        dataset["root"] = expanded(dataset["root"])
     return values
 
 

@@ -73,6 +73,10 @@ def named(*configs: dict[str, Any] | None, with_seed: bool = True) -> list[str]:
             ["optimizer=Adam", "optimizer=SGD"],
         ),
         ([config(), config(strategy__power=2)], ["power=–", "power=2"]),
+        (
+            [config(dataset__root=f"/{'long/' * 9}set-{name}") for name in ("a", "b")],
+            ["root=…set-a", "root=…set-b"],
+        ),
         ([config(), config(experiment_name="other", seed=1)], ["trial seed0", "other seed1"]),
         ([config(), config(device={"threads": 2})], ["bait (moved/0)", "bait (moved/1)"]),
         ([config(), None], ["bait", "moved/1"]),

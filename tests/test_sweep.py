@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from fm_al.errors import RunError
-from fm_al.sweep import LONGEST_NAME, _wait_for_its_begin, planned_run, run_directory
+from fm_al.sweep import LONGEST_NAME, _wait_for_its_begin, plain, planned_run, run_directory
 
 CHOICES = {"dataset": "digits", "imbalance": "none", "backbone": "cnn", "strategy": "badge"}
 CONFIG = {"output_dir": "outputs", "experiment_name": "trial", "seed": 3}
@@ -83,3 +84,8 @@ def test_a_process_that_ends_before_it_takes_up_its_sweep_is_an_error(tmp_path: 
         pytest.raises(RunError, match=rf"process {process.pid} has .* fm-al: what went wrong$"),
     ):
         _wait_for_its_begin(process, tmp_path)
+
+
+def test_a_home_folder_is_meant_by_a_dataset_root_however_it_is_quoted() -> None:
+    config = plain(OmegaConf.create({"dataset": {"root": "~/images"}}))
+    assert config["dataset"]["root"] == str(Path.home() / "images")
