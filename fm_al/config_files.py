@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.plugins.config_source import ConfigResult
+from omegaconf._utils import split_key
 from omegaconf.errors import OmegaConfBaseException
 
 from fm_al.errors import ConfigError
@@ -25,7 +26,11 @@ class CheckedFiles(FileConfigSource):
         path = Path(self.path, self._normalize_file_name(config_path))
         try:
             _check(path)
-            return super().load_config(config_path)
+            loaded = super().load_config(config_path)
+            package = loaded.header.get("package")
+            if package is not None and not split_key(package):
+                raise ConfigError(f"{path}: @package {package}: is no key")
+            return loaded
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             where = f"{path}:{mark.line + 1}" if mark else str(path)

@@ -200,6 +200,7 @@ FILES = [
     ("a: !!python/object/apply:os.getcwd []\n", "mine.yaml:1: could not determine a constructor"),
     ("a: ${\n", "mine.yaml: no viable alternative at input '${'"),
     ("a: 1\n---\nb: 2\n", "mine.yaml:2: but found another document"),
+    ("# @package [\na: 1\n", "mine.yaml: @package [: is no key"),
 ]
 
 
