@@ -44,7 +44,7 @@ LONGEST_SHOWN = 200  # characters of an argument in a message
 def parser() -> argparse.ArgumentParser:
     hydra = get_args_parser()
     (version,) = (action for action in hydra._actions if action.dest == "version")
-    version.version = f"fm-al {_version()}, {version.version}"  # type: ignore
+    version.version = f"fm-al {_version()}, {version.version}"  # type: ignore[attr-defined]
     return ArgumentParser(prog="fm-al", parents=[hydra], add_help=False)
 
 

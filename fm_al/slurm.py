@@ -123,8 +123,9 @@ def _asked(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _can_not_be_asked(why: str) -> RunError:
+    first = why.strip().partition("\n")[0]
     return RunError(
-        f"SLURM can't be asked ({' '.join(why.split())[:200]}); is SLURM_CONF set, as by "
+        f"SLURM can't be asked ({first[:200]}); is SLURM_CONF set, as by "
         "launchers/local_cluster start or when the jobs were submitted? If they are gone for good, "
         "remove the job.json of their runs"
     )

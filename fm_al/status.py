@@ -273,7 +273,7 @@ def show(arguments: Sequence[str]) -> None:
         raise ConfigError(f"{folder}: no runs are here or below")
 
     def shown(rows: int | None = None) -> RenderableType:
-        shared = os.path.commonpath([status.directory for status in statuses])
+        shared = os.path.commonpath([status.directory for status in statuses]) or os.curdir
         header = f"{total(statuses)}\nin {shared}"
         left_out = len(statuses) - rows if rows is not None and rows < len(statuses) else 0
         footer = f"and {left_out} more" if left_out else ""

@@ -223,3 +223,9 @@ def test_the_line_of_a_run_that_is_being_written_is_left_out(tmp_path: Path) -> 
     with (begun(tmp_path) / "rounds.jsonl").open("a") as file:
         file.write(json.dumps(LINE | {"round": 1})[:-5])
     assert status_of(tmp_path).rounds == 1
+
+
+def test_runs_that_share_no_folder_below_this_one_are_in_this_one(tmp_path: Path) -> None:
+    begun(tmp_path / "a" / "seed0")
+    begun(tmp_path / "b" / "seed0")
+    assert "\nin .\n" in re.sub(r" +\n", "\n", fm_al(tmp_path, ".", function="status").stdout)
