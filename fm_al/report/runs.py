@@ -25,6 +25,7 @@ import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fm_al.errors import ConfigError, RunError
+from fm_al.naming import option_names
 from fm_al.records import Record, StoredRun, area_under_curve, runs_below, stored_run
 from fm_al.report.text import all_printable, printable
 
@@ -344,9 +345,9 @@ def _finished(folder: Path, left_out: list[LeftOut]) -> Iterator[_Found]:
                 left_out.append(LeftOut(directory, _why_not_finished(stored)))
                 continue
             rounds, result = _checked(stored.rounds, result, provenance)
+            options = all_printable(option_names(directory, provenance["decides"]))
             provenance = all_printable(provenance)
             flat = flattened(provenance["decides"])
-            options = _options(directory, flat)
             yield _Found(stored, provenance, rounds, result, options, flat)
         except (RunError, OSError) as error:
             left_out.append(LeftOut(directory, str(error).replace(f"{directory}/", "")))
@@ -439,23 +440,6 @@ def flattened(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def _options(directory: Path, flat: Mapping[str, Any]) -> dict[str, str]:
-    """The names of a run's options, as its directory has them; where that was changed, those of the
-    modules that they are made by."""
-    *before, seed = map(printable, directory.resolve().parts)
-    if before and "=" in before[-1]:
-        before.pop()
-    if len(before) > 3 and seed == f"seed{flat['seed']}" and before[-4] == flat["experiment_name"]:
-        dataset, _, imbalance = before[-3].rpartition("-")
-        names = dataset, imbalance, before[-2], before[-1]
-    else:
-        names = tuple(
-            flat.get(f"{group}.name") or flat[f"{group}._target_"].split(".")[-2]
-            for group in OPTIONS
-        )
-    return dict(zip(OPTIONS, names, strict=True))
 
 
 def _check_key(option: str, key: str, found: Sequence[_Found]) -> None:
