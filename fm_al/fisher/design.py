@@ -45,14 +45,22 @@ SQUARES_LEAST = 256  # candidates at a time in products with a k x k matrix
 Weighting = Literal["fisher", "uniform"]
 
 
-def fisher_factors(logits: Tensor, weighting: Weighting = "fisher") -> Tensor:
+def fisher_factors(
+    logits: Tensor, weighting: Weighting = "fisher", temperature: float = 1.0
+) -> Tensor:
     """R_x with R_x^T R_x = sum_c w_c (e_c - p) (e_c - p)^T: (N, C - 1, C) float64; logits (N, C).
 
     w_c is p_c (`fisher`): then R_x^T R_x = diag p - p p^T, and (R_x J_x)^T (R_x J_x) is the Fisher
     information of image x, J_x the Jacobian of its logits. Or 1 (`uniform`), as in the FisherMask
     authors' selection. Each row sums to 0: C - 1 rows hold what C log probabilities' gradients do.
+    temperature: T; the network is then the one whose logits are z / T, with p = softmax(z / T) and
+    a Jacobian of J_x / T, so R_x is divided by T, too.
     """
-    p = logits.double().softmax(dim=1)
+    return _factors((logits.double() / temperature).softmax(dim=1), weighting) / temperature
+
+
+def _factors(p: Tensor, weighting: Weighting) -> Tensor:
+    """The same of probabilities (N, C) float64, at a temperature of 1."""
     classes = p.shape[1]
     if weighting == "uniform":
         # With u = Q^T p, Q the contrasts, it is (1 + C u u^T)^{1/2} Q^T.
@@ -143,8 +151,8 @@ class Blocks:
         """Mean of I(x): (k, k) float64."""
         return fisher_sum([self], self.width, self.factors.device) / len(self)
 
-    def scaled(self, scale: float) -> Blocks:
-        """scale * V_x."""
+    def scaled(self, scale: float | Tensor) -> Blocks:
+        """scale * V_x, with one scale for all images or one an image, (N,)."""
         return replace(self, scales=scale * self.scales)
 
     def in_half(self) -> Blocks:
@@ -221,7 +229,7 @@ class _Chunk:
 
     def add_information(self, total: Tensor) -> None:
         """Adds sum of V_x^T V_x to `total` (k, k), whose symmetric blocks have upper triangles only
-        until `fisher_sum` completes them."""
+        until `InformationSum.total` completes them."""
         D, E = self.embeddings.shape[1], self.factors.shape[2]
         scaled = self.factors * self.scales.square()
         weights = torch.bmm(scaled.mT, self.factors)
@@ -235,22 +243,38 @@ class _Chunk:
         _add_triangle(total[E * D :, E * D :], rows, rows)
 
 
+class InformationSum:
+    """Sum of I(x) over the images of blocks with k = `width`, added part by part."""
+
+    def __init__(self, width: int, device: torch.device) -> None:
+        self._sum = torch.zeros(width, width, dtype=torch.float64, device=device)
+        self._classes = self._dimensions = 0  # of the last layer's block
+
+    def add(self, blocks: Blocks) -> None:
+        """Adds I(x) of all images of the blocks."""
+        self._classes, self._dimensions = blocks.factors.shape[2], blocks.embeddings.shape[1]
+        for _, chunk in blocks.chunks(for_squares=True):
+            chunk.add_information(self._sum)
+
+    def total(self) -> Tensor:
+        """(k, k) float64, symmetric. Nothing can be added afterwards."""
+        total, E, D = self._sum, self._classes, self._dimensions
+        for a in range(E):
+            for b in range(a, E):
+                block = total[a * D : (a + 1) * D, b * D : (b + 1) * D]
+                _complete(block)
+                total[b * D : (b + 1) * D, a * D : (a + 1) * D] = block
+        total[E * D :, : E * D] = total[: E * D, E * D :].T
+        _complete(total[E * D :, E * D :])
+        return total
+
+
 def fisher_sum(parts: Iterable[Blocks], width: int, device: torch.device) -> Tensor:
     """Sum of I(x) over all images of all parts, each with k = `width`: (k, k) float64."""
-    total = torch.zeros(width, width, dtype=torch.float64, device=device)
-    E = D = 0
+    information = InformationSum(width, device)
     for blocks in parts:
-        E, D = blocks.factors.shape[2], blocks.embeddings.shape[1]
-        for _, chunk in blocks.chunks(for_squares=True):
-            chunk.add_information(total)
-    for a in range(E):
-        for b in range(a, E):
-            block = total[a * D : (a + 1) * D, b * D : (b + 1) * D]
-            _complete(block)
-            total[b * D : (b + 1) * D, a * D : (a + 1) * D] = block
-    total[E * D :, : E * D] = total[: E * D, E * D :].T
-    _complete(total[E * D :, E * D :])
-    return total
+        information.add(blocks)
+    return information.total()
 
 
 def memory_needed(

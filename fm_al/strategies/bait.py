@@ -9,11 +9,14 @@ from fm_al.fisher.design import Weighting
 from fm_al.strategies.base import Query, Strategy
 from fm_al.strategies.optimal_design import (
     Count,
+    LabelledWeight,
     NotNegative,
     OptimalDesign,
     PoolFisher,
     Positive,
     QueryBlocks,
+    Scale,
+    Temperature,
 )
 
 
@@ -27,10 +30,13 @@ class BAIT(Strategy):
     def __init__(
         self,
         regularization: Positive,
+        regularization_scale: Scale,
         oversampling: NotNegative,
         weighting: Weighting,
         pool_fisher: PoolFisher,
         labelled_fisher: bool,
+        labelled_weight: LabelledWeight,
+        temperature: Temperature,
         max_candidates: Count | None,
         memory_limit_gib: Positive | None,
         augment: bool = False,
@@ -38,10 +44,13 @@ class BAIT(Strategy):
         super().__init__(augment)
         self.design = OptimalDesign(
             regularization,
+            regularization_scale,
             oversampling,
             weighting,
             pool_fisher,
             labelled_fisher,
+            labelled_weight,
+            temperature,
             max_candidates,
             memory_limit_gib,
         )
@@ -54,5 +63,6 @@ class BAIT(Strategy):
             "lower strategy.max_candidates; if the matrices are too large, use a backbone with "
             "smaller embeddings or strategy=fishermask strategy.whole_last_layer=false"
         )
-        images = QueryBlocks(query, self.design.weighting, "strategy", lowers_memory)
+        temperature = self.design.temperature_of(query)
+        images = QueryBlocks(query, self.design.weighting, temperature, "strategy", lowers_memory)
         return self.design.select(query, n, generator, images)

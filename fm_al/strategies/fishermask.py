@@ -18,11 +18,14 @@ from fm_al.fisher.mask import Mask, MaskKind, check_fraction, choose
 from fm_al.strategies.base import Query, Strategy
 from fm_al.strategies.optimal_design import (
     Count,
+    LabelledWeight,
     NotNegative,
     OptimalDesign,
     PoolFisher,
     Positive,
     QueryBlocks,
+    Scale,
+    Temperature,
     require_memory,
 )
 
@@ -54,10 +57,13 @@ class FisherMask(Strategy):
         jacobians: Literal["device", "host"],
         jacobian_precision: Literal["float32", "float16"],
         regularization: Positive,
+        regularization_scale: Scale,
         oversampling: NotNegative,
         weighting: Weighting,
         pool_fisher: PoolFisher,
         labelled_fisher: bool,
+        labelled_weight: LabelledWeight,
+        temperature: Temperature,
         max_candidates: Count | None,
         memory_limit_gib: Positive | None,
         augment: bool = False,
@@ -73,10 +79,13 @@ class FisherMask(Strategy):
         self.jacobian_precision = jacobian_precision
         self.design = OptimalDesign(
             regularization,
+            regularization_scale,
             oversampling,
             weighting,
             pool_fisher,
             labelled_fisher,
+            labelled_weight,
+            temperature,
             max_candidates,
             memory_limit_gib,
         )
@@ -101,13 +110,15 @@ class FisherMask(Strategy):
 
     def complete(self, query: Query, given: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """n images that are best beside those given, which are of the same query."""
-        mask = self.mask(query, generator)
+        temperature = self.design.temperature_of(query)
+        mask = self.mask(query, temperature, generator)
         query.record("mask_sizes", mask.sizes)
         if self.record_mask:
             query.record("mask", mask.to_json())
         images = QueryBlocks(
             query,
             self.design.weighting,
+            temperature,
             self.key,
             self._lowers_memory,
             last_layer=mask.whole_last_layer,
@@ -125,7 +136,7 @@ class FisherMask(Strategy):
             f"{key}.jacobian_precision=float16 or, with a GPU, {key}.jacobians=host"
         )
 
-    def mask(self, query: Query, generator: torch.Generator) -> Mask:
+    def mask(self, query: Query, temperature: float, generator: torch.Generator) -> Mask:
         """By the diagonal Fisher information, the mean over images of the pool."""
         parameters = dict(query.model.named_parameters())
         numbers = sum(weights.numel() for weights in parameters.values())
@@ -143,18 +154,20 @@ class FisherMask(Strategy):
             images = torch.randperm(len(images), generator=generator)
         images = images[: self.mask_images].sort().values.to(query.device)
         # Of a random mask only the parameters' shapes count.
-        fisher = parameters if self.kind == "random" else _mean_diagonal_fisher(query, images)
+        fisher = parameters
+        if self.kind != "random":
+            fisher = _mean_diagonal_fisher(query, images, temperature)
         return choose(
             self.kind, fisher, last_layer, self.fraction, self.whole_last_layer, generator
         )
 
 
-def _mean_diagonal_fisher(query: Query, images: Tensor) -> dict[str, Tensor]:
+def _mean_diagonal_fisher(
+    query: Query, images: Tensor, temperature: float
+) -> dict[str, Tensor]:
+    logits = query.logits.to(float64_device(query.device))
     batches = (
-        (
-            query.images(batch),
-            fisher_factors(query.logits[batch].to(float64_device(query.device))),
-        )
+        (query.images(batch), fisher_factors(logits[batch], temperature=temperature))
         for batch in images.split(query.batch_size)
     )
     sums = diagonal_fisher(query.model, batches)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -15,39 +16,68 @@ from fm_al.errors import ConfigError, RunError
 from fm_al.fisher.design import (
     CHUNK_BYTES,
     Blocks,
+    InformationSum,
     Weighting,
     contrasts,
     fisher_factors,
-    fisher_sum,
+    information_scale,
+    largest_eigenvalue,
     memory_needed,
     select,
 )
 from fm_al.fisher.jacobian import MaskedGradients
+from fm_al.fisher.temperature import calibrated_temperature
 from fm_al.strategies.base import Query
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-PoolFisher = Literal["pool", "identity"]
+Scale = Literal["information", "absolute"]
+PoolFisher = Literal["pool", "class_balanced", "identity"]
+LabelledWeight = Literal["mean", "each"]
+Temperature = Positive | Literal["calibrated"]
 
 
 @dataclass(frozen=True)
 class OptimalDesign:
     """Greedy selection by Fisher information, as `fm_al.fisher.design` has it.
 
-    regularization: lambda. oversampling: b; n (1 + b) images are picked, and all but n taken back.
-    weighting: of the classes' gradients, by their probability (`fisher`), or none (`uniform`), as
-    in the selection of the FisherMask authors' code. pool_fisher: F is the mean over the whole
-    pool, or the identity; labelled_fisher: whether what is labelled counts (that code's ablations).
-    max_candidates: at most so many, in each round a uniform random subset; F stays the whole
-    pool's. memory_limit_gib: for a query; null is what the device has.
+    Of the unlabelled images, n = K are picked to minimise tr(M^{-1} F), where
+
+        M = lambda 1 + w_L * (sum of I(x) over the labelled images)
+                     + K / (n_L + K) * (sum of I(x) over the picks).
+
+    Args:
+        regularization: rho. Above 0.
+        regularization_scale: `information`: lambda = rho tr(F) / k, F over k coordinates, so rho
+            is in units of the information's mean eigenvalue; `absolute`: lambda = rho.
+        oversampling: b; n (1 + b) images are picked, and all but n taken back.
+        weighting: of the classes' gradients, by their probability (`fisher`), or none (`uniform`),
+            as in the selection of the FisherMask authors' code.
+        pool_fisher: F. `pool`: the mean of I(x) over the whole pool, labelled images too.
+            `class_balanced`: the mean over classes of the mean of I(x) over the images that are
+            predicted to be of that class; classes that are predicted nowhere count in no mean.
+            `identity`: the identity matrix, with lambda on the scale of `pool`.
+        labelled_fisher: whether labelled images count at all; if not, w_L = 0.
+        labelled_weight: w_L. `mean`: 1 / (n_L + K), as published: the formula adds n_L / (n_L + K)
+            of the labelled images' mean to K / (n_L + K) of the picks' sum, so all labelled images
+            together weigh less than a batch. `each`: K / (n_L + K), every image like a pick.
+        temperature: T, that logits are divided by wherever information is computed, or
+            `calibrated`: in each round so that the labelled images' mean largest probability is
+            0.95, see `calibrated_temperature`.
+        max_candidates: at most so many, in each round a uniform random subset; F stays the whole
+            pool's.
+        memory_limit_gib: for a query; null is what the device has.
     """
 
     regularization: Positive
+    regularization_scale: Scale
     oversampling: NotNegative
     weighting: Weighting
     pool_fisher: PoolFisher
     labelled_fisher: bool
+    labelled_weight: LabelledWeight
+    temperature: Temperature
     max_candidates: Count | None
     memory_limit_gib: Positive | None
 
@@ -82,29 +112,55 @@ class OptimalDesign:
             candidates = free[drawn.sort().values.to(free.device)]
         images.check_memory(len(candidates), self.memory_limit_gib)
 
-        # n_L I_L / (n_L + K) and K (sum over the batch) / (n_L + K), of sums and not of means.
-        total = len(labelled) + batch
-        pool = images.fisher_sum(labelled)
-        prior = pool / total if self.labelled_fisher else torch.zeros_like(pool)
-        if len(given):
-            chosen = images.fisher_sum(given)
-            pool += chosen
-            prior += chosen.mul_(batch / total)
-        blocks = images.kept(candidates)
+        weight = batch / (len(labelled) + batch)
+        prior = InformationSum(images.width, images.device)
+        pool = InformationSum(images.width, images.device)
+        pool_weights = self._pool_weights(query.logits).to(images.device)
+        of_labelled = weight if self.labelled_weight == "each" else weight / batch
+        known = [(given, weight), (labelled, of_labelled if self.labelled_fisher else 0.0)]
+        for indices, weight_of_each in known:
+            for some, blocks in images.parts(indices):
+                prior.add(blocks.scaled(math.sqrt(weight_of_each)))
+                pool.add(blocks.scaled(pool_weights[some].sqrt()))
+        kept = images.kept(candidates)
+        pool.add(kept.scaled(pool_weights[candidates].sqrt()))
+        for some, blocks in images.parts(_without(free, candidates)):
+            pool.add(blocks.scaled(pool_weights[some].sqrt()))
+
+        pool_fisher = pool.total()
+        mean_eigenvalue = information_scale(pool_fisher)
+        lambda_ = self.regularization
+        if self.regularization_scale == "information":
+            lambda_ *= mean_eigenvalue
+        query.record("lambda", lambda_)
+        query.record("mean_eigenvalue", mean_eigenvalue)
+        query.record("largest_eigenvalue", largest_eigenvalue(pool_fisher))
         left_out = 0.0
         if self.pool_fisher == "identity":
-            pool = torch.eye(len(pool), dtype=pool.dtype, device=pool.device)
-            left_out = images.left_out / self.regularization
-        else:
-            pool += fisher_sum([blocks], len(pool), pool.device)
-            pool += images.fisher_sum(_without(free, candidates))
-            pool /= len(free) + len(given) + len(labelled)
+            pool_fisher = torch.eye(len(pool_fisher)).to(pool_fisher)
+            left_out = images.left_out / lambda_
         selection = select(
-            blocks, n, pool, prior, batch / total, self.regularization, self.oversampling
+            kept, n, pool_fisher, prior.total(), weight, lambda_, self.oversampling
         )
         query.record("candidates", len(candidates))
         query.record("objective", selection.objective + left_out)
         return candidates[selection.picks.to(candidates.device)]
+
+    def _pool_weights(self, logits: Tensor) -> Tensor:
+        """What each image's information weighs in F, or in its scale: (N,) float64, of sum 1."""
+        if self.pool_fisher != "class_balanced":
+            return torch.full((len(logits),), 1 / len(logits), dtype=torch.float64)
+        predicted = logits.argmax(dim=1).cpu()
+        counts = torch.bincount(predicted)
+        return 1 / ((counts > 0).sum() * counts[predicted]).double()
+
+    def temperature_of(self, query: Query) -> float:
+        """The temperature of a query's logits; recorded where it is calibrated."""
+        if self.temperature != "calibrated":
+            return self.temperature
+        temperature = calibrated_temperature(query.logits[query.labelled])
+        query.record("temperature", temperature)
+        return temperature
 
 
 class QueryBlocks:
@@ -120,6 +176,7 @@ class QueryBlocks:
         self,
         query: Query,
         weighting: Weighting,
+        temperature: float,
         key: str,
         lowers_memory: str,
         last_layer: bool = True,
@@ -129,6 +186,7 @@ class QueryBlocks:
     ) -> None:
         self.query = query
         self.weighting = weighting
+        self.temperature = temperature
         self.key = key
         self.lowers_memory = lowers_memory
         self.last_layer = last_layer
@@ -155,7 +213,8 @@ class QueryBlocks:
 
     def of(self, indices: Tensor) -> Blocks:
         """The blocks of these images, their gradients in float32."""
-        factors = fisher_factors(self.query.logits[indices].to(self.device), self.weighting)
+        logits = self.query.logits[indices].to(self.device)
+        factors = fisher_factors(logits, self.weighting, self.temperature)
         dense = factors.new_empty(len(indices), self.rows, 0, dtype=torch.float32)
         if self.gradients is not None:
             dense = self.gradients(self.query.images(indices), factors).to(self.device)
@@ -167,9 +226,10 @@ class QueryBlocks:
         basis = contrasts(self.query.classes).to(self.device)
         return Blocks.of_last_layer(factors @ basis, embeddings, dense)
 
-    def fisher_sum(self, indices: Tensor) -> Tensor:
-        """Sum of I(x) over these images, (k, k)."""
-        return fisher_sum(map(self.of, self._batches(indices)), self.width, self.device)
+    def parts(self, indices: Tensor) -> Iterator[tuple[Tensor, Blocks]]:
+        """These images batch by batch, and their blocks."""
+        for batch in self._batches(indices):
+            yield batch, self.of(batch)
 
     def kept(self, indices: Tensor) -> Blocks:
         """The blocks of all of these images, to be read again for every pick."""

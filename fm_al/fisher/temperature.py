@@ -1,0 +1,63 @@
+"""How sure a network should be: the temperature that its logits are divided by before softmax."""
+
+from __future__ import annotations
+
+import math
+
+
+from torch import Tensor
+
+from fm_al.errors import RunError
+
+CONFIDENCE = 0.95
+LOWEST, HIGHEST = 1e-3, 1e3
+HALVINGS = 60
+
+
+def calibrated_temperature(logits: Tensor, confidence: float = CONFIDENCE) -> float:
+    """T such that the mean over images of max_c softmax(z / T)_c is `confidence`.
+
+    A network that has learnt its few labelled images gives nearly all of them their class, but
+    after a few epochs it is less sure of them than it is right; one trained for long is surer of
+    the others than it is right. T makes it as sure of the labelled images as `confidence` says,
+    whatever its training left. Dividing by a temperature changes no prediction (temperature
+    scaling, Guo et al. 2017, arXiv 1706.04599, with the labelled images' confidence in place of a
+    held-out set's likelihood, since every label is needed for training).
+
+    Args:
+        logits: of the labelled images, (n, C), n >= 1 and C >= 2, any float type.
+        confidence: in (1 / C, 1).
+
+    Returns:
+        T in [0.001, 1000], to float64's precision.
+
+    Raises:
+        ValueError: there are no images, or the confidence is not between 1 / C and 1.
+        RunError: no such T, since too many images' largest logits are equal or far apart.
+    """
+    images, classes = logits.shape
+    if images < 1 or not 1 / classes < confidence < 1:
+        raise ValueError(
+            f"confidence={confidence} of {images} images: should be above 1/{classes} and below 1, "
+            "of one image or more"
+        )
+    z = logits.double()
+
+    def mean_confidence(temperature: float) -> float:
+        return float((z / temperature).softmax(dim=1).amax(dim=1).mean())
+
+    if not mean_confidence(HIGHEST) <= confidence <= mean_confidence(LOWEST):
+        raise RunError(
+            f"temperature=calibrated: at no temperature from {LOWEST:g} to {HIGHEST:g} is the "
+            f"network {confidence:.0%} sure of its labelled images "
+            f"({mean_confidence(LOWEST):.0%} to {mean_confidence(HIGHEST):.0%}); use a number"
+        )
+    # The mean confidence falls with T, so its logarithm is found by halving.
+    low, high = math.log(LOWEST), math.log(HIGHEST)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        if mean_confidence(math.exp(middle)) > confidence:
+            low = middle
+        else:
+            high = middle
+    return math.exp((low + high) / 2)
