@@ -40,6 +40,9 @@ SINGULAR = 1e-8  # what must be left of M, relatively, when an image is taken ba
 NEGLIGIBLE = 1e-12  # of the objective, what scores may differ by for no reason
 TILE = 256  # columns at a time of a triangular product
 CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}  # of what is computed for some candidates at a time
+SUBSPACE = 8  # vectors that look for the largest eigenvalue together
+RESIDUAL = 1e-3  # of its eigenvector, relatively, at which the search ends
+MOST_ITERATIONS = 100
 SQUARES_LEAST = 256  # candidates at a time in products with a k x k matrix
 
 Weighting = Literal["fisher", "uniform"]
@@ -303,6 +306,56 @@ def _chunk_images(
     each chunk takes no longer than the products with it."""
     least = max(SQUARES_LEAST, dense_width // (2 * rows)) if for_squares else 1
     return max(least, CHUNK_BYTES[device.type] // (8 * _numbers(rows, dimensions, dense_width)))
+
+
+def information_scale(pool_fisher: Tensor) -> float:
+    """tr(F) / k, the mean eigenvalue of F: a lambda for `select` should be a share of it.
+
+    Eigenvalues of the information are what lambda is compared with, and their size depends on the
+    norms of the embeddings and on how sure the network is.
+
+    Args:
+        pool_fisher: F, (k, k), the mean information of the pool.
+
+    Raises:
+        RunError: the trace is 0 or not finite.
+    """
+    scale = float(pool_fisher.diagonal().double().mean())
+    if not math.isfinite(scale):
+        raise RunError(
+            f"the mean eigenvalue of the pool's Fisher information is {scale}: should be finite; "
+            "has training diverged?"
+        )
+    if scale <= 0:
+        raise RunError(
+            f"the mean eigenvalue of the pool's Fisher information is {scale}: the network is sure "
+            "of every image, so there is no scale for lambda; set regularization_scale=absolute"
+        )
+    return scale
+
+
+def largest_eigenvalue(symmetric: Tensor) -> float:
+    """Largest eigenvalue of a positive semi-definite matrix (k, k), to a thousandth or better.
+
+    Subspace iteration from a fixed start: a power iteration of several vectors together, which
+    converges even if the largest eigenvalues are close to each other. It stops when the leading
+    vector's residual bounds the error.
+    """
+    k = len(symmetric)
+    start = torch.randn(k, min(SUBSPACE, k), generator=torch.Generator().manual_seed(0))
+    product = symmetric @ start.to(symmetric)
+    value = 0.0
+    for _ in range(MOST_ITERATIONS):
+        vectors = torch.linalg.qr(product).Q
+        product = symmetric @ vectors
+        values, rotation = torch.linalg.eigh(vectors.T @ product)
+        value, leading = float(values[-1]), rotation[:, -1]
+        if value <= 0:
+            break
+        residual = product @ (leading / value) - vectors @ leading
+        if float(residual.norm()) <= RESIDUAL:
+            break
+    return value
 
 
 @dataclass(frozen=True)
