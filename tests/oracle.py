@@ -128,8 +128,12 @@ def mask(
     return chosen
 
 
-def information(jacobian: Array, logits: Array, weighting: str = "fisher") -> Array:
-    """sum_c w_c g_c g_c^T of one image, g_c = J_c - sum_j p_j J_j, of a Jacobian (C, k): (k, k)."""
+def information(
+    jacobian: Array, logits: Array, weighting: str = "fisher", temperature: float = 1
+) -> Array:
+    """sum_c w_c g_c g_c^T of one image, g_c = J_c - sum_j p_j J_j, of a Jacobian (C, k): (k, k).
+    With a temperature, of the network with logits z / T."""
+    logits, jacobian = logits / temperature, jacobian / temperature
     exponentials = np.exp(logits - logits.max())
     p = exponentials / exponentials.sum()
     total = np.zeros((jacobian.shape[1], jacobian.shape[1]))

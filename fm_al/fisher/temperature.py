@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 
-
 from torch import Tensor
 
 from fm_al.errors import RunError
 
 CONFIDENCE = 0.95
-LOWEST, HIGHEST = 1e-3, 1e3
-HALVINGS = 60
+LOWEST, HIGHEST = 1e-6, 1e6
+HALVINGS = 64
 
 
 def calibrated_temperature(logits: Tensor, confidence: float = CONFIDENCE) -> float:
@@ -29,7 +28,7 @@ def calibrated_temperature(logits: Tensor, confidence: float = CONFIDENCE) -> fl
         confidence: in (1 / C, 1).
 
     Returns:
-        T in [0.001, 1000], to float64's precision.
+        T in [1e-6, 1e6], to float64's precision.
 
     Raises:
         ValueError: there are no images, or the confidence is not between 1 / C and 1.

@@ -154,7 +154,7 @@ class FisherMask(Strategy):
             images = torch.randperm(len(images), generator=generator)
         images = images[: self.mask_images].sort().values.to(query.device)
         # Of a random mask only the parameters' shapes count.
-        fisher = parameters
+        fisher: dict[str, Tensor] = {**parameters}
         if self.kind != "random":
             fisher = _mean_diagonal_fisher(query, images, temperature)
         return choose(
@@ -162,9 +162,7 @@ class FisherMask(Strategy):
         )
 
 
-def _mean_diagonal_fisher(
-    query: Query, images: Tensor, temperature: float
-) -> dict[str, Tensor]:
+def _mean_diagonal_fisher(query: Query, images: Tensor, temperature: float) -> dict[str, Tensor]:
     logits = query.logits.to(float64_device(query.device))
     batches = (
         (query.images(batch), fisher_factors(logits[batch], temperature=temperature))

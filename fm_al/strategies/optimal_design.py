@@ -128,21 +128,18 @@ class OptimalDesign:
             pool.add(blocks.scaled(pool_weights[some].sqrt()))
 
         pool_fisher = pool.total()
-        mean_eigenvalue = information_scale(pool_fisher)
-        lambda_ = self.regularization
+        information, lambda_ = pool_fisher, self.regularization
         if self.regularization_scale == "information":
-            lambda_ *= mean_eigenvalue
-        query.record("lambda", lambda_)
-        query.record("mean_eigenvalue", mean_eigenvalue)
-        query.record("largest_eigenvalue", largest_eigenvalue(pool_fisher))
+            lambda_ *= information_scale(information)
         left_out = 0.0
         if self.pool_fisher == "identity":
-            pool_fisher = torch.eye(len(pool_fisher)).to(pool_fisher)
+            pool_fisher = torch.eye(len(information)).to(information)
             left_out = images.left_out / lambda_
-        selection = select(
-            kept, n, pool_fisher, prior.total(), weight, lambda_, self.oversampling
-        )
+        selection = select(kept, n, pool_fisher, prior.total(), weight, lambda_, self.oversampling)
         query.record("candidates", len(candidates))
+        query.record("lambda", lambda_)
+        query.record("mean_eigenvalue", float(information.trace()) / len(information))
+        query.record("largest_eigenvalue", largest_eigenvalue(information))
         query.record("objective", selection.objective + left_out)
         return candidates[selection.picks.to(candidates.device)]
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 from torch import Tensor, nn
 
 from fm_al.errors import ConfigError, RunError
@@ -28,10 +29,13 @@ from tests.strategies.synthetic import TinyBackbone, network_query
 
 BAIT_OPTIONS: dict[str, Any] = {
     "regularization": 1.0,
+    "regularization_scale": "absolute",
     "oversampling": 0.0,
     "weighting": "fisher",
     "pool_fisher": "pool",
     "labelled_fisher": True,
+    "labelled_weight": "mean",
+    "temperature": 1.0,
     "max_candidates": None,
     "memory_limit_gib": None,
 }
@@ -46,6 +50,13 @@ OPTIONS: dict[str, Any] = BAIT_OPTIONS | {
     "jacobian_precision": "float32",
 }
 LAST_LAYER = ("head.weight", "head.bias")
+REPAIRED = {
+    "regularization": 0.01,
+    "regularization_scale": "information",
+    "pool_fisher": "class_balanced",
+    "labelled_weight": "each",
+    "temperature": "calibrated",
+}
 
 
 def query(batch_size: int = 16, bias: bool = True, classes: int = 3, seed: int = 5) -> Query:
@@ -92,18 +103,33 @@ def expected_picks(
     with torch.no_grad():
         logits = query.model.double()(everything.double()).numpy()
     query.model.float()
+    temperature = expected_temperature(logits[query.labelled.numpy()], options["temperature"])
     informations = [
-        oracle.information(jacobian, one, options["weighting"])
+        oracle.information(jacobian, one, options["weighting"], temperature)
         for jacobian, one in zip(np.concatenate(columns, axis=2), logits, strict=True)
     ]
     k, labelled, batch = len(informations[0]), query.labelled.tolist(), n + len(given)
     pool_fisher = sum(informations) / len(informations)
+    if options["pool_fisher"] == "class_balanced":
+        predicted = logits.argmax(axis=1)
+        means = [
+            np.mean([informations[x] for x in np.flatnonzero(predicted == c)], axis=0)
+            for c in sorted(set(predicted))
+        ]
+        pool_fisher = np.mean(means, axis=0)
+    # One class's weights are the others' negative sum: no gradient has a part in their mean.
+    whole = mask is None or set(LAST_LAYER) <= {n for n in mask if n in LAST_LAYER}
+    seen = k - (len(masked.get("head.bias", ())) > 0) - query.embeddings.shape[1] if whole else k
+    regularization = options["regularization"]
+    if options["regularization_scale"] == "information":
+        regularization *= np.trace(pool_fisher) / seen
     if options["pool_fisher"] == "identity":
         pool_fisher = np.eye(k)
     total = len(labelled) + batch
     prior = np.zeros((k, k))
     if options["labelled_fisher"]:
         prior = sum(informations[x] for x in labelled) / total
+        prior = prior * (batch if options["labelled_weight"] == "each" else 1)
     prior = prior + sum((informations[x] for x in given), np.zeros((k, k))) * batch / total
     candidates = candidates or [x for x in query.unlabelled.tolist() if x not in given]
     picks = oracle.optimal_design(
@@ -112,10 +138,22 @@ def expected_picks(
         pool_fisher,
         prior,
         batch / total,
-        options["regularization"],
+        regularization,
         options["oversampling"],
     )
     return [candidates[x] for x in picks]
+
+
+def expected_temperature(logits: np.ndarray, temperature: float | str) -> float:
+    """The number itself; or by a root finder."""
+    if temperature != "calibrated":
+        return float(temperature)
+
+    def excess(logarithm: float) -> float:
+        exponentials = np.exp((logits - logits.max(axis=1, keepdims=True)) / np.exp(logarithm))
+        return float((1 / exponentials.sum(axis=1)).mean() - 0.95)
+
+    return float(np.exp(brentq(excess, -13, 13)))
 
 
 VARIANTS: list[dict[str, Any]] = [
@@ -125,6 +163,15 @@ VARIANTS: list[dict[str, Any]] = [
     {"weighting": "uniform"},
     {"pool_fisher": "identity"},
     {"labelled_fisher": False},
+    {"regularization_scale": "information"},
+    {"regularization_scale": "information", "regularization": 0.01, "oversampling": 1.0},
+    {"regularization_scale": "information", "pool_fisher": "identity"},
+    {"pool_fisher": "class_balanced"},
+    {"labelled_weight": "each"},
+    {"labelled_weight": "each", "labelled_fisher": False},
+    {"temperature": 0.3},
+    {"temperature": "calibrated"},
+    REPAIRED,
 ]
 
 
@@ -172,11 +219,18 @@ def test_fishermask_picks_what_explicit_inverses_pick(variant: dict[str, Any]) -
     kind=st.sampled_from(["standard", "dispersed", "random"]),
     fraction=st.floats(0.45, 1),
     oversampling=st.sampled_from([0.0, 1.0]),
+    repairs=st.sampled_from([{}, REPAIRED]),
 )
 def test_fishermask_picks_what_explicit_inverses_pick_of_random_pools(
-    classes: int, seed: int, n: int, kind: str, fraction: float, oversampling: float
+    classes: int,
+    seed: int,
+    n: int,
+    kind: str,
+    fraction: float,
+    oversampling: float,
+    repairs: dict[str, Any],
 ) -> None:
-    options = OPTIONS | {"mask": kind, "fraction": fraction, "oversampling": oversampling}
+    options = OPTIONS | {"mask": kind, "fraction": fraction, "oversampling": oversampling} | repairs
     asked = query(classes=classes, seed=seed)
     picks = FisherMask(**options).select(asked, n, generator())
     mask = asked.recorded["mask"]["positions"]
@@ -190,14 +244,14 @@ def test_the_mask_is_that_of_the_diagonal_fisher_information(kind: str, images: 
     fraction = None if kind == "relative" else 0.6
     some = {} if images == "all" else {"mask_sample": "first", "mask_images": 7}
     strategy = FisherMask(**OPTIONS | {"mask": kind, "fraction": fraction} | some)
-    mask = strategy.mask(asked, generator())
+    mask = strategy.mask(asked, 0.5, generator())
     sample = asked.images(torch.arange(30 if images == "all" else 7))
     jacobians = oracle.jacobian(asked.model, sample)
     with torch.no_grad():
         logits = asked.model.double()(sample.double()).numpy()
     fisher = {
         name: sum(
-            np.diag(oracle.information(jacobian.reshape(len(jacobian), -1), one))
+            np.diag(oracle.information(jacobian.reshape(len(jacobian), -1), one, temperature=0.5))
             for jacobian, one in zip(of_images, logits, strict=True)
         ).tolist()
         for name, of_images in jacobians.items()
@@ -211,7 +265,7 @@ def test_a_mask_in_the_record_is_the_mask() -> None:
     strategy = FisherMask(**OPTIONS)
     strategy.select(asked, 3, generator())
     recorded = Mask.from_json(asked.recorded["mask"])
-    assert recorded == strategy.mask(query(), generator())
+    assert recorded == strategy.mask(query(), 1.0, generator())
     assert asked.recorded["mask_sizes"] == recorded.sizes
     unasked = query()
     FisherMask(**OPTIONS | {"record_mask": False}).select(unasked, 3, generator())
@@ -241,6 +295,32 @@ def last_layer_informations(asked: Query, bias: bool) -> list[np.ndarray]:
         oracle.information(oracle.last_layer_jacobian(h, len(one)), one)
         for h, one in zip(embeddings, logits, strict=True)
     ]
+
+
+def test_lambda_and_the_eigenvalues_it_compares_with_are_recorded() -> None:
+    asked = query(bias=False)
+    options = BAIT_OPTIONS | {"regularization": 0.5, "regularization_scale": "information"}
+    BAIT(**options).select(asked, 8, generator())
+    eigenvalues = np.linalg.eigvalsh(sum(last_layer_informations(asked, bias=False)) / 30)
+    mean = eigenvalues.sum() / 12  # of three classes' 6 weights, less what softmax can't see
+    assert asked.recorded["lambda"] == pytest.approx(0.5 * mean, rel=1e-6)
+    assert asked.recorded["mean_eigenvalue"] == pytest.approx(mean, rel=1e-6)
+    assert asked.recorded["largest_eigenvalue"] == pytest.approx(eigenvalues[-1], rel=1e-3)
+
+
+@pytest.mark.parametrize("labelled_weight", ["mean", "each"])
+def test_what_a_labelled_image_weighs(labelled_weight: str) -> None:
+    """As published, all labelled images together weigh as one pick: n_L / (n_L + K) of their mean
+    beside K / (n_L + K) for each of K picks."""
+    asked = query()
+    options = BAIT_OPTIONS | {"labelled_weight": labelled_weight}
+    picks = BAIT(**options).select(asked, 8, generator()).tolist()
+    informations = last_layer_informations(asked, bias=True)
+    of_labelled = {"mean": 1 / 11, "each": 8 / 11}[labelled_weight]
+    prior = sum(informations[x] for x in asked.labelled.tolist()) * of_labelled
+    others = informations, sum(informations) / 30, prior, 8 / 11, 1.0
+    objective = oracle.design_objective(picks, *others)
+    assert asked.recorded["objective"] == pytest.approx(objective, rel=1e-6)
 
 
 def test_the_objective_is_recorded_and_no_worse_than_that_of_random_batches() -> None:
@@ -274,7 +354,7 @@ def test_fewer_candidates_and_the_whole_pools_information(kind: type) -> None:
     strategy = kind(**options)
     chance = generator()
     if kind is FisherMask:
-        strategy.mask(query(), chance)
+        strategy.mask(query(), 1.0, chance)
     candidates = query().unlabelled[torch.randperm(27, generator=chance)[:12]].sort().values
     picks = strategy.select(asked, 5, generator())
     mask = asked.recorded["mask"]["positions"] if kind is FisherMask else None
@@ -338,7 +418,7 @@ query.model.head = torch.nn.Linear(dimensions, classes, bias=False)
 square = torch.ones(300, 300, dtype=torch.float64)
 torch.linalg.cholesky(square @ square + square.diag().diag())  # libraries' own memory
 before = kilobytes("VmRSS")
-BAIT(1.0, 1.0, "fisher", "pool", True, None, {limit}).select(query, 3, generator)
+BAIT(**{options}, memory_limit_gib={limit}).select(query, 3, generator)
 print(kilobytes("VmHWM") - before)
 """
 
@@ -349,7 +429,9 @@ def test_what_is_reckoned_is_enough(sizes: tuple[int, int, int]) -> None:
     """Many classes make the candidates' small matrices large, many dimensions the k x k ones."""
 
     def run(limit: float | None) -> subprocess.CompletedProcess[str]:
-        script = PEAK.format(sizes=sizes, limit=limit)
+        options = BAIT_OPTIONS | {"oversampling": 1.0}
+        del options["memory_limit_gib"]
+        script = PEAK.format(sizes=sizes, limit=limit, options=options)
         command = [sys.executable, "-c", script]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
