@@ -47,6 +47,7 @@ from fm_al.run_files import (
     OF_A_CONFIG,
     RESTORE,
     Rounds,
+    as_now,
     chained,
     damaged_line,
     file_digest,
@@ -101,7 +102,7 @@ def finished_result(directory: Path, decides: Record) -> Record | None:
 def _refuse_another_run(directory: Path, provenance: Record | None, decides: Record) -> None:
     if provenance is None:
         return
-    there = provenance["decides"]
+    there = as_now(provenance["decides"])
     # What is not known before the data are read, and on another machine than the run's.
     if "dataset_content" not in decides:
         there = {k: v for k, v in there.items() if k != "dataset_content"}

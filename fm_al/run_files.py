@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 RESTORE = "restore it from a copy, or move the run's directory away to redo the run"
 DIGITS = 32
+# Of strategies that have a regularization.
+ADDED_OPTIONS = {"regularization_scale": "absolute", "labelled_weight": "mean", "temperature": 1}
 OF_A_CONFIG = {"tracker": dict, "experiment_name": str}  # what is read of config.yaml
 
 Count = Annotated[int, Field(ge=0)]
@@ -101,6 +103,19 @@ class Rounds(NamedTuple):
 
 def canonical(record: Record) -> str:
     return json.dumps(record, sort_keys=True, separators=(",", ":"))
+
+
+def as_now(decides: Record) -> Record:
+    """What decides a run, with the options that were added since it began, at the values that stand
+    for what its version did."""
+
+    def completed(node: Any) -> Any:
+        if not isinstance(node, dict):
+            return node
+        completed_node = {key: completed(value) for key, value in node.items()}
+        return ADDED_OPTIONS | completed_node if "regularization" in node else completed_node
+
+    return decides | {"strategy": completed(decides.get("strategy"))}
 
 
 def fingerprint(decides: Record) -> str:

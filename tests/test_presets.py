@@ -19,7 +19,7 @@ FIGURES = [
     *(f"imbalanced_{name}" for name in ("cifar10", "svhn", "mnist", "fashion_mnist")),
     *(f"balanced_{name}" for name in ("cifar10", "svhn", "fashion_mnist")),
 ]
-ABLATIONS = ["mask_fraction", "mask_kind", "oversampling", "weighting"]
+ABLATIONS = ["mask_fraction", "mask_kind", "oversampling", "regularization", "weighting"]
 ADAM = {
     "_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-3, "betas": [0.9, 0.999],
     "weight_decay": 0.0,
@@ -82,6 +82,9 @@ def test_a_preset_of_a_figure_is_the_papers_protocol(
             assert options["mask_sample"] == ("first" if published else "random")
         if strategy in ("fishermask", "bait"):
             assert (options["regularization"], options["oversampling"]) == (1, 0)
+            assert options["regularization_scale"] == "absolute"
+            assert (options["pool_fisher"], options["labelled_fisher"]) == ("pool", True)
+            assert (options["labelled_weight"], options["temperature"]) == ("mean", 1)
         assert options.get("augment", False) == (published and strategy != "random")
         assert config["dataset"]["order"] == ("class" if published else "file")
         assert trainer["reset"] == ("weights" if published else "all")

@@ -130,6 +130,27 @@ def test_another_run_in_the_directory_is_refused_with_the_keys_that_differ(tmp_p
         finished_result(tmp_path, other)
 
 
+ADDED = {"regularization_scale": "absolute", "labelled_weight": "mean", "temperature": 1.0}
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_options_added_since_a_run_began_have_the_values_that_it_had(
+    tmp_path: Path, nested: bool
+) -> None:
+    def decides(**added: Any) -> dict[str, Any]:
+        options = {"regularization": 1, "oversampling": 0, **added}
+        return DECIDES | {"strategy": {"inner": options, "k": 1} if nested else options}
+
+    with opened(tmp_path, decides()) as run:
+        run.add_round(line(0))
+    with opened(tmp_path, decides(**ADDED)) as run:
+        assert rounds_of(run) == [line(0)]
+    another = decides(**ADDED | {"regularization_scale": "information"})
+    differs = r'regularization_scale \("absolute" there, "information" now\);'
+    with pytest.raises(RunError, match=differs), opened(tmp_path, another):
+        pass
+
+
 def test_changed_contents_of_the_data_set_are_refused(tmp_path: Path) -> None:
     with opened(tmp_path, DECIDES | {"dataset_content": "a"}) as run:
         run.finish(result_of(0))

@@ -28,6 +28,7 @@ from fm_al.errors import ConfigError, RunError
 from fm_al.naming import option_names
 from fm_al.records import Record, StoredRun, area_under_curve, runs_below, stored_run
 from fm_al.report.text import all_printable, printable
+from fm_al.run_files import as_now
 
 STRATEGY = ("strategy",)
 # Keys that stand for the option of that name, and what of the configuration that is. BAIT alone
@@ -345,6 +346,7 @@ def _finished(folder: Path, left_out: list[LeftOut]) -> Iterator[_Found]:
                 left_out.append(LeftOut(directory, _why_not_finished(stored)))
                 continue
             rounds, result = _checked(stored.rounds, result, provenance)
+            provenance["decides"] = as_now(provenance["decides"])
             options = all_printable(option_names(directory, provenance["decides"]))
             provenance = all_printable(provenance)
             flat = flattened(provenance["decides"])
