@@ -61,7 +61,7 @@ class OptimalDesign:
         labelled_fisher: whether labelled images count at all; if not, w_L = 0.
         labelled_weight: w_L. `mean`: 1 / (n_L + K), as published: the formula adds n_L / (n_L + K)
             of the labelled images' mean to K / (n_L + K) of the picks' sum, so all labelled images
-            together weigh less than a batch. `each`: K / (n_L + K), every image like a pick.
+            together count like n_L / K picks. `each`: K / (n_L + K), every one like a pick.
         temperature: T, that logits are divided by wherever information is computed, or
             `calibrated`: in each round so that the labelled images' mean largest probability is
             0.95, see `calibrated_temperature`.

@@ -1,0 +1,155 @@
+"""The tables of docs/fishermask.md, from the records of the runs behind them.
+
+`python -m tests.evidence FOLDER...` prints them for the runs below these folders.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fm_al.records import area_under_curve, runs_below, stored_run
+from fm_al.report.statistics import ALPHA, compared, holm
+from fm_al.run_files import as_now
+
+LABELS = 225  # that areas on the paper's imbalanced settings go to; some runs went on
+RIVALS = ("random", "margin", "entropy", "coreset", "badge")
+FISHER = ("bait", "fishermask")
+REPAIRS = {
+    "pool_fisher": "class_balanced",
+    "temperature": "calibrated",
+    "labelled_weight": "each",
+}
+PUBLISHED = "as published"
+SCALED = "rho = 0.01"
+SETTINGS = {
+    ("digits", "step", 10): "digits 10:1",
+    ("digits", "step", 20): "digits 20:1",
+    ("digits", "none", None): "digits balanced",
+    ("mnist", "counts", 4): "MNIST",
+    ("fashion_mnist", "counts", 4): "Fashion-MNIST",
+    ("image_folder", "counts", 4): "CIFAR-10",
+    ("fashion_mnist", "counts", 10): "Fashion-MNIST balanced",
+}
+
+
+def setting_of(decides: Mapping[str, Any]) -> str:
+    dataset = decides["dataset"].get("name") or decides["dataset"]["_target_"].split(".")[-2]
+    imbalance = decides["imbalance"]
+    kind = imbalance["_target_"].split(".")[-2]
+    size = {"step": lambda: imbalance["ratio"], "counts": lambda: len(imbalance["pool"])}
+    return SETTINGS[dataset, kind, size.get(kind, lambda: None)()]
+
+
+def variant_of(options: Mapping[str, Any]) -> str:
+    """What a strategy's options are, beside the defaults of the paper."""
+    if options["regularization_scale"] == "absolute":
+        return PUBLISHED
+    rho = f"rho = {options['regularization']:g}"
+    repairs = [option for option, value in REPAIRS.items() if options[option] == value]
+    return " + ".join([*([] if repairs and rho == SCALED else [rho]), *repairs])
+
+
+def areas(folders: Iterable[Path]) -> dict[str, dict[tuple[str, str], dict[int, float]]]:
+    """Areas under the accuracy curve to 225 labels or the run's last, by setting, by strategy and
+    variant, and by seed."""
+    found: defaultdict[str, defaultdict[tuple[str, str], dict[int, float]]]
+    found = defaultdict(lambda: defaultdict(dict))
+    for folder in folders:
+        for directory in runs_below(folder):
+            stored = stored_run(directory)
+            if stored.provenance is None or stored.result is None:
+                continue
+            decides = as_now(stored.provenance["decides"])
+            options = decides["strategy"]
+            strategy = options["_target_"].split(".")[-2]
+            variant = variant_of(options) if strategy in FISHER else ""
+            setting = setting_of(decides)
+            last = LABELS if decides["budget"]["initial"] == 15 else decides["budget"]["total"]
+            rounds = [record for record in stored.rounds if record["labelled"] <= last]
+            area = area_under_curve(
+                [record["labelled"] for record in rounds],
+                [record["accuracy"] for record in rounds],
+            )
+            found[setting][strategy, variant][decides["seed"]] = area
+    return {setting: dict(of_setting) for setting, of_setting in found.items()}
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of Markdown, numbers on the right."""
+    line = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, line, *rows])
+
+
+def variants_table(found: Mapping[str, Any], strategies: Sequence[str], only: str = "") -> str:
+    """Mean areas: rows are variants, columns settings."""
+    settings = [name for name in SETTINGS.values() if name in found]
+    keys = dict.fromkeys(key for setting in settings for key in sorted(found[setting], key=_order))
+    rows = []
+    for strategy, variant in sorted(keys, key=_order):
+        if strategy not in strategies or (only and only not in variant and variant != PUBLISHED):
+            continue
+        if not only and variant.startswith("rho") and variant != SCALED:
+            continue
+        cells = [found[setting].get((strategy, variant)) for setting in settings]
+        means = [f"{sum(c.values()) / len(c):.3f}{_seeds(c)}" if c else "" for c in cells]
+        rows.append([" ".join(part for part in (strategy, variant) if part), *means])
+    return table(["", *settings], rows)
+
+
+def _seeds(of_seeds: Mapping[int, float]) -> str:
+    return "" if len(of_seeds) == 5 else f" ({len(of_seeds)})"
+
+
+def _order(key: tuple[str, str]) -> tuple[Any, ...]:
+    strategy, variant = key
+    names = (*RIVALS, *FISHER)
+    return (
+        names.index(strategy),
+        variant != PUBLISHED,
+        variant.count("+") + (variant != SCALED),
+        variant,
+    )
+
+
+def against_rivals(found: Mapping[str, Any], strategy: str, variant: str) -> str:
+    """The mean paired difference to each rival; in bold where the paired t-test, corrected by Holm
+    for the rivals of a setting, is below 0.05."""
+    settings = [name for name in SETTINGS.values() if name in found]
+    columns = []
+    for setting in settings:
+        of_setting = found[setting]
+        ours = of_setting.get((strategy, variant))
+        rivals = [rival for rival in RIVALS if (rival, "") in of_setting]
+        if not ours or not rivals:
+            columns.append(dict.fromkeys(RIVALS, ""))
+            continue
+        frame = pd.DataFrame({"ours": ours} | {rival: of_setting[rival, ""] for rival in rivals})
+        comparisons = [compared(frame, "ours", rival) for rival in rivals]
+        corrected = holm([each.t_test for each in comparisons])
+        cells = dict.fromkeys(RIVALS, "")
+        for rival, each, p in zip(rivals, comparisons, corrected, strict=True):
+            shown = f"{each.difference:+.3f}"
+            cells[rival] = f"**{shown}**" if p is not None and p < ALPHA else shown
+        columns.append(cells)
+    rows = [[rival, *[cells[rival] for cells in columns]] for rival in RIVALS]
+    return table([f"{strategy} ({variant}) less", *settings], rows)
+
+
+def main() -> None:
+    found = areas(map(Path, sys.argv[1:]))
+    print(variants_table(found, (*RIVALS, *FISHER)), end="\n\n")
+    print(variants_table(found, ["bait", "fishermask"], only="rho"), end="\n\n")
+    for strategy in FISHER:
+        for variant in sorted({v for of in found.values() for s, v in of if s == strategy}):
+            if not variant.startswith("rho") or variant == SCALED:
+                print(against_rivals(found, strategy, variant), end="\n\n")
+
+
+if __name__ == "__main__":
+    main()
