@@ -51,6 +51,7 @@ INTEGERS = {
 NUMBERS = {
     "strategy.regularization": ["strategy=bait"],
     "strategy.oversampling": ["strategy=bait"],
+    "strategy.temperature": ["strategy=bait"],
     "strategy.memory_limit_gib": ["strategy=fishermask"],
     "strategy.fishermask.regularization": ["strategy=fishermask_entropy"],
     "trainer.optimizer.lr": [],

@@ -163,9 +163,12 @@ class FisherMask(Strategy):
 
 
 def _mean_diagonal_fisher(query: Query, images: Tensor, temperature: float) -> dict[str, Tensor]:
-    logits = query.logits.to(float64_device(query.device))
+    device = float64_device(query.device)
     batches = (
-        (query.images(batch), fisher_factors(logits[batch], temperature=temperature))
+        (
+            query.images(batch),
+            fisher_factors(query.logits[batch].to(device), temperature=temperature),
+        )
         for batch in images.split(query.batch_size)
     )
     sums = diagonal_fisher(query.model, batches)

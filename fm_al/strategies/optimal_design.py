@@ -115,17 +115,17 @@ class OptimalDesign:
         weight = batch / (len(labelled) + batch)
         prior = InformationSum(images.width, images.device)
         pool = InformationSum(images.width, images.device)
-        pool_weights = self._pool_weights(query.logits).to(images.device)
+        roots_of_weights = self._pool_weights(query.logits).sqrt().to(images.device)
         of_labelled = weight if self.labelled_weight == "each" else weight / batch
         known = [(given, weight), (labelled, of_labelled if self.labelled_fisher else 0.0)]
         for indices, weight_of_each in known:
             for some, blocks in images.parts(indices):
                 prior.add(blocks.scaled(math.sqrt(weight_of_each)))
-                pool.add(blocks.scaled(pool_weights[some].sqrt()))
+                pool.add(blocks.scaled(roots_of_weights[some.to(images.device)]))
         kept = images.kept(candidates)
-        pool.add(kept.scaled(pool_weights[candidates].sqrt()))
+        pool.add(kept.scaled(roots_of_weights[candidates.to(images.device)]))
         for some, blocks in images.parts(_without(free, candidates)):
-            pool.add(blocks.scaled(pool_weights[some].sqrt()))
+            pool.add(blocks.scaled(roots_of_weights[some.to(images.device)]))
 
         pool_fisher = pool.total()
         information, lambda_ = pool_fisher, self.regularization
@@ -155,7 +155,8 @@ class OptimalDesign:
         """The temperature of a query's logits; recorded where it is calibrated."""
         if self.temperature != "calibrated":
             return self.temperature
-        temperature = calibrated_temperature(query.logits[query.labelled])
+        logits = query.logits[query.labelled].to(float64_device(query.device))
+        temperature = calibrated_temperature(logits)
         query.record("temperature", temperature)
         return temperature
 

@@ -310,8 +310,8 @@ def test_lambda_and_the_eigenvalues_it_compares_with_are_recorded() -> None:
 
 @pytest.mark.parametrize("labelled_weight", ["mean", "each"])
 def test_what_a_labelled_image_weighs(labelled_weight: str) -> None:
-    """As published, n_L / (n_L + K) of the labelled images' mean stands beside K / (n_L + K) of each
-    of K picks: each labelled image counts like 1 / K of a pick."""
+    """As published, n_L / (n_L + K) of the labelled images' mean stands beside K / (n_L + K) of
+    each of K picks: a labelled image counts like 1 / K of a pick."""
     asked = query()
     options = BAIT_OPTIONS | {"labelled_weight": labelled_weight}
     picks = BAIT(**options).select(asked, 8, generator()).tolist()
