@@ -21,9 +21,10 @@ LABELS = 225  # that areas on the paper's imbalanced settings go to; some runs w
 RIVALS = ("random", "margin", "entropy", "coreset", "badge")
 FISHER = ("bait", "fishermask")
 REPAIRS = {
-    "pool_fisher": "class_balanced",
-    "temperature": "calibrated",
-    "labelled_weight": "each",
+    ("pool_fisher", "class_balanced"): "class-balanced F",
+    ("pool_fisher", "soft_class_balanced"): "soft class-balanced F",
+    ("temperature", "calibrated"): "calibrated",
+    ("labelled_weight", "each"): "each labelled",
 }
 PUBLISHED = "as published"
 SCALED = "rho = 0.01"
@@ -51,7 +52,7 @@ def variant_of(options: Mapping[str, Any]) -> str:
     if options["regularization_scale"] == "absolute":
         return PUBLISHED
     rho = f"rho = {options['regularization']:g}"
-    repairs = [option for option, value in REPAIRS.items() if options[option] == value]
+    repairs = [name for (key, value), name in REPAIRS.items() if options[key] == value]
     return " + ".join([*([] if repairs and rho == SCALED else [rho]), *repairs])
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional
 
 from fm_al.device import GIB, available_memory, float64_device
 from fm_al.errors import ConfigError, RunError
@@ -33,7 +34,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Scale = Literal["information", "absolute"]
-PoolFisher = Literal["pool", "class_balanced", "identity"]
+PoolFisher = Literal["pool", "class_balanced", "soft_class_balanced", "identity"]
 LabelledWeight = Literal["mean", "each"]
 Temperature = Positive | Literal["calibrated"]
 
@@ -57,6 +58,8 @@ class OptimalDesign:
         pool_fisher: F. `pool`: the mean of I(x) over the whole pool, labelled images too.
             `class_balanced`: the mean over classes of the mean of I(x) over the images that are
             predicted to be of that class; classes that are predicted nowhere count in no mean.
+            `soft_class_balanced`: the same with each image in every class by its probability: the
+            mean over classes c of sum_x p_c(x) I(x) / sum_x p_c(x), p = softmax(z / T).
             `identity`: the identity matrix, with lambda on the scale of `pool`.
         labelled_fisher: whether labelled images count at all; if not, w_L = 0.
         labelled_weight: w_L. `mean`: 1 / (n_L + K), as published: the formula adds n_L / (n_L + K)
@@ -115,7 +118,9 @@ class OptimalDesign:
         weight = batch / (len(labelled) + batch)
         prior = InformationSum(images.width, images.device)
         pool = InformationSum(images.width, images.device)
-        roots_of_weights = self._pool_weights(query.logits).sqrt().to(images.device)
+        roots_of_weights = (
+            self._pool_weights(query.logits, images.temperature).sqrt().to(images.device)
+        )
         of_labelled = weight if self.labelled_weight == "each" else weight / batch
         known = [(given, weight), (labelled, of_labelled if self.labelled_fisher else 0.0)]
         for indices, weight_of_each in known:
@@ -143,13 +148,15 @@ class OptimalDesign:
         query.record("objective", selection.objective + left_out)
         return candidates[selection.picks.to(candidates.device)]
 
-    def _pool_weights(self, logits: Tensor) -> Tensor:
+    def _pool_weights(self, logits: Tensor, temperature: float) -> Tensor:
         """What each image's information weighs in F, or in its scale: (N,) float64, of sum 1."""
-        if self.pool_fisher != "class_balanced":
-            return torch.full((len(logits),), 1 / len(logits), dtype=torch.float64)
-        predicted = logits.argmax(dim=1).cpu()
-        counts = torch.bincount(predicted)
-        return 1 / ((counts > 0).sum() * counts[predicted]).double()
+        if self.pool_fisher == "class_balanced":
+            classes = functional.one_hot(logits.argmax(dim=1), logits.shape[1])
+            return _class_balanced(classes.to(float64_device(logits.device)).double())
+        if self.pool_fisher == "soft_class_balanced":
+            logits = logits.to(float64_device(logits.device)).double()
+            return _class_balanced((logits / temperature).softmax(dim=1))
+        return torch.full((len(logits),), 1 / len(logits), dtype=torch.float64)
 
     def temperature_of(self, query: Query) -> float:
         """The temperature of a query's logits; recorded where it is calibrated."""
@@ -159,6 +166,14 @@ class OptimalDesign:
         temperature = calibrated_temperature(logits)
         query.record("temperature", temperature)
         return temperature
+
+
+def _class_balanced(memberships: Tensor) -> Tensor:
+    """Weights of images, (N,) of sum 1, by which every class with a member has the same total, and
+    within it an image its share: memberships (N, C), rows of sum 1."""
+    members = memberships.sum(dim=0)
+    there = members > 0
+    return (memberships[:, there] / members[there]).mean(dim=1)
 
 
 class QueryBlocks:

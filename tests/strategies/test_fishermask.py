@@ -53,7 +53,7 @@ LAST_LAYER = ("head.weight", "head.bias")
 REPAIRED = {
     "regularization": 0.01,
     "regularization_scale": "information",
-    "pool_fisher": "class_balanced",
+    "pool_fisher": "soft_class_balanced",
     "labelled_weight": "each",
     "temperature": "calibrated",
 }
@@ -117,6 +117,15 @@ def expected_picks(
             for c in sorted(set(predicted))
         ]
         pool_fisher = np.mean(means, axis=0)
+    if options["pool_fisher"] == "soft_class_balanced":
+        exponentials = np.exp(logits / temperature - logits.max() / temperature)
+        p = exponentials / exponentials.sum(axis=1, keepdims=True)
+        means = [
+            sum(share * one for share, one in zip(of_class, informations, strict=True))
+            / of_class.sum()
+            for of_class in p.T
+        ]
+        pool_fisher = np.mean(means, axis=0)
     # One class's weights are the others' negative sum: no gradient has a part in their mean.
     whole = mask is None or set(LAST_LAYER) <= {n for n in mask if n in LAST_LAYER}
     seen = k - (len(masked.get("head.bias", ())) > 0) - query.embeddings.shape[1] if whole else k
@@ -167,6 +176,8 @@ VARIANTS: list[dict[str, Any]] = [
     {"regularization_scale": "information", "regularization": 0.01, "oversampling": 1.0},
     {"regularization_scale": "information", "pool_fisher": "identity"},
     {"pool_fisher": "class_balanced"},
+    {"pool_fisher": "soft_class_balanced"},
+    {"pool_fisher": "soft_class_balanced", "temperature": 0.3},
     {"labelled_weight": "each"},
     {"labelled_weight": "each", "labelled_fisher": False},
     {"temperature": 0.3},
