@@ -14,13 +14,26 @@ from torchvision.models.resnet import BasicBlock
 
 from fm_al.backbones.resnet import ResNet
 from fm_al.errors import RunError
-from fm_al.fisher import jacobian
 from fm_al.fisher.design import fisher_factors
-from fm_al.fisher.jacobian import MaskedGradients, diagonal_fisher, layers
+from fm_al.fisher.jacobian import MaskedGradients, diagonal_fisher
+from fm_al.fisher.layers import Masked, layers
+from fm_al.fisher.weight_gradients import Grouped
 from fm_al.randomness import global_generator_of
 from tests import oracle
 
-ENTRIES_AND_PRODUCTS = pytest.mark.parametrize("advantage", [0, 10**9], ids=["entries", "products"])
+
+@pytest.fixture(params=["entries", "product", "grouped"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every weight's gradients by this way, where it can be."""
+
+    def fits(module: nn.Module, output: Tensor) -> bool:
+        return isinstance(module, nn.Conv2d) and module.groups == 1 and request.param == "grouped"
+
+    def chosen(_: Masked, module: nn.Module, output: Tensor) -> str:
+        return request.param if fits(module, output) or request.param != "grouped" else "product"
+
+    monkeypatch.setattr(Grouped, "fits", fits)
+    monkeypatch.setattr(Masked, "_cheapest", chosen)
 
 
 class Residual(nn.Module):
@@ -128,13 +141,10 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@ENTRIES_AND_PRODUCTS
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("share", [1.0, 0.1])
 @pytest.mark.parametrize("layer", LAYERS)
-def test_every_layer_and_option(
-    layer: str, share: float, advantage: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jacobian, "PRODUCT_ADVANTAGE", advantage)
+def test_every_layer_and_option(layer: str, share: float) -> None:
     images = random_images(3, 4, 6, 7)
     model = network(nn.ReLU(), LAYERS[layer](), nn.ReLU(), images=images)
     assert_equal_the_oracle(model, images, random_positions(model, share))
