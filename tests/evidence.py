@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ REPAIRS = {
     ("labelled_weight", "each"): "each labelled",
 }
 PUBLISHED = "as published"
+DEFAULT = "soft class-balanced F + calibrated"
 SCALED = "rho = 0.01"
 SETTINGS = {
     ("digits", "step", 10): "digits 10:1",
@@ -56,7 +58,11 @@ def variant_of(options: Mapping[str, Any]) -> str:
     return " + ".join([*([] if repairs and rho == SCALED else [rho]), *repairs])
 
 
-def areas(folders: Iterable[Path]) -> dict[str, dict[tuple[str, str], dict[int, float]]]:
+# By setting, by strategy and variant, and by seed.
+Areas = Mapping[str, Mapping[tuple[str, str], Mapping[int, float]]]
+
+
+def areas(folders: Iterable[Path]) -> Areas:
     """Areas under the accuracy curve to 225 labels or the run's last, by setting, by strategy and
     variant, and by seed."""
     found: defaultdict[str, defaultdict[tuple[str, str], dict[int, float]]]
@@ -87,7 +93,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, line, *rows])
 
 
-def variants_table(found: Mapping[str, Any], strategies: Sequence[str], only: str = "") -> str:
+def variants_table(found: Areas, strategies: Sequence[str], only: str = "") -> str:
     """Mean areas: rows are variants, columns settings."""
     settings = [name for name in SETTINGS.values() if name in found]
     keys = dict.fromkeys(key for setting in settings for key in sorted(found[setting], key=_order))
@@ -118,7 +124,7 @@ def _order(key: tuple[str, str]) -> tuple[Any, ...]:
     )
 
 
-def against_rivals(found: Mapping[str, Any], strategy: str, variant: str) -> str:
+def against_rivals(found: Areas, strategy: str, variant: str) -> str:
     """The mean paired difference to each rival; in bold where the paired t-test, corrected by Holm
     for the rivals of a setting, is below 0.05."""
     settings = [name for name in SETTINGS.values() if name in found]
@@ -142,14 +148,18 @@ def against_rivals(found: Mapping[str, Any], strategy: str, variant: str) -> str
     return table([f"{strategy} ({variant}) less", *settings], rows)
 
 
+TABLES: dict[str, Callable[[Areas], str]] = {
+    "repairs": partial(variants_table, strategies=(*RIVALS, *FISHER)),
+    "scale": partial(variants_table, strategies=FISHER, only="rho"),
+    "bait": partial(against_rivals, strategy="bait", variant=DEFAULT),
+    "fishermask": partial(against_rivals, strategy="fishermask", variant=DEFAULT),
+}
+
+
 def main() -> None:
     found = areas(map(Path, sys.argv[1:]))
-    print(variants_table(found, (*RIVALS, *FISHER)), end="\n\n")
-    print(variants_table(found, ["bait", "fishermask"], only="rho"), end="\n\n")
-    for strategy in FISHER:
-        for variant in sorted({v for of in found.values() for s, v in of if s == strategy}):
-            if not variant.startswith("rho") or variant == SCALED:
-                print(against_rivals(found, strategy, variant), end="\n\n")
+    for make in TABLES.values():
+        print(make(found), end="\n\n")
 
 
 if __name__ == "__main__":
