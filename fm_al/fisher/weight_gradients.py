@@ -32,13 +32,14 @@ class Way(Protocol):
     """How a weight's gradients are computed."""
 
     def features(self, inputs: Tensor) -> Tensor:
-        """What it reads of the layer's input, (n, ...)."""
+        """What it reads of the layer's input, (n, ...), in memory of its own."""
 
     def stacked(self, deltas: Sequence[Tensor]) -> Tensor:
         """What it reads of the gradients at the output, (n, ...)."""
 
-    def gradients(self, features: Tensor, stacked: Tensor) -> Tensor:
-        """(n, R, O, K), K in an order of its own."""
+    def gradients(self, features: Tensor, stacked: Tensor, buffer: Tensor | None = None) -> Tensor:
+        """(n, R, O, K), K in an order of its own. buffer: numbers, as many or more, that
+        may be overwritten: to fill fresh memory can take longer than to compute."""
 
     def squares(self, features: Tensor, stacked: Tensor) -> Tensor | None:
         """The gradients' squares summed over images and rows, (O, K), where that is possible
@@ -67,19 +68,22 @@ class Product:
     def features(self, inputs: Tensor) -> Tensor:
         """(n, G, T, K)"""
         if isinstance(self.module, nn.Linear):
-            return by_channel(self.module, inputs).mT.unsqueeze(1)
+            return by_channel(self.module, inputs).mT.unsqueeze(1).clone()
         windows = _windows(self.module, inputs).unflatten(1, (self.module.groups, -1))
-        return windows.permute(0, 1, 3, 4, 5, 6, 2).flatten(4).flatten(2, 3)
+        ordered = windows.permute(0, 1, 3, 4, 5, 6, 2)
+        return ordered.clone(memory_format=torch.contiguous_format).flatten(4).flatten(2, 3)
 
     def stacked(self, deltas: Sequence[Tensor]) -> Tensor:
         """(n, T, R, O)"""
         return torch.stack([by_channel(self.module, delta).mT for delta in deltas], dim=2)
 
-    def gradients(self, features: Tensor, stacked: Tensor) -> Tensor:
+    def gradients(self, features: Tensor, stacked: Tensor, buffer: Tensor | None = None) -> Tensor:
         images, groups = features.shape[:2]
         by_group = stacked.unflatten(3, (groups, -1)).permute(0, 3, 2, 4, 1)
         rows = by_group.reshape(images * groups, -1, stacked.shape[1])
-        products = torch.bmm(rows, features.flatten(0, 1))
+        shape = len(rows), rows.shape[1], features.shape[3]
+        out = None if buffer is None else buffer[: math.prod(shape)].view(shape)
+        products = torch.bmm(rows, features.flatten(0, 1), out=out)
         return products.view(*by_group.shape[:4], -1).transpose(1, 2).flatten(2, 3)
 
     def squares(self, features: Tensor, stacked: Tensor) -> Tensor | None:
@@ -132,14 +136,15 @@ class Grouped:
 
     def features(self, inputs: Tensor) -> Tensor:
         """The input, (n, channels, height, width), padded where the pass doesn't."""
-        return (_padded(self.module, inputs) if self.pads_before else inputs).contiguous()
+        padded = _padded(self.module, inputs) if self.pads_before else inputs
+        return padded.clone(memory_format=torch.contiguous_format)
 
     def stacked(self, deltas: Sequence[Tensor]) -> Tensor:
         """(n, R, O, height, width)"""
         rows = torch.stack([delta.flatten(2) for delta in deltas], dim=1)
         return rows.unflatten(3, deltas[0].shape[2:])
 
-    def gradients(self, features: Tensor, stacked: Tensor) -> Tensor:
+    def gradients(self, features: Tensor, stacked: Tensor, buffer: Tensor | None = None) -> Tensor:
         images, rows, outputs = stacked.shape[:3]
         gradients = conv2d_weight(
             features.reshape(1, -1, *features.shape[2:]),
