@@ -32,7 +32,7 @@ class Way(Protocol):
     """How a weight's gradients are computed."""
 
     def features(self, inputs: Tensor) -> Tensor:
-        """What it reads of the layer's input, (n, ...), in memory of its own."""
+        """What it reads of the layer's input, (n, ...)."""
 
     def stacked(self, deltas: Sequence[Tensor]) -> Tensor:
         """What it reads of the gradients at the output, (n, ...)."""
@@ -68,10 +68,9 @@ class Product:
     def features(self, inputs: Tensor) -> Tensor:
         """(n, G, T, K)"""
         if isinstance(self.module, nn.Linear):
-            return by_channel(self.module, inputs).mT.unsqueeze(1).clone()
+            return by_channel(self.module, inputs).mT.unsqueeze(1)
         windows = _windows(self.module, inputs).unflatten(1, (self.module.groups, -1))
-        ordered = windows.permute(0, 1, 3, 4, 5, 6, 2)
-        return ordered.clone(memory_format=torch.contiguous_format).flatten(4).flatten(2, 3)
+        return windows.permute(0, 1, 3, 4, 5, 6, 2).flatten(4).flatten(2, 3)
 
     def stacked(self, deltas: Sequence[Tensor]) -> Tensor:
         """(n, T, R, O)"""
@@ -136,8 +135,7 @@ class Grouped:
 
     def features(self, inputs: Tensor) -> Tensor:
         """The input, (n, channels, height, width), padded where the pass doesn't."""
-        padded = _padded(self.module, inputs) if self.pads_before else inputs
-        return padded.clone(memory_format=torch.contiguous_format)
+        return (_padded(self.module, inputs) if self.pads_before else inputs).contiguous()
 
     def stacked(self, deltas: Sequence[Tensor]) -> Tensor:
         """(n, R, O, height, width)"""
