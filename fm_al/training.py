@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fm_al.backbones.base import Backbone
+from fm_al.backbones.folding import folded
 from fm_al.data.images import Images
 from fm_al.data.pool import Pool
 from fm_al.errors import DIVERGED, ConfigError, RunError
@@ -263,12 +264,13 @@ def evaluate(
     network.eval()
     confusion = torch.zeros(classes * classes, dtype=torch.int64, device=targets.device)
     loss = torch.zeros((), dtype=torch.float64, device="cpu")
-    for indices in torch.arange(len(images), device=targets.device).split(batch_size):
-        true = targets[indices]
-        with _mixed_precision(targets.device, autocast):
+    everything = torch.arange(len(images), device=targets.device)
+    with _mixed_precision(targets.device, autocast), folded(network, images.batch(everything[:1])):
+        for indices in everything.split(batch_size):
+            true = targets[indices]
             logits = network(images.batch(indices)).float()
-        confusion += torch.bincount(true * classes + logits.argmax(1), minlength=classes**2)
-        loss += functional.cross_entropy(logits, true, reduction="sum").cpu().double()
+            confusion += torch.bincount(true * classes + logits.argmax(1), minlength=classes**2)
+            loss += functional.cross_entropy(logits, true, reduction="sum").cpu().double()
     return Evaluation(confusion.view(classes, classes).cpu(), loss.item() / len(images))
 
 

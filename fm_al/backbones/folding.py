@@ -149,10 +149,15 @@ def folding(pairs: Sequence[Folded]) -> Iterator[None]:
 
 
 @contextmanager
-def folded(network: nn.Module, images: Tensor, call: Callable[[Tensor], Any]) -> Iterator[None]:
-    """`folding` of whatever can be folded; call and images as for `foldable`."""
-    pairs = foldable(network, images, call)
-    with folding([Folded(*pair) for pair in pairs]):
+def folded(
+    network: nn.Module, images: Tensor, call: Callable[[Tensor], Any] | None = None
+) -> Iterator[None]:
+    """`folding` of whatever can be folded; arguments as for `foldable`. In mixed precision nothing
+    is: weights would be rounded after they are scaled, and predictions be others."""
+    if torch.is_autocast_enabled(images.device.type):
+        yield
+        return
+    with folding([Folded(*pair) for pair in foldable(network, images, call)]):
         yield
 
 

@@ -26,7 +26,7 @@ from fm_al.errors import RunError
 from fm_al.fisher.layers import Features, Kind, Layer, Masked, described, layers, squares
 
 # Bytes; smaller batches are faster on a CPU, whose cache holds more of them.
-MEMORY_BUDGET = {"cpu": 2**28, "cuda": 2**32, "mps": 2**30}
+MEMORY_BUDGET = {"cpu": 2**29, "cuda": 2**32, "mps": 2**30}
 ROWS = 4  # of the seeds whose gradients at the layers' outputs are there at the same time
 
 
@@ -136,7 +136,9 @@ class _Passes:
         self._make = make
         self._modules = layers(model)
         self._memory_budget = memory_budget
-        self._pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] | None = None
+        self._pairs: dict[nn.Conv2d, nn.BatchNorm2d] = {}
+        self._folded: list[Folded] = []
+        self._built = False
         self._layers: dict[str, Layer] = {}
         self._probed: dict[tuple[torch.Size, torch.dtype, torch.device], int] = {}
 
@@ -148,6 +150,7 @@ class _Passes:
         if not len(images):
             return
         parts = math.ceil(len(images) * self._of_an_image(images[:1]) / self._budget(images.device))
+        self._fold()
         first = 0
         for some in images.tensor_split(max(1, min(len(images), parts))):
             chosen = slice(first, first + len(some))
@@ -174,8 +177,10 @@ class _Passes:
         return self._probed[kind]
 
     def _probe(self, image: Tensor) -> int:
-        if self._pairs is None:
+        if not self._built:
             self._build(image)
+            self._built = True
+        self._fold()
         saved: dict[int, Tensor] = {}
         parameters = {parameter.data_ptr() for parameter in self._model.parameters()}
 
@@ -203,19 +208,29 @@ class _Passes:
 
     def _build(self, image: Tensor) -> None:
         """The layers, with the norms that can be folded into convolutions."""
-        self._pairs = foldable(self._model, image)
         names = {module: name for name, module in self._modules.items()}
-        norms: dict[nn.Module, nn.Module] = dict(self._pairs)
-        folded = set(norms.values())
+        self._pairs = dict(foldable(self._model, image))
+        norms = set(self._pairs.values())
         for name, module in self._modules.items():
-            if module not in folded:
+            if module not in norms:
                 own = _names(name, module)
-                norm = norms.get(module)
+                norm = self._pairs.get(module) if isinstance(module, nn.Conv2d) else None
                 if norm is not None and norm in names:
                     of_norm = _names(names[norm], norm)
                     own |= {_OF_NORM[kind]: full for kind, full in of_norm.items()}
                 if (layer := self._make(name, module, own)) is not None:
                     self._layers[name] = layer
+
+    def _fold(self) -> None:
+        """As the network is now."""
+        folded: dict[nn.Module, Folded] = {
+            conv: Folded(conv, norm) for conv, norm in self._pairs.items()
+        }
+        for layer in self._layers.values():
+            layer.folded = folded.get(layer.module)
+            if layer.folded is not None:
+                layer.folded.weight.requires_grad_()
+        self._folded = list(folded.values())
 
     def _forward(self, images: Tensor) -> tuple[Tensor, dict[str, _Called]]:
         """Logits, and what is kept of every layer that was called."""
@@ -233,23 +248,16 @@ class _Passes:
                     f"batch of {len(images)}; the first dimension must be the images"
                 )
             # Now, before anything is done to the input or the output in place.
-            with torch.no_grad():
-                features = layer.features(inputs, output)
+            features = layer.features(inputs.detach(), output.detach())
             called[layer.name] = _Called(features, get_gradient_edge(output), output[0].numel())
 
-        assert self._pairs is not None
-        pairs: dict[nn.Module, Folded] = {pair[0]: Folded(*pair) for pair in self._pairs}
-        chosen = []
+        chosen = [parameter for layer in self._layers.values() for parameter in layer.parameters]
         with ExitStack() as stack:
             stack.enter_context(torch.enable_grad())
-            for layer in self._layers.values():
-                chosen += layer.parameters
-                layer.folded = pairs.get(layer.module)
-                if layer.folded is not None:
-                    layer.folded.weight.requires_grad_()
-                stack.enter_context(_hook(layer.module, partial(note, layer)))
             stack.enter_context(_requires_grad(self._model, chosen))
-            stack.enter_context(folding(list(pairs.values())))
+            stack.enter_context(folding(self._folded))
+            for layer in self._layers.values():
+                stack.enter_context(_hook(layer.module, partial(note, layer)))
             # Strides as of one image cut out of a channels_last batch: there the backward pass of
             # torch's batch norm, in eval mode on a CPU, mixes the channels up (torch 2.15).
             logits = self._model(
@@ -274,15 +282,16 @@ class _Passes:
                 deltas.append(
                     torch.autograd.grad(logits, edges, seed, retain_graph=keep, allow_unused=True)
                 )
-            found = {}
+            found: dict[str, Tensor] = {}
             for (name, each), of_layer in zip(
                 called.items(), zip(*deltas, strict=True), strict=True
             ):
                 there = [delta for delta in of_layer if delta is not None]
                 if there:  # in every row or in none: the graph is the same
                     layer = self._layers[name]
-                    for kind, gradients in layer.gradients(each.features, there).items():
-                        found[layer.names[kind]] = gradients
+                    with torch.no_grad():
+                        of_kinds = layer.gradients(each.features, there)
+                    found |= {layer.names[kind]: values for kind, values in of_kinds.items()}
             yield rows, found
 
     def _check_unused(self, called: Mapping[str, _Called], logits: Tensor) -> None:

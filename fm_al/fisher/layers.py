@@ -32,7 +32,7 @@ KNOWN = (nn.Linear, nn.Conv2d, nn.BatchNorm2d, nn.LayerNorm)
 ENTRY_COST = 16.0
 GROUPED_COST = 0.6
 UNFOLDED_COST = 24.0
-SQUARED_NUMBERS = 2**21  # gradients that are squared at a time: what a CPU's cache holds
+SQUARED_NUMBERS = 2**20  # gradients that are squared at a time: what a CPU's cache holds
 
 Kind = Literal["weight", "bias", "norm weight", "norm bias"]
 Cheapest = Literal["grouped", "product", "entries"]
@@ -156,8 +156,9 @@ class _Squares(Layer):
 
     def _norm_by_weight(self, output: Tensor) -> bool:
         """Whether the gradient of the norm's weight comes from those of the convolution's, as
-        sum_t delta[t] (W a[t]) is W sum_t delta[t] a[t]: where that is the shorter sum."""
-        return self.module.weight[0].numel() < output[0, 0].numel()
+        sum_t delta[t] (W a[t]) is W sum_t delta[t] a[t]; where W a[t] would take longer."""
+        positions = output[0, 0].numel()
+        return positions > 1 and self.module.weight[0].numel() < ENTRY_COST * positions
 
     def work(self, features: Features, rows: int) -> int:
         return rows * self.module.weight.numel()
@@ -201,9 +202,10 @@ class _Squares(Layer):
         K, (n, R, O) of some images at a time."""
         weight = way.flattened()
         total = weight.new_zeros(rows, *weight.shape)
-        at_once = max(1, SQUARED_NUMBERS // total.numel())
+        at_once = min(len(features), max(1, SQUARED_NUMBERS // total.numel()))
+        buffer = total.new_empty(at_once * total.numel())
         for some in zip(features.split(at_once), stacked.split(at_once), strict=True):
-            gradients = way.gradients(*some)
+            gradients = way.gradients(*some, buffer)
             if products is not None:
                 products.append((gradients * weight).sum(dim=3))
             for gradient in gradients:
@@ -293,8 +295,8 @@ class Masked(Layer):
         else:  # to gather most outputs takes longer than to compute with all of them
             rows = way.stacked(deltas).permute(0, 2, 3, 1)
             row = self.outputs
-        products = torch.bmm(rows.flatten(1, 2), features.mT)
-        return products.unflatten(1, (len(deltas), -1))[:, :, row, self.column]
+        products = torch.bmm(features, rows.flatten(1, 2).mT)
+        return products.mT.unflatten(1, (len(deltas), -1))[:, :, row, self.column]
 
     def _dots(self, deltas: Sequence[Tensor], outputs: Tensor, features: Tensor) -> Tensor:
         rows = (by_channel(self.module, delta)[:, outputs] * features for delta in deltas)

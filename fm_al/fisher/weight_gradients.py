@@ -37,8 +37,9 @@ class Way(Protocol):
     def stacked(self, deltas: Sequence[Tensor]) -> Tensor:
         """What it reads of the gradients at the output, (n, ...)."""
 
-    def gradients(self, features: Tensor, stacked: Tensor) -> Tensor:
-        """(n, R, O, K), K in an order of its own."""
+    def gradients(self, features: Tensor, stacked: Tensor, buffer: Tensor | None = None) -> Tensor:
+        """(n, R, O, K), K in an order of its own. buffer: numbers, as many or more, that
+        may be overwritten: to fill fresh memory can take longer than to compute."""
 
     def squares(self, features: Tensor, stacked: Tensor) -> Tensor | None:
         """The gradients' squares summed over images and rows, (O, K), where that is possible
@@ -75,11 +76,13 @@ class Product:
         """(n, T, R, O)"""
         return torch.stack([by_channel(self.module, delta).mT for delta in deltas], dim=2)
 
-    def gradients(self, features: Tensor, stacked: Tensor) -> Tensor:
+    def gradients(self, features: Tensor, stacked: Tensor, buffer: Tensor | None = None) -> Tensor:
         images, groups = features.shape[:2]
         by_group = stacked.unflatten(3, (groups, -1)).permute(0, 3, 2, 4, 1)
         rows = by_group.reshape(images * groups, -1, stacked.shape[1])
-        products = torch.bmm(rows, features.flatten(0, 1))
+        shape = len(rows), rows.shape[1], features.shape[3]
+        out = None if buffer is None else buffer[: math.prod(shape)].view(shape)
+        products = torch.bmm(rows, features.flatten(0, 1), out=out)
         return products.view(*by_group.shape[:4], -1).transpose(1, 2).flatten(2, 3)
 
     def squares(self, features: Tensor, stacked: Tensor) -> Tensor | None:
@@ -139,7 +142,7 @@ class Grouped:
         rows = torch.stack([delta.flatten(2) for delta in deltas], dim=1)
         return rows.unflatten(3, deltas[0].shape[2:])
 
-    def gradients(self, features: Tensor, stacked: Tensor) -> Tensor:
+    def gradients(self, features: Tensor, stacked: Tensor, buffer: Tensor | None = None) -> Tensor:
         images, rows, outputs = stacked.shape[:3]
         gradients = conv2d_weight(
             features.reshape(1, -1, *features.shape[2:]),

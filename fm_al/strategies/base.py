@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fm_al.backbones.base import Backbone
+from fm_al.backbones.folding import folded
 from fm_al.data.pool import Pool
 from fm_al.errors import DIVERGED, RunError
 
@@ -96,11 +97,13 @@ class Query:
     def embeddings(self) -> Tensor:
         """embed(x) of every image of the pool, (N, D). Raises RunError if one is not finite."""
         parts = []
+        everything = torch.arange(len(self._pool), device=self.device)
         with (
             torch.no_grad(),
             torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None),
+            folded(self.model, self.images(everything[:1]), self.model.embed),
         ):
-            for indices in torch.arange(len(self._pool), device=self.device).split(self.batch_size):
+            for indices in everything.split(self.batch_size):
                 parts.append(self.model.embed(self.images(indices)).float())
         return _finite("embeddings", torch.cat(parts))
 

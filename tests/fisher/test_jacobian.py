@@ -49,6 +49,18 @@ class Residual(nn.Module):
         return outputs
 
 
+class ReadTwice(nn.Module):
+    """norm(conv(x)) + conv(x)."""
+
+    def __init__(self, conv: nn.Module, norm: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.norm = conv, norm
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs = self.conv(inputs)
+        return self.norm(outputs) + outputs
+
+
 class Tokens(nn.Module):
     """Images (n, C, H, W) as (n, H W, C)."""
 
@@ -134,6 +146,22 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "linear of rows": lambda: nn.Linear(7, 5),
     "linear of tokens": lambda: nn.Sequential(Tokens(), nn.Linear(4, 5, bias=False)),
     "linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(168, 5)),
+    "folded": lambda: nn.Sequential(nn.Conv2d(4, 6, 3, padding=1), nn.BatchNorm2d(6)),
+    "folded, no bias": lambda: nn.Sequential(
+        nn.Conv2d(4, 6, 3, stride=2, bias=False), nn.BatchNorm2d(6, eps=0.1), nn.ReLU(inplace=True)
+    ),
+    "folded, groups": lambda: nn.Sequential(nn.Conv2d(4, 6, 2, groups=2), nn.BatchNorm2d(6)),
+    "folded, without parameters": lambda: nn.Sequential(
+        nn.Conv2d(4, 6, 3, dilation=2), nn.BatchNorm2d(6, affine=False)
+    ),
+    "folded, few positions": lambda: nn.Sequential(nn.Conv2d(4, 6, (5, 6)), nn.BatchNorm2d(6)),
+    "folded, one position": lambda: nn.Sequential(
+        nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 6, 1), nn.BatchNorm2d(6)
+    ),
+    "folded, padding circular": lambda: nn.Sequential(
+        nn.Conv2d(4, 6, 3, padding="same", padding_mode="circular"), nn.BatchNorm2d(6)
+    ),
+    "not folded, read twice": lambda: ReadTwice(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)),
     "block": lambda: BasicBlock(4, 4),
     "block with a projection": lambda: BasicBlock(
         4, 6, 2, nn.Sequential(nn.Conv2d(4, 6, 1, 2, bias=False), nn.BatchNorm2d(6))
@@ -180,6 +208,8 @@ def bodies(draw: st.DrawFn) -> list[nn.Module]:
             side = (side + 2 * padding - dilation * (size - 1) - 1) // stride + 1
             channels = out
             modules.append(conv)
+            if draw(st.booleans()):
+                modules.append(nn.BatchNorm2d(channels, affine=draw(st.booleans())))
         elif kind == "batch":
             modules.append(nn.BatchNorm2d(channels))
         elif kind == "layer":
@@ -289,13 +319,22 @@ def test_a_smaller_budget_means_smaller_batches() -> None:
         assert max(sizes) == (5 if budget > 1 else 1)
 
 
-def test_gradients_are_float32_and_exact_on_the_paper_s_network_in_channels_last() -> None:
+@pytest.mark.parametrize("share", [0.002, 0.05, 1.0])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_gradients_are_float32_and_exact_on_the_paper_s_network(
+    layout: torch.memory_format, share: float
+) -> None:
     with global_generator_of(torch.Generator().manual_seed(0), torch.device("cpu")):
-        model = ResNet(3, 4, (32, 32), "basic", 4, [1, 1, 1, 1], head_bias=False).eval()
-    model.to(memory_format=torch.channels_last)
-    images = random_images(2, 3, 32, 32).float().contiguous(memory_format=torch.channels_last)
+        model = ResNet(3, 4, (32, 32), "basic", 16, [1, 1], head_bias=False).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1, 0.3, generator=torch.Generator().manual_seed(1))
+            nn.init.uniform_(module.running_var, 0.5, 2, torch.Generator().manual_seed(2))
+            nn.init.normal_(module.running_mean, generator=torch.Generator().manual_seed(3))
+    model.to(memory_format=layout)
+    images = random_images(2, 3, 32, 32).float().contiguous(memory_format=layout)
     seeds = fisher_factors(model(images).detach())
-    positions = random_positions(model, 0.05)
+    positions = random_positions(model, share)
     gradients = MaskedGradients(model, positions)(images, seeds)
     expected = flat_jacobian(model, images)
     masked = seeds @ torch.cat([expected[name][:, :, positions[name]] for name in expected], dim=2)
@@ -305,6 +344,35 @@ def test_gradients_are_float32_and_exact_on_the_paper_s_network_in_channels_last
         exact = (seeds @ expected[name]).square().sum(dim=(0, 1)).view_as(squares)
         assert squares.dtype == torch.float64
         torch.testing.assert_close(squares, exact, rtol=1e-4, atol=1e-6 * float(exact.max()))
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_in_an_image_stays_in_it(value: float) -> None:
+    model, images, seeds = small_network()
+    gradients = MaskedGradients(model, random_positions(model, 1.0))
+    expected = gradients(images, seeds)
+    images[2, :, 4, 4] = value
+    spoilt = gradients(images, seeds)
+    others = [0, 1, 3, 4]
+    torch.testing.assert_close(spoilt[others], expected[others])
+    assert not spoilt[2].isfinite().all()
+    fisher = diagonal_fisher(model, [(images, seeds)])
+    assert not all(squares.isfinite().all() for squares in fisher.values())
+
+
+def test_a_network_that_is_trained_on_is_followed() -> None:
+    model, images, seeds = small_network()
+    positions = random_positions(model, 0.5)
+    gradients = MaskedGradients(model, positions)
+    gradients(images, seeds)
+    with torch.no_grad():
+        model[0][1].weight *= 2
+        model[0][1].running_var *= 3
+        model[0][0].weight += 0.1
+    torch.testing.assert_close(
+        gradients(images, seeds), MaskedGradients(model, positions)(images, seeds)
+    )
 
 
 def test_autocast_and_no_grad_change_nothing() -> None:
