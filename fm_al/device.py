@@ -120,7 +120,8 @@ class Device:
         torch.set_num_threads(self.threads)
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
+        # As `torch.use_deterministic_algorithms`, which also imports torch.compile's part of torch.
+        torch.set_deterministic_debug_mode("warn" if self.deterministic else "default")
         # Every buffer would be filled before its first use, which finds errors and costs time.
         deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = not self.deterministic
