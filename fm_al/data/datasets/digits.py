@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from fm_al.data.base import Dataset, ImageData, Split
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FILE = "datasets/data/digits.csv.gz"  # in scikit-learn: a line for each image, its class last
 # The positions of the test images.
@@ -47,8 +49,8 @@ class Digits(Dataset):
     def read(self, data_dir: Path, download: bool) -> ImageData:
         import torch
 
-        pixels, classes = _stored()
-        images = torch.from_numpy(np.rint(pixels * (255 / 16)).astype(np.uint8)).view(-1, 1, 8, 8)
+        pixels, classes = _pixels_and_classes()
+        images = (torch.from_numpy(pixels) * (255 / 16)).round().to(torch.uint8).view(-1, 1, 8, 8)
         everything = Split(images, torch.from_numpy(classes).long())
         is_test = torch.zeros(len(classes), dtype=torch.bool)
         is_test[[int(position) for position in TEST.split()]] = True
@@ -59,9 +61,11 @@ class Digits(Dataset):
         )
 
 
-def _stored() -> tuple[np.ndarray, np.ndarray]:
-    """What scikit-learn's `load_digits(return_X_y=True)` returns. Where scikit-learn keeps the file
-    it is read directly, since importing that package takes a second."""
+def _pixels_and_classes() -> tuple[np.ndarray, np.ndarray]:
+    """As scikit-learn's `load_digits(return_X_y=True)` returns them. Importing that takes a second,
+    so its file is read directly where it is found."""
+    import numpy as np
+
     package = importlib.util.find_spec("sklearn")
     for folder in (package and package.submodule_search_locations) or ():
         if (file := Path(folder, FILE)).is_file():
