@@ -68,7 +68,7 @@ class PlannedRun:
         """config: resolved. Raises ConfigError."""
         run = cls(config, directory)
         if not run.is_recorded:
-            _ = run.experiment
+            _ = run.experiment  # raises for what can't be
         return run
 
     @cached_property
@@ -81,9 +81,10 @@ class PlannedRun:
         try:
             check_settings(self.config)
             check_groups(self.config, KINDS_WITHOUT_TORCH)
+            decides = self._decides_anywhere
         except ConfigError:
-            return False  # for the whole check, which has an order
-        return has_result_of(self.directory, self._decides_anywhere)
+            return False  # so that the whole check says what comes first
+        return has_result_of(self.directory, decides)
 
     @cached_property
     def experiment(self) -> Experiment:

@@ -10,8 +10,9 @@ from rich.console import Console
 
 from fm_al.data.base import Stored
 from fm_al.errors import ConfigError, HeldError, RunError
+from fm_al.experiment import KINDS
 from fm_al.records import open_run
-from fm_al.run import PlannedRun, failure_recorded, one_line
+from fm_al.run import KINDS_WITHOUT_TORCH, PlannedRun, failure_recorded, one_line
 from fm_al.sweep import planned_run
 from tests.command_line import QUICK
 from tests.made_records import result_of
@@ -119,6 +120,10 @@ def finished(compose) -> PlannedRun:
     run = planned_run(composed, composed.hydra.runtime.choices, [])
     run.run(Console(quiet=True))
     return run
+
+
+def test_what_is_checked_without_torch_is_checked_alike_with_it() -> None:
+    assert KINDS_WITHOUT_TORCH.items() <= KINDS.items()
 
 
 def test_a_finished_run_is_recognised_without_building_it(finished: PlannedRun) -> None:
