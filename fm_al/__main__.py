@@ -19,6 +19,7 @@ from rich.console import Console
 from fm_al.arguments import parsed_flags, parsed_overrides, parser, shown
 from fm_al.compose import NAME, Composer, explained, resolved
 from fm_al.config import build, check_node
+from fm_al.data.base import Dataset
 from fm_al.errors import ArgumentParser, ConfigError, MethodError
 from fm_al.run import FORESEEN, closing_line, exit_code, one_line
 from fm_al.status import show
@@ -148,8 +149,6 @@ def _show(composed: DictConfig, flags: Namespace, about: Sequence[str]) -> None:
 @_command
 def download() -> None:
     """`fm-al-data NAME [data_dir=...]`: downloads a data set for machines without a network."""
-    from fm_al.data.base import Dataset  # torch: here, since the others do without
-
     arguments = ArgumentParser(
         prog="fm-al-data",
         description="Downloads a data set, for machines without a network.",

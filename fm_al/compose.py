@@ -149,16 +149,15 @@ class Composer(ConfigLoaderImpl):
         of_preset = [default for default in defaults if not _is_stock(default)]
         if not (replaced and of_preset):
             return config
-        stock = None
+        stock = super()._compose_config_from_defaults_list(
+            [default for default in defaults if _is_stock(default)], repo
+        )
         for group in replaced:
             node: Any = OmegaConf.to_container(config[group])
+            if not _has_more(node, OmegaConf.to_container(stock[group])):
+                continue  # without importing what it describes
             gone = []
             for key in unknown_options(group, node):
-                if stock is None:
-                    stock = super()._compose_config_from_defaults_list(
-                        [default for default in defaults if _is_stock(default)],
-                        _Repository(self.repository, typed),
-                    )
                 parent, _, name = key.rpartition(".")
                 if name not in OmegaConf.select(stock, parent, default={}):
                     del OmegaConf.select(config, parent)[name]
@@ -187,6 +186,14 @@ class Composer(ConfigLoaderImpl):
 def _is_stock(default: ResultDefault) -> bool:
     """Whether a file is the primary one or an option of a group, and not a preset of several."""
     return default.primary or str(default.config_path).split("/")[0] in (*GROUPS, "hydra")
+
+
+def _has_more(node: Any, stock: Any) -> bool:
+    """Whether a node has options, at any depth, that the other one lacks."""
+    return isinstance(node, dict) and any(
+        not isinstance(stock, dict) or name not in stock or _has_more(value, stock[name])
+        for name, value in node.items()
+    )
 
 
 class _Repository(CachingConfigRepository):

@@ -98,6 +98,12 @@ def check(config: dict[str, Any], kinds: Mapping[str, type] = ANY_KIND) -> None:
     """Checks a resolved configuration. Raises ConfigError for the first key that can't be.
 
     kinds: of groups, the class that theirs has to derive from."""
+    check_settings(config)
+    check_groups(config, {group: kinds.get(group, object) for group in GROUPS})
+
+
+def check_settings(config: dict[str, Any]) -> None:
+    """The part of `check` that is not of groups, but for their being there."""
     sections = ("budget", *GROUPS)
     top_level = [*_options(Settings), *sections]
     _check_names("", list(config), allowed=top_level, required=top_level)
@@ -106,8 +112,12 @@ def check(config: dict[str, Any], kinds: Mapping[str, type] = ANY_KIND) -> None:
         raise ConfigError(f"budget={_shown(config['budget'])}: should be a mapping")
     check_arguments("budget", config["budget"], Budget)
     Budget(**config["budget"])
-    for group in GROUPS:
-        check_node(group, config[group], kinds.get(group, object), GIVEN_BY_DATA.get(group, ()))
+
+
+def check_groups(config: dict[str, Any], kinds: Mapping[str, type]) -> None:
+    """The part of `check` that is of these groups. kinds: as for `check`."""
+    for group, kind in kinds.items():
+        check_node(group, config[group], kind, GIVEN_BY_DATA.get(group, ()))
 
 
 def build(node: Any, **given: Any) -> Any:

@@ -1,4 +1,7 @@
-"""Where tensors live, and in what precision networks compute."""
+"""Where tensors live, and in what precision networks compute.
+
+torch is imported where it is used: what of a device decides a run's figures is known without it.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
 from pydantic import Field
-from torch.utils import deterministic
 
 from fm_al.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    import torch
 
 GIB = 2**30
 MOST_THREADS = 1024  # beyond any machine's cores; many more can't be started at all
@@ -41,6 +45,8 @@ class Device:
     @property
     def torch_device(self) -> torch.device:
         """Raises ConfigError where the kind asked for is not there."""
+        import torch
+
         there = {
             "cuda": torch.cuda.is_available(),
             "mps": torch.backends.mps.is_available(),
@@ -57,18 +63,24 @@ class Device:
 
     @property
     def resolved_precision(self) -> Literal["fp32", "bf16"]:
-        if self.precision == "auto":
-            cuda = self.torch_device.type == "cuda"
-            return "bf16" if cuda and torch.cuda.is_bf16_supported() else "fp32"
-        return self.precision
+        if self.precision != "auto":
+            return self.precision
+        import torch
+
+        cuda = self.torch_device.type == "cuda"
+        return "bf16" if cuda and torch.cuda.is_bf16_supported() else "fp32"
 
     @property
     def autocast(self) -> torch.dtype | None:
         """The dtype of mixed precision; None for full precision."""
+        import torch
+
         return torch.bfloat16 if self.resolved_precision == "bf16" else None
 
     @property
     def memory_format(self) -> torch.memory_format:
+        import torch
+
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     @property
@@ -102,10 +114,14 @@ class Device:
 
     def set_up(self) -> None:
         """Sets what torch keeps for the whole process: threads, determinism, no TF32."""
+        import torch
+        from torch.utils import deterministic
+
         torch.set_num_threads(self.threads)
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
+        # As `torch.use_deterministic_algorithms`, which also imports torch.compile's part of torch.
+        torch.set_deterministic_debug_mode("warn" if self.deterministic else "default")
         # Every buffer would be filled before its first use, which finds errors and costs time.
         deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = not self.deterministic
@@ -115,6 +131,8 @@ class Device:
 
 def _float32_modes() -> list[tuple[Any, str, Any]]:
     """What lets float32 products lose digits (TF32): where, and its value for all digits."""
+    import torch
+
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     modes = [(part, "allow_tf32", False) for part in (matmul, cudnn)]
     try:
@@ -129,6 +147,8 @@ def _float32_modes() -> list[tuple[Any, str, Any]]:
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Neither mixed precision nor TF32, whatever holds outside."""
+    import torch
+
     modes = [(part, name, full, getattr(part, name)) for part, name, full in _float32_modes()]
     try:
         for part, name, full, _ in modes:
@@ -142,6 +162,8 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 def float64_device(device: torch.device) -> torch.device:
     """Where float64 is computed for a network on this device: Apple's GPUs have none."""
+    import torch
+
     return torch.device("cpu") if device.type == "mps" else device
 
 
@@ -153,6 +175,8 @@ CGROUP_V2 = ("", "memory.max", "memory.current", "inactive_file")
 def available_memory(device: torch.device, root: Path = Path("/")) -> int:
     """Bytes that can still be allocated on the device, by this process. Of the CPU, the least of
     what the machine and the process's cgroups leave. root: where /proc and /sys are read."""
+    import torch
+
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused

@@ -50,7 +50,7 @@ HELD_FOR = 180.0  # seconds; a job that is cancelled has 30 by SLURM's default
 MOST_AT_ONCE = 1024  # processes, of which each holds some 0.5 GB
 STARTING = 60.0  # seconds that a job may need until it runs
 SIGNAL_EARLY = 60.0  # seconds that SLURM may be early
-PRELOADED = ["fm_al.experiment", "torch._dynamo"]
+PRELOADED = ["fm_al.experiment", "torchvision"]  # the latter reads most data sets
 # `python -m` as Python's own -P makes it from 3.11 on: without the current folder on the path.
 ELSEWHERE = (
     "import sys; sys.path[:] = filter(None, sys.path); import runpy; "

@@ -48,6 +48,7 @@ from fm_al.run_files import (
     RESTORE,
     Rounds,
     as_now,
+    canonical,
     chained,
     damaged_line,
     file_digest,
@@ -102,13 +103,7 @@ def finished_result(directory: Path, decides: Record) -> Record | None:
 def _refuse_another_run(directory: Path, provenance: Record | None, decides: Record) -> None:
     if provenance is None:
         return
-    there = as_now(provenance["decides"])
-    # What is not known before the data are read, and on another machine than the run's.
-    if "dataset_content" not in decides:
-        there = {k: v for k, v in there.items() if k != "dataset_content"}
-    if isinstance(there.get("device"), dict) and "device" in decides:
-        known = decides["device"]
-        there = there | {"device": {k: v for k, v in there["device"].items() if k in known}}
+    there = as_now(_as_far_as_known(provenance["decides"], decides))
     differ = list(_differences("", there, decides))
     if differ:
         images = decides.get("dataset_content") not in (None, there.get("dataset_content"))
@@ -117,6 +112,29 @@ def _refuse_another_run(directory: Path, provenance: Record | None, decides: Rec
             f"{directory} holds a run that differs in {', '.join(differ)}{why}; "
             "use another experiment_name, or move that directory away"
         )
+
+
+def _as_far_as_known(there: Record, decides: Record) -> Record:
+    """What decided a run, without what `decides` lacks: what is not known before the data are read,
+    and on another machine than the run's."""
+    if "dataset_content" not in decides:
+        there = {k: v for k, v in there.items() if k != "dataset_content"}
+    if isinstance(there.get("device"), dict) and "device" in decides:
+        known = decides["device"]
+        there = there | {"device": {k: v for k, v in there["device"].items() if k in known}}
+    return there
+
+
+def has_result_of(directory: Path, decides: Record) -> bool:
+    """Whether a directory seems to hold the result of a run that `decides` word for word, where 1
+    is neither 1.0 nor true. `finished_result` says whether it does."""
+    try:
+        provenance = read_provenance(directory)
+    except (RunError, OSError):
+        return False
+    if provenance is None or not (directory / "result.json").exists():
+        return False
+    return canonical(_as_far_as_known(provenance["decides"], decides)) == canonical(decides)
 
 
 def refuse_other_classes(directory: Path, there: object, now: list[str]) -> None:

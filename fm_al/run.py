@@ -7,12 +7,15 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from fm_al.config import build
+from fm_al.config import build, check_groups, check_settings
+from fm_al.data.base import Dataset, Imbalance, Stored
+from fm_al.device import Device
 from fm_al.errors import ConfigError, HeldError, RunError
 from fm_al.progress import RunProgress, duration
 from fm_al.records import (
@@ -22,6 +25,7 @@ from fm_al.records import (
     RunRecords,
     command_line,
     finished_result,
+    has_result_of,
     is_left_untidy,
     open_run,
     record_failure,
@@ -39,29 +43,61 @@ from fm_al.tracking import (
 )
 
 if TYPE_CHECKING:
-    from fm_al.data.base import Stored
     from fm_al.experiment import Experiment
 
 logger = logging.getLogger(__name__)
 
 FORESEEN = (ConfigError, RunError, OSError)  # errors whose line says enough without a traceback
+KINDS_WITHOUT_TORCH: dict[str, type] = {
+    "dataset": Dataset,
+    "imbalance": Imbalance,
+    "device": Device,
+    "tracker": Tracker,
+}
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run that a configuration describes: checked, built, nothing loaded."""
+    """A run that a configuration describes: checked, no data loaded."""
 
     config: Record
-    experiment: Experiment
     directory: Path
 
     @classmethod
     def of(cls, config: Record, directory: Path) -> PlannedRun:
         """config: resolved. Raises ConfigError."""
-        # Here, since torch takes seconds to import, and help and completion do without.
+        run = cls(config, directory)
+        if not run.is_recorded:
+            _ = run.experiment  # raises for what can't be
+        return run
+
+    @cached_property
+    def is_recorded(self) -> bool:
+        """Whether the directory seems to hold the result of exactly this configuration. Backbone,
+        strategy and trainer, which can't be checked without importing torch, were then checked when
+        that run began. `result` says whether its files are whole."""
+        if not (self.directory / "result.json").exists():
+            return False
+        try:
+            check_settings(self.config)
+            check_groups(self.config, KINDS_WITHOUT_TORCH)
+            decides = self._decides_anywhere
+        except ConfigError:
+            return False  # so that the whole check says what comes first
+        return has_result_of(self.directory, decides)
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """Checked and built. Raises ConfigError."""
+        # Here, since torch takes a second to import, and help and finished runs do without.
         from fm_al.experiment import Experiment
 
-        return cls(config, Experiment.of(config), directory)
+        return Experiment.of(self.config)
+
+    @property
+    def device(self) -> Device:
+        device: Device = build(self.config["device"])
+        return device
 
     @property
     def decides(self) -> Record:
@@ -77,18 +113,18 @@ class PlannedRun:
             data_dir, contents = self.config["data_dir"], {} if contents is None else contents
             key = json.dumps([data_dir, self.config["dataset"]])
             if key not in contents:
-                contents[key] = self.experiment.dataset.stored(Path(data_dir))
+                contents[key] = build(self.config["dataset"]).stored(Path(data_dir))
             if (stored := contents[key]) is not None:
                 decides |= {"dataset_content": stored.content}
         result = finished_result(self.directory, decides)
         if result is not None and stored is not None:
-            kept = self.experiment.imbalance.kept(stored)
+            kept = build(self.config["imbalance"]).kept(stored)
             refuse_other_classes(self.directory, result["class_names"], kept)
         return result
 
     @property
     def _decides_anywhere(self) -> Record:
-        return what_decides(self.config, self.experiment.device.decides_on_any_machine())
+        return what_decides(self.config, self.device.decides_on_any_machine())
 
     def complete(self, console: Console, result: Record) -> bool:
         """Completes what a finished run has beside its result, where a kill or a dead server came
@@ -159,7 +195,7 @@ class PlannedRun:
     def _run(
         self, console: Console, sweep: str | None, command: list[str], asked: Asked | None
     ) -> Record:
-        from fm_al.experiment import load_data, run  # torch: see `of`
+        from fm_al.experiment import load_data, run  # torch: see `experiment`
 
         config, experiment = self.config, self.experiment
         tracker: Tracker = build(config["tracker"])

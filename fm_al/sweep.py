@@ -13,9 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -25,14 +25,16 @@ from rich.console import Console
 from fm_al.arguments import expanded, parsed, parsed_overrides
 from fm_al.combinations import Combination, dimensions
 from fm_al.compose import OF_SUBMITIT, Composer, resolved
-from fm_al.config import check_arguments
+from fm_al.config import check_arguments, check_settings
 from fm_al.dispatch import Here, Launching, Sweep
 from fm_al.errors import ConfigError, RunError
-from fm_al.jobs import Local, Slurm, python
 from fm_al.lock import holder
 from fm_al.records import COMMAND, NOT_DECIDING, Record, command_line
 from fm_al.run import PlannedRun
 from fm_al.status import last_line
+
+if TYPE_CHECKING:
+    from fm_al.jobs import Slurm
 
 NAMED_BY_PATH = (
     "experiment",
@@ -101,8 +103,8 @@ def planned_run(
 
 
 def _planned(config: Record, choices: Mapping[str, Any], overrides: Sequence[str]) -> PlannedRun:
-    run = PlannedRun.of(config, Path())
-    return replace(run, directory=run_directory(config, choices, overrides))
+    check_settings(config)  # which name the directory
+    return PlannedRun.of(config, run_directory(config, choices, overrides))
 
 
 def plain(config: DictConfig) -> Record:
@@ -304,7 +306,7 @@ class ExperimentSweep:
     def _launching(self, planned: list[PlannedRun], console: Console) -> Launching:
         """What starts the runs, from the options of hydra/launcher."""
         given = _options_of(self.first, "hydra.launcher")
-        devices = [run.experiment.device for run in planned]
+        devices = [run.device for run in planned if not run.is_recorded]
         choice = self.first.hydra.runtime.choices["hydra/launcher"]
         if choice.startswith(OF_SUBMITIT):
             raise ConfigError(
@@ -318,10 +320,12 @@ class ExperimentSweep:
                     device.decides()  # raises ConfigError for one that is not here
                 return Here(console)
             case "LocalLauncher":
+                from fm_al.jobs import Local  # submitit: here, since a single run does without
+
                 check_arguments("hydra.launcher", given, Local, ("threads", "on_gpu", "console"))
                 return Local(
                     **given,
-                    threads=max(device.threads for device in devices),
+                    threads=max(run.device.threads for run in planned),
                     on_gpu=any(device.torch_device.type == "cuda" for device in devices),
                     console=console,
                 )
@@ -335,6 +339,8 @@ class ExperimentSweep:
     def _slurm(self, options: dict[str, Any], console: Console) -> Slurm:
         """From the options of hydra-submitit-launcher: submitit knows those that only SLURM has by
         a prefix."""
+        from fm_al.jobs import Slurm  # see `_launching`
+
         if (own := options.pop("submitit_folder")) != OWN_FOLDER:
             raise ConfigError(
                 f"hydra.launcher.submitit_folder={own}: jobs are kept in the sweep's own folder, "
@@ -350,6 +356,8 @@ class ExperimentSweep:
     def _leave_to_itself(self, folder: Path) -> subprocess.Popen[bytes]:
         """Starts this sweep again in a process of its own, which outlives the session and leads a
         group of all that it starts."""
+        from fm_al.jobs import python  # see `_launching`
+
         arguments = [*sys.argv[1:], "hydra.sweeper.wait=true", f"hydra.sweeper.id={folder.name}"]
         environment = {k: v for k, v in os.environ.items() if k != "HYDRA_FULL_ERROR"}
         environment[COMMAND] = json.dumps(command_line())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         try:
-            self.optimizer([nn.Parameter(torch.zeros(1))])
+            _made(self.optimizer, [nn.Parameter(torch.zeros(1))])
         except (TypeError, ValueError) as error:
             raise ConfigError(f"trainer.optimizer: {error}") from None
 
@@ -98,7 +99,7 @@ class Trainer:
         Raises RunError if the loss is not finite."""
         order = generator_for(seed, "batch order", round)
         augmentation = generator_for(seed, "augmentation", round)
-        optimizer = self.optimizer(network.parameters())
+        optimizer = _made(self.optimizer, network.parameters())
         labelled = pool.labelled
         targets = pool.targets(labelled)
         weights = self._image_weights(targets, pool.classes)
@@ -162,6 +163,31 @@ class Trainer:
             return None
         counts = torch.bincount(targets, minlength=classes)
         return len(targets) / ((counts > 0).sum() * counts[targets])
+
+
+def _made(
+    make: Callable[..., torch.optim.Optimizer], parameters: Iterable[nn.Parameter]
+) -> torch.optim.Optimizer:
+    """The optimizer; one of torch's own without what it does for torch.compile."""
+    if isinstance(make, functools.partial):
+        kind: Any = make.func
+        is_torchs = isinstance(kind, type) and kind.__module__.startswith("torch.optim.")
+        if is_torchs and not make.keywords.get("differentiable"):  # where `step` has gradients
+            make = functools.partial(_uncompiled(kind), *make.args, **make.keywords)
+    return make(parameters)
+
+
+@functools.cache
+def _uncompiled(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """An optimizer of torch's with its methods as they are below their decorators, which import the
+    compiler, torch._dynamo, even where nothing is compiled; that takes as long as importing torch.
+    What the decorators do beside that is to switch off gradients in `step`."""
+    methods = {
+        "add_param_group": inspect.unwrap(kind.add_param_group),
+        "zero_grad": inspect.unwrap(kind.zero_grad),
+        "step": torch.no_grad()(inspect.unwrap(kind.step)),
+    }
+    return type(kind.__name__, (kind,), methods)
 
 
 def _batches(order: Tensor, size: int) -> list[Tensor]:

@@ -18,7 +18,7 @@ def one_thread() -> Iterator[None]:
     """Small tensors are faster so, and results the same on every machine."""
     torch.set_num_threads(1)
     yield
-    torch.use_deterministic_algorithms(False)
+    torch.set_deterministic_debug_mode("default")
 
 
 @pytest.fixture

@@ -21,10 +21,8 @@ from fm_al.strategies.badge import BADGE
 from tests.command_line import Ended, fm_al
 
 FORKED = multiprocessing.get_context("forkserver")
-# The last two are imported for the first optimizer and the first W&B run, which takes seconds.
-FORKED.set_forkserver_preload(
-    ["fm_al.__main__", "fm_al.experiment", "sklearn.datasets", "torch._dynamo", "wandb.sdk.launch"]
-)
+# The last one is imported for the first W&B run, which takes seconds.
+FORKED.set_forkserver_preload(["fm_al.__main__", "fm_al.experiment", "wandb.sdk.launch"])
 PATIENCE = 120  # seconds after which something hangs
 
 Change = Callable[[], None]

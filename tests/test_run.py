@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import functools
 import json
 from pathlib import Path
 
@@ -8,8 +10,9 @@ from rich.console import Console
 
 from fm_al.data.base import Stored
 from fm_al.errors import ConfigError, HeldError, RunError
+from fm_al.experiment import KINDS
 from fm_al.records import open_run
-from fm_al.run import failure_recorded, one_line
+from fm_al.run import KINDS_WITHOUT_TORCH, PlannedRun, failure_recorded, one_line
 from fm_al.sweep import planned_run
 from tests.command_line import QUICK
 from tests.made_records import result_of
@@ -102,3 +105,92 @@ def test_a_run_of_classes_that_its_configuration_no_longer_names_is_not_resumed(
         pass
     with pytest.raises(RunError, match=r'classes \["5", "9"\], and .* now names \["3", "8"\]; use'):
         run.run(Console(quiet=True))
+
+
+def changed(config: dict, key: str, value: object) -> dict:
+    config = copy.deepcopy(config)
+    *groups, name = key.split(".")
+    functools.reduce(dict.__getitem__, groups, config)[name] = value
+    return config
+
+
+@pytest.fixture
+def finished(compose) -> PlannedRun:
+    composed = compose(*QUICK, "budget.total=10", "trainer.optimizer.weight_decay=1")
+    run = planned_run(composed, composed.hydra.runtime.choices, [])
+    run.run(Console(quiet=True))
+    return run
+
+
+def test_what_is_checked_without_torch_is_checked_alike_with_it() -> None:
+    assert KINDS_WITHOUT_TORCH.items() <= KINDS.items()
+
+
+def test_a_finished_run_is_recognised_without_building_it(finished: PlannedRun) -> None:
+    elsewhere = changed(finished.config, "tracker", {"_target_": "fm_al.tracking.NoTracker"})
+    for config in (
+        finished.config,
+        changed(elsewhere, "output_dir", "other"),
+        changed(finished.config, "data_dir", "other"),
+        changed(finished.config, "device.kind", "auto"),
+        changed(finished.config, "device.precision", "auto"),
+    ):
+        run = PlannedRun.of(config, finished.directory)
+        assert run.is_recorded
+        assert run.result() == finished.result()
+        assert "experiment" not in vars(run), "was built"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "error"),
+    [
+        ("seed", 1, "differs in seed"),
+        ("seed", False, "seed=false: should be a valid integer"),
+        ("strategy", {"_target_": "fm_al.strategies.entropy.Entropy"}, "differs in strategy"),
+        ("strategy.nonsense", 1, "strategy.nonsense: no such option"),
+        ("trainer.max_epochs", 2.0, "trainer.max_epochs=2.0: should be a valid integer"),
+        ("trainer.optimizer.weight_decay", True, "trainer.optimizer.weight_decay=true: should be"),
+        ("budget.total", 20, "differs in budget.total"),
+        ("backbone._target_", "nowhere.Nothing", "backbone._target_=nowhere.Nothing: can't be"),
+        ("device.threads", 2, "differs in device.threads"),
+        ("device.threads", 1.0, "device.threads=1.0: should be"),
+        ("device.kind", "abacus", "device.kind=abacus: should be"),
+        ("tracker.nonsense", 1, "tracker.nonsense: no such option"),
+        ("output_dir", "", "output_dir=: should be"),
+        ("data_dir", 3, "data_dir=3: should be"),
+        ("dataset.pad_to", 0, "dataset.pad_to=0: should be"),
+        ("imbalance.nonsense", 1, "imbalance.nonsense: no such option"),
+    ],
+)
+def test_what_is_not_exactly_a_finished_run_is_checked_whole(
+    finished: PlannedRun, key: str, value: object, error: str
+) -> None:
+    """Python takes 1, 1.0 and True for equal."""
+    config = changed(finished.config, key, value)
+    assert not PlannedRun(config, finished.directory).is_recorded
+    with pytest.raises((ConfigError, RunError), match=error):
+        PlannedRun.of(config, finished.directory).result()
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("result.json", None),
+        ("result.json", "{}"),
+        ("provenance.json", None),
+        ("provenance.json", "{"),
+        ("rounds.jsonl", None),
+        ("rounds.jsonl", "{}\n"),
+    ],
+)
+def test_damage_of_a_finished_run_is_noticed(
+    finished: PlannedRun, file: str, content: str | None
+) -> None:
+    path = finished.directory / file
+    path.unlink() if content is None else path.write_text(content)
+    run = PlannedRun.of(finished.config, finished.directory)
+    if (file, content) == ("result.json", None):
+        assert run.result() is None
+    else:
+        with pytest.raises(RunError, match=file):
+            run.result()

@@ -17,6 +17,7 @@ from fm_al.errors import ConfigError, RunError, memory_errors_named
 from fm_al.training import (
     Evaluation,
     Trainer,
+    _made,
     evaluate,
     load_network,
     recompute_batch_norm,
@@ -196,6 +197,54 @@ def test_recomputing_leaves_a_network_without_batch_norm_alone() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).train()
     recompute_batch_norm(network, [torch.ones(2, 4)])
     assert network.training
+
+
+OPTIMIZERS = [
+    each
+    for each in (getattr(torch.optim, name) for name in dir(torch.optim))
+    if isinstance(each, type)
+    and issubclass(each, torch.optim.Optimizer)
+    # Of matrices alone, of sparse gradients, one that asks for a closure, and their base.
+    and each.__name__ not in ("Muon", "SparseAdam", "LBFGS", "Optimizer")
+]
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "foreach": True}])
+def test_optimizers_take_torchs_steps_to_the_bit(kind: type, options: dict[str, float]) -> None:
+    if kind.__name__ == "Rprop":
+        options = {name: value for name, value in options.items() if name != "weight_decay"}
+    make = functools.partial(kind, lr=0.01, **options)
+    batch = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+
+    def stepped(optimizer_of) -> tuple[list[Tensor], dict]:
+        generator = torch.Generator().manual_seed(1)
+        weights = [nn.Parameter(torch.randn(n, 4, generator=generator)) for n in (5, 1)]
+        optimizer = optimizer_of(weights)
+        for _ in range(4):
+            optimizer.zero_grad(set_to_none=True)
+            sum(((batch @ each.T).cos() ** 2).sum() for each in weights).backward()
+            assert optimizer.step() is None
+        return weights, optimizer.state_dict()
+
+    (ours, our_state), (theirs, their_state) = (
+        stepped(functools.partial(_made, make)),
+        stepped(make),
+    )
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert str(our_state) == str(their_state)
+    assert not any(each.grad.requires_grad for each in ours)
+
+
+def test_an_optimizer_of_the_users_own_is_left_as_it_is() -> None:
+    class Own(torch.optim.SGD):
+        pass
+
+    weights = [nn.Parameter(torch.zeros(1))]
+    assert type(_made(functools.partial(Own, lr=0.1), weights)) is Own
+    assert type(_made(lambda parameters: Own(parameters, lr=0.1), weights)) is Own
+    recording = functools.partial(torch.optim.SGD, lr=0.1, differentiable=True)
+    assert type(_made(recording, weights)) is torch.optim.SGD
 
 
 @pytest.mark.parametrize("options", [{"lr": -1.0}, {"momentum": -1.0, "lr": 0.1}])

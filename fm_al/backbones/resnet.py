@@ -6,11 +6,64 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from fm_al.backbones.base import Backbone
 
 DEEPEST = 1000  # blocks of a stage; those of ResNet-1202, the deepest that was published, have 200
+
+
+# Both blocks are torchvision's, names and initial weights included; they stand here because
+# importing torchvision takes as long as importing torch.
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions, the first with the stride, added to the block's input."""
+
+    expansion = 1
+
+    def __init__(
+        self, channels_in: int, planes: int, stride: int, downsample: nn.Module | None
+    ) -> None:
+        """downsample: what the input passes through before it is added; None is nothing."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, planes, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.downsample = downsample
+
+    def forward(self, images: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(images)))
+        out = self.bn2(self.conv2(out))
+        out += images if self.downsample is None else self.downsample(images)
+        return self.relu(out)
+
+
+class Bottleneck(nn.Module):
+    """1 x 1, 3 x 3 (with the stride) and 1 x 1 convolutions, added to the block's input."""
+
+    expansion = 4
+
+    def __init__(
+        self, channels_in: int, planes: int, stride: int, downsample: nn.Module | None
+    ) -> None:
+        """downsample: as in `BasicBlock`."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, planes, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv3 = nn.Conv2d(planes, planes * self.expansion, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(planes * self.expansion)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample
+
+    def forward(self, images: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(images)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        out += images if self.downsample is None else self.downsample(images)
+        return self.relu(out)
+
 
 _BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {
     "basic": BasicBlock,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torchvision.models import vgg
 
 from fm_al.backbones.base import Backbone
 from fm_al.errors import ConfigError
+
+WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # by stage
 
 
 class VGG16(Backbone):
@@ -21,8 +22,8 @@ class VGG16(Backbone):
                 f"backbone=vgg16: halves the image five times and needs 32 x 32 pixels, these are "
                 f"{image_size[0]} x {image_size[1]}; set dataset.pad_to=32 or use backbone=cnn"
             )
-        features = vgg.make_layers(vgg.cfgs["D"], batch_norm=True)
-        features[0] = nn.Conv2d(channels, 64, 3, padding=1)  # torchvision's takes three channels
+        features = _features()
+        features[0] = nn.Conv2d(channels, WIDTHS[0][0], 3, padding=1)
         for layer in features:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -31,3 +32,17 @@ class VGG16(Backbone):
 
     def embed(self, images: Tensor) -> Tensor:
         return self.body(images)
+
+
+def _features() -> nn.Sequential:
+    """`features` of torchvision's vgg16_bn, which has the same names and, since they are drawn in
+    the same order, the same initial weights; importing it takes as long as importing torch."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for stage in WIDTHS:
+        for width in stage:
+            convolution = nn.Conv2d(channels, width, 3, padding=1)
+            layers += [convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+            channels = width
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers)

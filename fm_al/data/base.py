@@ -1,19 +1,23 @@
-"""What a data set and an imbalance are: the contracts, and how a subset is drawn."""
+"""What a data set and an imbalance are: the contracts, and how a subset is drawn.
+
+torch is imported where images are worked on: a finished run is recognised without it.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
-from torch.nn import functional
 
 from fm_al.device import require_memory
 from fm_al.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
@@ -37,7 +41,7 @@ class Split:
 
     def counts(self, classes: int) -> list[int]:
         """How many images of each class."""
-        return torch.bincount(self.targets, minlength=classes).tolist()
+        return self.targets.bincount(minlength=classes).tolist()
 
     def __getitem__(self, indices: Tensor) -> Split:
         return Split(self.images[indices], self.targets[indices])
@@ -140,16 +144,12 @@ class Dataset(ABC):
         require_memory(
             f"dataset.pad_to={self.pad_to}: padding the images",
             (len(data.train) + len(data.test)) * channels * self.pad_to**2,
-            torch.device("cpu"),
+            data.train.images.device,
             "lower it",
         )
-        bottom, right = self.pad_to - height, self.pad_to - width
-        margins = (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2)
-
-        def pad(split: Split) -> Split:
-            return replace(split, images=functional.pad(split.images, margins))
-
-        return replace(data, train=pad(data.train), test=pad(data.test))
+        return replace(
+            data, train=_padded(data.train, self.pad_to), test=_padded(data.test, self.pad_to)
+        )
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,18 @@ class Imbalance(ABC):
         )
 
 
+def _padded(split: Split, side: int) -> Split:
+    from torch.nn import functional
+
+    height, width = split.images.shape[2:]
+    bottom, right = side - height, side - width
+    margins = (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2)
+    return replace(split, images=functional.pad(split.images, margins))
+
+
 def _draw(split: Split, classes: list[int], counts: list[int], generator: torch.Generator) -> Split:
+    import torch
+
     chosen, targets = [], []
     for number, (original, count) in enumerate(zip(classes, counts, strict=True)):
         available = (split.targets == original).nonzero().squeeze(1)

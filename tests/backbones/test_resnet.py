@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torchvision.models import resnet as theirs
 
+from fm_al.backbones import resnet
 from fm_al.backbones.base import Backbone
 
 Build = Callable[..., Backbone]
@@ -41,3 +43,23 @@ def test_stages_halve_the_image_three_times(build: Build) -> None:
     batch = torch.zeros(1, 3, 32, 32)
     assert model.stem(batch).shape == (1, 16, 32, 32)
     assert model.blocks(model.stem(batch)).shape == (1, 128, 4, 4)
+
+
+@pytest.mark.parametrize("name", ["resnet18_quarter", "resnet50"])
+def test_blocks_are_torchvisions_to_the_bit(
+    name: str, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = build(name, classes=10)
+    blocks = {"basic": theirs.BasicBlock, "bottleneck": theirs.Bottleneck}
+    monkeypatch.setattr(resnet, "_BLOCKS", blocks)
+    expected = build(name, classes=10)
+    assert isinstance(expected.blocks[0], theirs.BasicBlock | theirs.Bottleneck)
+    batch = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for network in (ours, expected):
+        network.train()(batch).logsumexp(1).sum().backward()
+    gradients = zip(ours.parameters(), expected.parameters(), strict=True)
+    assert all(torch.equal(a.grad, b.grad) for a, b in gradients)
+    state = ours.state_dict()
+    assert list(state) == list(expected.state_dict())
+    assert all(torch.equal(state[key], value) for key, value in expected.state_dict().items())
+    assert torch.equal(ours.eval()(batch), expected.eval()(batch))

@@ -4,11 +4,26 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torchvision.models import vgg16_bn
+from torch import nn
+from torchvision.models import vgg, vgg16_bn
 
 from fm_al.backbones.base import Backbone
-from fm_al.backbones.vgg import VGG16
+from fm_al.backbones.vgg import VGG16, _features
 from fm_al.errors import ConfigError
+from fm_al.randomness import global_generator_of
+
+
+def test_layers_are_torchvisions_to_the_bit() -> None:
+    def drawn(make: Callable[[], nn.Module]) -> nn.Module:
+        with global_generator_of(torch.Generator().manual_seed(0), torch.device("cpu")):
+            return make()
+
+    ours = drawn(_features)
+    theirs = drawn(lambda: vgg.make_layers(vgg.cfgs["D"], batch_norm=True))
+    assert str(ours) == str(theirs)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_body_is_torchvisions_but_for_the_channels(build: Callable[..., Backbone]) -> None:

@@ -18,17 +18,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
-import hydra
 from rich.console import Console
 from rich.table import Table
 
-from fm_al.__main__ import CONF
+from fm_al.compose import Composer
 from fm_al.config import build
 from fm_al.experiment import load_data, run
 from fm_al.progress import RunProgress
 from fm_al.records import RunRecords, open_run
+from fm_al.run_files import Rounds
 from fm_al.sweep import planned_run
 from fm_al.tracking import NoTracker, TrackedRun, WandbTracker
 
@@ -69,17 +69,14 @@ def nothing_written() -> Iterator[RunRecords]:
         patch.object(RunRecords, "add_round", lambda self, record: self.rounds.append(record)),
         patch.object(RunRecords, "finish", lambda self, result: setattr(self, "result", result)),
     ):
-        yield RunRecords(Path("nowhere"), [], None)
+        yield RunRecords(Path("nowhere"), Mock(), {}, Rounds([], "", False, 0, None), None)
 
 
 def demo_run(folder: str, seed: int, everything: bool) -> tuple[float, float]:
     """Seconds of one run of the demo, without composing it, and of them inside what is counted."""
-    with hydra.initialize_config_dir(CONF, version_base="1.3"):
-        composed = hydra.compose(
-            "config",
-            ["experiment=demo", "strategy=entropy", f"seed={seed}", f"output_dir={folder}"],
-            return_hydra_config=True,
-        )
+    composed = Composer().compose(
+        ["experiment=demo", "strategy=entropy", f"seed={seed}", f"output_dir={folder}"]
+    )
     planned = planned_run(composed, composed.hydra.runtime.choices, [])
     experiment = planned.experiment
     experiment.device.set_up()
@@ -98,7 +95,11 @@ def demo_run(folder: str, seed: int, everything: bool) -> tuple[float, float]:
         ):
             spent.append(time.perf_counter() - opening)
             names = list(data.class_names)
-            tracker.start(TrackedRun(planned.directory, "run", "demo", planned.config, names, []))
+            tracker.start(
+                TrackedRun(
+                    planned.directory, "run", "demo", planned.config, names, [], records.start
+                )
+            )
             tracker.finish(run(experiment, data, records, tracker, progress))
     return time.perf_counter() - began, sum(spent)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fm_al.data.base import Dataset, ImageData, Split, Stored
@@ -86,11 +85,10 @@ class ImageFolder(Dataset):
             if line is not None:
                 logger.warning("%s", line)
         images, content = _cached(read) or self._decode(read)
-        counts = read.folders.counts
-        train, test = torch.from_numpy(images).split([sum(n) for n in counts.values()])
+        train, test = _splits(images, read.folders.counts)
         return ImageData(
-            train=Split(train, _targets(counts["train"])),
-            test=Split(test, _targets(counts["test"])),
+            train=train,
+            test=test,
             class_names=tuple(read.folders.class_names),
             content=content,
         )
@@ -122,6 +120,8 @@ class ImageFolder(Dataset):
 
     def _decode(self, read: _Read) -> tuple[np.ndarray, str]:
         """The images and their content, kept for the next time."""
+        import torch
+
         require_memory(
             f"dataset.size={self.size}: reading {read.shape[0]} images",
             math.prod(read.shape),
@@ -216,5 +216,12 @@ def _store(cache: Path, outcome: _Outcome, images: np.ndarray) -> None:
         logger.warning("the decoded images can't be kept in %s (%s)", cache.parent, error)
 
 
-def _targets(counts: list[int]) -> torch.Tensor:
-    return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+def _splits(images: np.ndarray, counts: dict[str, list[int]]) -> list[Split]:
+    """counts: of each split, the number of images of each class; they follow one another."""
+    import torch
+
+    parts = torch.from_numpy(images).split([sum(each) for each in counts.values()])
+    classes = [
+        torch.arange(len(each)).repeat_interleave(torch.tensor(each)) for each in counts.values()
+    ]
+    return [Split(*split) for split in zip(parts, classes, strict=True)]

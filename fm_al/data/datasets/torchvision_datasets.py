@@ -7,25 +7,22 @@ import fcntl
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torchvision import datasets
-
 from fm_al.data.base import Dataset, ImageData, Split
-from fm_al.errors import RunError
+from fm_al.errors import ConfigError, RunError, errors_named
 
 logger = logging.getLogger(__name__)
 
-READERS = {
-    "mnist": datasets.MNIST,
-    "fashion_mnist": datasets.FashionMNIST,
-    "cifar10": datasets.CIFAR10,
-    "cifar100": datasets.CIFAR100,
-    "svhn": datasets.SVHN,
+READERS = {  # classes of torchvision.datasets, whose import takes longer than torch's
+    "mnist": "MNIST",
+    "fashion_mnist": "FashionMNIST",
+    "cifar10": "CIFAR10",
+    "cifar100": "CIFAR100",
+    "svhn": "SVHN",
 }
 STORED_AS = {
     "mnist": ["MNIST/raw"],
@@ -43,21 +40,28 @@ class TorchvisionDataset(Dataset):
     name: Literal["mnist", "fashion_mnist", "cifar10", "cifar100", "svhn"]
 
     def read(self, data_dir: Path, download: bool) -> ImageData:
+        reader = self._reader()
         try:
-            train, test = self._open(data_dir)
+            train, test = self._open(reader, data_dir)
         except Exception as error:  # torchvision's readers each fail in ways of their own
             if not download:
                 raise self._not_there(data_dir, "download=false", error) from error
-            train, test = self._download(data_dir)
+            train, test = self._download(reader, data_dir)
         return ImageData(
             train=_split(train),
             test=_split(test),
             class_names=tuple(getattr(train, "classes", "0123456789")),
         )
 
-    def _open(self, data_dir: Path, download: bool = False) -> tuple[Any, Any]:
-        reader = READERS[self.name]
-        if reader is datasets.SVHN:
+    def _reader(self) -> Callable[..., Any]:
+        with errors_named("torchvision can't be imported", ConfigError):
+            from torchvision import datasets
+        return getattr(datasets, READERS[self.name])
+
+    def _open(
+        self, reader: Callable[..., Any], data_dir: Path, download: bool = False
+    ) -> tuple[Any, Any]:
+        if self.name == "svhn":
             return (
                 reader(data_dir, split="train", download=download),
                 reader(data_dir, split="test", download=download),
@@ -67,11 +71,11 @@ class TorchvisionDataset(Dataset):
             reader(data_dir, train=False, download=download),
         )
 
-    def _download(self, data_dir: Path) -> tuple[Any, Any]:
+    def _download(self, reader: Callable[..., Any], data_dir: Path) -> tuple[Any, Any]:
         try:
             with _alone_in(data_dir), _quiet_unless_on_terminal():
                 logger.info("downloading %s to %s", self.name, data_dir.resolve())
-                return self._open(data_dir, download=True)
+                return self._open(reader, data_dir, download=True)
         except Exception as error:  # no network, a full disk, a mirror with the wrong file
             raise self._not_there(data_dir, "its download failed", error) from error
 
@@ -92,12 +96,14 @@ class TorchvisionDataset(Dataset):
 
 
 def _split(stored: Any) -> Split:
+    import torch
+
     images = torch.as_tensor(stored.data)
     if images.ndim == 3:
         images = images.unsqueeze(1)
     elif images.shape[3] == 3:
         images = images.permute(0, 3, 1, 2)
-    targets = stored.labels if isinstance(stored, datasets.SVHN) else stored.targets
+    targets = stored.labels if hasattr(stored, "labels") else stored.targets  # SVHN's
     return Split(images.contiguous(), torch.as_tensor(targets).long())
 
 
