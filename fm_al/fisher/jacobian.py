@@ -26,7 +26,7 @@ from fm_al.errors import RunError
 from fm_al.fisher.layers import Features, Kind, Layer, Masked, described, layers, squares
 
 # Bytes; smaller batches are faster on a CPU, whose cache holds more of them.
-MEMORY_BUDGET = {"cpu": 2**29, "cuda": 2**32, "mps": 2**30}
+MEMORY_BUDGET = {"cpu": 2**28, "cuda": 2**32, "mps": 2**30}
 ROWS = 4  # of the seeds whose gradients at the layers' outputs are there at the same time
 
 
@@ -182,13 +182,14 @@ class _Passes:
             self._built = True
         self._fold()
         saved: dict[int, Tensor] = {}
-        parameters = {parameter.data_ptr() for parameter in self._model.parameters()}
+        weights = [*self._model.parameters(), *(pair.weight for pair in self._folded)]
+        there = {weight.data_ptr() for weight in weights}
 
         def note(tensor: Tensor) -> None:
             # The graph keeps nothing, since no backward pass follows: a tensor with its history
             # would keep the graph, which autograd then never frees. Here its values are kept, or
             # the next tensor might get its address.
-            if tensor.data_ptr() not in parameters:
+            if tensor.data_ptr() not in there:
                 saved[tensor.data_ptr()] = tensor.detach()
 
         with saved_tensors_hooks(note, lambda nothing: nothing):

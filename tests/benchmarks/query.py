@@ -41,7 +41,7 @@ LABELLED = 225
 PICKS = 70
 BATCH = 128
 SAMPLE = 8 * BATCH  # images that are timed for what grows with their number
-REPEATS = 3
+REPEATS = 2
 
 
 def photographs(classes: int) -> tuple[Tensor, Tensor] | None:
