@@ -1,5 +1,5 @@
-"""What masked gradients and the diagonal Fisher of a trained network cost, beside backward passes of
-the same batch; `tests.benchmarks.query` times the query that they are part of.
+"""What a trained network's masked gradients and diagonal Fisher cost, beside backward passes of the
+same batch; `tests.benchmarks.query` times the query that they are part of.
 
 Run it with `python -m tests.benchmarks.jacobian`.
 """
