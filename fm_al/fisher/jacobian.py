@@ -10,7 +10,7 @@ parameters.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import accumulate, pairwise
@@ -26,7 +26,7 @@ from fm_al.errors import RunError
 from fm_al.fisher.layers import Features, Kind, Layer, Masked, described, layers, squares
 
 # Bytes; smaller batches are faster on a CPU, whose cache holds more of them.
-MEMORY_BUDGET = {"cpu": 2**29, "cuda": 2**32, "mps": 2**30}
+MEMORY_BUDGET = {"cpu": 2**28, "cuda": 2**32, "mps": 2**30}
 ROWS = 4  # of the seeds whose gradients at the layers' outputs are there at the same time
 
 
@@ -182,13 +182,14 @@ class _Passes:
             self._built = True
         self._fold()
         saved: dict[int, Tensor] = {}
-        parameters = {parameter.data_ptr() for parameter in self._model.parameters()}
+        weights = [*self._model.parameters(), *(pair.weight for pair in self._folded)]
+        there = {weight.data_ptr() for weight in weights}
 
         def note(tensor: Tensor) -> None:
             # The graph keeps nothing, since no backward pass follows: a tensor with its history
             # would keep the graph, which autograd then never frees. Here its values are kept, or
             # the next tensor might get its address.
-            if tensor.data_ptr() not in parameters:
+            if tensor.data_ptr() not in there:
                 saved[tensor.data_ptr()] = tensor.detach()
 
         with saved_tensors_hooks(note, lambda nothing: nothing):
@@ -269,30 +270,35 @@ class _Passes:
         """By parameter, what its layer makes of the gradients of a few rows at a time."""
         logits, called = self._forward(images)
         self._check_unused(called, logits)
-        if not (called and logits.requires_grad):
+        if not (called and logits.requires_grad and seeds.shape[1]):
             return
+        last = seeds.shape[1]
+        first = 0
+        for some in seeds.to(logits).tensor_split(math.ceil(last / ROWS), dim=1):
+            rows = slice(first, first + some.shape[1])
+            first = rows.stop
+            yield rows, self._of_rows(logits, called, some, retain_graph=first < last)
+
+    def _of_rows(
+        self, logits: Tensor, called: Mapping[str, _Called], seeds: Tensor, retain_graph: bool
+    ) -> dict[str, Tensor]:
         edges = [each.edge for each in called.values()]
-        left = seeds.shape[1]
-        for some in seeds.to(logits).split(ROWS, dim=1):
-            deltas: list[Sequence[Tensor | None]] = []
-            rows = slice(seeds.shape[1] - left, seeds.shape[1] - left + some.shape[1])
-            for seed in some.unbind(dim=1):
-                left -= 1
-                keep = left > 0
-                deltas.append(
-                    torch.autograd.grad(logits, edges, seed, retain_graph=keep, allow_unused=True)
-                )
-            found: dict[str, Tensor] = {}
-            for (name, each), of_layer in zip(
-                called.items(), zip(*deltas, strict=True), strict=True
-            ):
-                there = [delta for delta in of_layer if delta is not None]
-                if there:  # in every row or in none: the graph is the same
-                    layer = self._layers[name]
-                    with torch.no_grad():
-                        of_kinds = layer.gradients(each.features, there)
-                    found |= {layer.names[kind]: values for kind, values in of_kinds.items()}
-            yield rows, found
+        last = seeds.shape[1] - 1
+        by_row = [
+            torch.autograd.grad(
+                logits, edges, seed, retain_graph=retain_graph or row < last, allow_unused=True
+            )
+            for row, seed in enumerate(seeds.unbind(dim=1))
+        ]
+        found: dict[str, Tensor] = {}
+        for (name, each), deltas in zip(called.items(), zip(*by_row, strict=True), strict=True):
+            there = [delta for delta in deltas if delta is not None]
+            if there:  # in every row or in none: the graph is the same
+                layer = self._layers[name]
+                with torch.no_grad():
+                    of_kinds = layer.gradients(each.features, there)
+                found |= {layer.names[kind]: values for kind, values in of_kinds.items()}
+        return found
 
     def _check_unused(self, called: Mapping[str, _Called], logits: Tensor) -> None:
         """A layer that was not called has no gradient, unless its parameters are used by others."""

@@ -32,7 +32,8 @@ KNOWN = (nn.Linear, nn.Conv2d, nn.BatchNorm2d, nn.LayerNorm)
 ENTRY_COST = 16.0
 GROUPED_COST = 0.6
 UNFOLDED_COST = 24.0
-SQUARED_NUMBERS = 2**20  # gradients that are squared at a time: what a CPU's cache holds
+BY_WEIGHT_POSITIONS = 128
+SQUARED_NUMBERS = 2**19  # gradients that are squared at a time: what a CPU's cache holds
 
 Kind = Literal["weight", "bias", "norm weight", "norm bias"]
 Cheapest = Literal["grouped", "product", "entries"]
@@ -156,9 +157,8 @@ class _Squares(Layer):
 
     def _norm_by_weight(self, output: Tensor) -> bool:
         """Whether the gradient of the norm's weight comes from those of the convolution's, as
-        sum_t delta[t] (W a[t]) is W sum_t delta[t] a[t]; where W a[t] would take longer."""
-        positions = output[0, 0].numel()
-        return positions > 1 and self.module.weight[0].numel() < ENTRY_COST * positions
+        sum_t delta[t] (W a[t]) is W sum_t delta[t] a[t]; with fewer positions W a takes less."""
+        return output[0, 0].numel() >= BY_WEIGHT_POSITIONS
 
     def work(self, features: Features, rows: int) -> int:
         return rows * self.module.weight.numel()

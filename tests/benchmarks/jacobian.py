@@ -1,4 +1,5 @@
-"""What masked gradients and the diagonal Fisher cost, beside backward passes of the same batch.
+"""What a trained network's masked gradients and diagonal Fisher cost, beside backward passes of the
+same batch; `tests.benchmarks.query` times the query that they are part of.
 
 Run it with `python -m tests.benchmarks.jacobian`.
 """
@@ -13,41 +14,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from torch.nn import functional
 
-from fm_al.backbones.resnet import ResNet
+from fm_al.backbones.base import Backbone
 from fm_al.fisher.design import fisher_factors
 from fm_al.fisher.jacobian import MaskedGradients, diagonal_fisher
-from fm_al.randomness import global_generator_of
+from tests.benchmarks.query import input_passes, trained
 
 BATCH = 128
 MASK_IMAGES = 1024
 REPEATS = 7
 ORACLE_PASSES = 5
 MASKED = {4: 889, 10: 122}  # weights beside the last layer, by classes
-
-
-def trained(classes: int) -> tuple[ResNet, Tensor]:
-    """The paper's network after a few updates on synthetic images, and a batch of such images."""
-    generator = torch.Generator().manual_seed(0)
-    with global_generator_of(generator, torch.device("cpu")):
-        model = ResNet(3, classes, (32, 32), "basic", 16, [2, 2, 2, 2], head_bias=False)
-    model.to(memory_format=torch.channels_last).train()
-    means = torch.randn(classes, 3, 4, 4, generator=generator)
-
-    def draw(images: int) -> tuple[Tensor, Tensor]:
-        targets = torch.randint(classes, (images,), generator=generator)
-        noise = torch.randn(images, 3, 32, 32, generator=generator)
-        drawn = functional.interpolate(means[targets], 32) + noise
-        return drawn.contiguous(memory_format=torch.channels_last), targets
-
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(10):
-        images, targets = draw(64)
-        optimizer.zero_grad()
-        functional.cross_entropy(model(images), targets).backward()
-        optimizer.step()
-    return model.eval(), draw(BATCH)[0]
 
 
 def masks(fisher: dict[str, Tensor], k: int) -> dict[str, dict[str, Tensor]]:
@@ -66,17 +43,7 @@ def masks(fisher: dict[str, Tensor], k: int) -> dict[str, dict[str, Tensor]]:
     return positions
 
 
-def input_passes(model: ResNet, images: Tensor, seeds: Tensor) -> None:
-    """A forward pass and a backward pass to the input for each row of the seeds, weights frozen."""
-    model.requires_grad_(False)
-    inputs = images.detach().requires_grad_()
-    logits = model(inputs)
-    for seed in seeds.float().unbind(1):
-        torch.autograd.grad(logits, inputs, seed, retain_graph=True)
-    model.requires_grad_(True)
-
-
-def one_image_one_class_seconds(model: ResNet, images: Tensor) -> float:
+def one_image_one_class_seconds(model: Backbone, images: Tensor) -> float:
     """Of one backward pass from a single logit to all parameters, the batch's graph being there."""
     logits = model(images)
     parameters = list(model.parameters())
@@ -100,7 +67,9 @@ def fastest(*runs: Callable[[], object]) -> list[float]:
 
 
 def add_rows(table: Table, classes: int, k: int) -> None:
-    model, images = trained(classes)
+    model, pool = trained(classes)
+    order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))
+    images = pool.images(order[:BATCH])
     with torch.no_grad():
         seeds = fisher_factors(model(images))
     fisher = diagonal_fisher(model, [(images, seeds)])

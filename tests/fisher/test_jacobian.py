@@ -24,7 +24,8 @@ from tests import oracle
 
 @pytest.fixture(params=["entries", "product", "grouped"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every weight's gradients by this way, where it can be."""
+    """Every weight's gradients by this way, where it can be; and for but one of them the folded
+    norms' through those of the convolutions."""
 
     def fits(module: nn.Module, output: Tensor) -> bool:
         return isinstance(module, nn.Conv2d) and module.groups == 1 and request.param == "grouped"
@@ -32,6 +33,8 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     def chosen(_: Masked, module: nn.Module, output: Tensor) -> str:
         return request.param if fits(module, output) or request.param != "grouped" else "product"
 
+    if request.param != "entries":
+        monkeypatch.setattr("fm_al.fisher.layers.BY_WEIGHT_POSITIONS", 2)
     monkeypatch.setattr(Grouped, "fits", fits)
     monkeypatch.setattr(Masked, "_cheapest", chosen)
 
