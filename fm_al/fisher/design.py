@@ -36,7 +36,11 @@ from fm_al.errors import RunError
 TIE = 1e-6
 DRIFT = 1e-7  # of A and B, relatively, above which they are computed anew
 LOST = 1e-3  # of them when just computed, above which M is too ill conditioned
-SINGULAR = 1e-8  # what must be left of M, relatively, when an image is taken back
+CANCELLED = 1e-6  # of the objective, below which it is not what is left after subtractions
+LOW_RANK = 0.5  # of k, the rank up to which information is kept as rows
+ROWS_LEAST = 64
+REMOVAL_ROWS = 2048  # of picks, which `_Removal` has memory for whatever k
+ROUNDING = 1e-14  # of a matrix's largest diagonal entry, what is no information
 NEGLIGIBLE = 1e-12  # of the objective, what scores may differ by for no reason
 TILE = 256  # columns at a time of a triangular product
 CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}  # of what is computed for some candidates at a time
@@ -173,11 +177,20 @@ class Blocks:
             scales = self.scales[part, None, None]
             yield part, _Chunk(self.factors[part], self.embeddings[part].double(), dense, scales)
 
-    def row_vectors(self, image: int) -> Tensor:
-        """V_x of one image: (R, k) float64."""
-        ((_, one),) = self[image : image + 1].chunks()
-        last = (one.factors[0][:, :, None] * one.embeddings[0]).flatten(1)
-        return one.scales[0] * torch.cat([last, one.dense[0]], dim=1)
+    def row_vectors(self) -> Tensor:
+        """V_x of all images, one below the other: (N R, k) float64."""
+        vectors = self.factors.new_empty(len(self), self.rows, self.width)
+        for part, chunk in self.chunks():
+            vectors[part] = chunk.row_vectors()
+        return vectors.flatten(0, 1)
+
+    def row_vector_chunks(self) -> Iterator[tuple[slice, Tensor]]:
+        """V_x of all images in parts, (n R, k) float64."""
+        fits = CHUNK_BYTES[self.factors.device.type] // (8 * self.rows * self.width)
+        size = max(SQUARES_LEAST // self.rows, fits, 1)
+        for start in range(0, len(self), size):
+            part = slice(start, start + size)
+            yield part, self[part].row_vectors()
 
 
 @dataclass(frozen=True)
@@ -199,28 +212,38 @@ class _Chunk:
         dense = (matrix[E * D :].T @ self.dense.flatten(0, 1).T).T
         return product.add_(dense.view_as(product)).mul_(self.scales)
 
-    def quadratic_forms(self, matrix: Tensor) -> Tensor:
-        """V_x matrix V_x^T of each image, (n, R, R), of a symmetric matrix (k, k)."""
+    def quadratic_forms(self, halved: Tensor) -> Tensor:
+        """V_x S V_x^T of each image, (n, R, R), of a symmetric S (k, k), after `halve`."""
         n, D = self.embeddings.shape
         E, q = self.factors.shape[2], self.dense.shape[2]
-        last = matrix[: E * D, : E * D].view(E, D, E, D)
-        mixed = matrix[: E * D, E * D :].view(E, D, q)
-        # V_x matrix V_x^T = E_x inner E_x^T + half + half^T
-        inner = matrix.new_empty(n, E, E)
+        # V_x S V_x^T = E_x inner E_x^T + half + half^T
+        inner = halved.new_empty(n, E, E)
         for a in range(E):
             for b in range(a, E):
-                triangle = _upper_half(last[a, :, b] + last[b, :, a])
-                products = _times_triangle(self.embeddings, triangle)
-                inner[:, a, b] = (products * self.embeddings).sum(dim=1)
+                block = halved[a * D : (a + 1) * D, b * D : (b + 1) * D]
+                products = _times_triangle(self.embeddings, block).mul_(self.embeddings)
+                torch.sum(products, dim=1, out=inner[:, a, b])
                 inner[:, b, a] = inner[:, a, b]
-        half = _times_triangle(self.dense.flatten(0, 1), _upper_half(matrix[E * D :, E * D :]))
+        half = _times_triangle(self.dense.flatten(0, 1), halved[E * D :, E * D :])
         half = half.view_as(self.dense)
-        for e in range(E):
-            half.addcmul_(self.factors[:, :, e, None], (self.embeddings @ mixed[e])[:, None])
+        for e in range(E if q else 0):
+            mixed = self.embeddings @ halved[e * D : (e + 1) * D, E * D :]
+            half.addcmul_(self.factors[:, :, e, None], mixed[:, None])
         forms = torch.bmm(half, self.dense.mT)
         forms = forms + forms.mT
         forms += torch.bmm(torch.bmm(self.factors, inner), self.factors.mT)
         return forms.mul_(self.scales.square())
+
+    def grams(self) -> Tensor:
+        """V_x V_x^T of each image, (n, R, R)."""
+        lengths = self.embeddings.square().sum(dim=1)[:, None, None]
+        grams = torch.bmm(self.dense, self.dense.mT)
+        return grams.baddbmm_(self.factors * lengths, self.factors.mT).mul_(self.scales.square())
+
+    def row_vectors(self) -> Tensor:
+        """V_x of each image, (n, R, k)."""
+        last = (self.factors[:, :, :, None] * self.embeddings[:, None, None]).flatten(2)
+        return torch.cat([last, self.dense], dim=2).mul_(self.scales)
 
     def add_information(self, total: Tensor) -> None:
         """Adds sum of V_x^T V_x to `total` (k, k), whose symmetric blocks have upper triangles only
@@ -377,22 +400,28 @@ def select(
             )
         if matrix is not None and matrix.dtype != torch.float64:
             raise ValueError(f"{name} is {matrix.dtype}: should be torch.float64")
-    candidates = candidates.scaled(math.sqrt(scale))
     base = _Base(pool_fisher, prior, regularization)
-    forward = _Design(candidates, base)
+    forward = _Design(candidates.scaled(math.sqrt(scale)), base)
     for _ in range(min(n + math.floor(oversampling * n + 0.5), len(candidates))):
-        forward.add(forward.best_to_add())
-    if len(forward.inside) == n:
-        return Selection(torch.tensor(forward.inside), forward.computed_objective())
-    picked = torch.tensor(sorted(forward.inside))
-    order = forward.inside
-    del forward
-    backward = _Design(candidates[picked], base, inside=list(range(len(picked))))
-    while len(backward.inside) > n:
-        backward.remove(backward.best_to_remove())
-    kept = {int(picked[position]) for position in backward.inside}
-    picks = torch.tensor([x for x in order if x in kept])
-    return Selection(picks, backward.computed_objective())
+        forward.add_best()
+    picked, objective = forward.inside, forward.final_objective()
+    if len(picked) > n:
+        blocks = forward.candidates[torch.tensor(picked)]
+        del forward
+        few_rows = len(picked) * blocks.rows <= _most_rows(blocks.width)
+        backward = (_Removal if few_rows else _Design)(blocks, base, list(range(len(picked))))
+        positions = torch.tensor(picked)
+        while len(backward.inside) > n:
+            backward.remove_best(positions)
+        picked = [picked[position] for position in backward.inside]
+        objective = backward.final_objective()
+    return Selection(torch.tensor(picked), objective)
+
+
+def _most_rows(width: int) -> int:
+    """Of picks that `_Removal` takes back. Of more than k some resemble others, and then what
+    `_Design` keeps is better conditioned."""
+    return min(width, max(REMOVAL_ROWS, width // 2))
 
 
 @dataclass(frozen=True)
@@ -403,14 +432,109 @@ class _Base:
     prior: Tensor | None
     regularization: float
 
-    def information(self) -> Tensor:
-        """lambda 1 + prior, (k, k)."""
-        if self.prior is None:
-            information = torch.zeros_like(self.pool_fisher)
-        else:
-            information = self.prior.clone()
-        information.diagonal().add_(self.regularization)
-        return information
+    def inverse(self, inside: Blocks, whole: bool = False) -> _Inverse:
+        """M^{-1} with these images inside; `whole`: not by its low rank."""
+        k, prior = len(self.pool_fisher), None
+        most = int(LOW_RANK * k) - len(inside) * inside.rows
+        if not whole and most >= 0:
+            none = self.pool_fisher[:0]
+            prior = none if self.prior is None else _low_rank_rows(self.prior, most)
+        if prior is not None:
+            rows = torch.cat([prior, inside.row_vectors()]) / math.sqrt(self.regularization)
+            gram = rows @ rows.T
+            gram.diagonal().add_(1)
+            T = torch.linalg.solve_triangular(self.cholesky(gram), rows, upper=False)
+            return _Inverse(self.regularization, None, T)
+        M = torch.zeros_like(self.pool_fisher) if self.prior is None else self.prior.clone()
+        M.diagonal().add_(self.regularization)
+        for _, rows in inside.row_vector_chunks():
+            M.addmm_(rows.T, rows)
+        L = self.cholesky(M)
+        del M
+        identity = torch.eye(k, dtype=L.dtype, device=L.device)
+        root = torch.linalg.solve_triangular(L, identity, upper=False)
+        return _Inverse(self.regularization, root, root[:0])
+
+    def cholesky(self, matrix: Tensor) -> Tensor:
+        factor, info = torch.linalg.cholesky_ex(matrix)
+        if info.item() or not bool(factor.diagonal().isfinite().all()):
+            raise self.no_solution("M is not positive definite")
+        return factor
+
+    def objective(self, inside: Blocks) -> float:
+        """tr(M^{-1} F) with these images inside."""
+        root = self.inverse(inside, whole=True).root
+        assert root is not None
+        return float(((root @ self.pool_fisher) * root).sum())
+
+    def tolerable(self, drift: float) -> float:
+        """What may be tolerated from now on, where computing anew leaves this."""
+        if not drift <= LOST:
+            raise self.no_solution(f"M^-1 is known to {drift:.0e} only")
+        return 10 * drift
+
+    def finite(self, score: Tensor) -> float:
+        if not math.isfinite(score):
+            raise self.no_solution(f"the best candidate's score is {float(score)}")
+        return float(score)
+
+    def no_solution(self, what: str) -> RunError:
+        return RunError(
+            f"selection stops: {what} with regularization={self.regularization:g}; raise that, or "
+            "lower oversampling"
+        )
+
+
+class _Inverse:
+    """M^{-1} = root^T (1 - T^T S T) root, M = lambda 1 + prior + the picks' information.
+
+    root: (k, k), lower triangular, M at the start is (root^T root)^{-1}; or None for lambda^{-1/2}
+    times the identity. T: (r, k), and S its rows' signs: to add an image or to take it back appends
+    R rows and changes nothing else.
+    """
+
+    def __init__(self, regularization: float, root: Tensor | None, T: Tensor) -> None:
+        self.regularization = regularization
+        self.root = root
+        self.T = T
+        self.signs = torch.ones_like(T[:, 0])
+
+    def whitened(self, rows: Tensor) -> Tensor:
+        """rows root^T (1 - T^T S T) of rows (m, k)."""
+        rows = rows / math.sqrt(self.regularization) if self.root is None else rows @ self.root.T
+        return rows.addmm_((rows @ self.T.T) * self.signs, self.T, alpha=-1)
+
+    def times_root(self, rows: Tensor) -> Tensor:
+        """rows root, the other half of rows M^{-1}."""
+        return rows / math.sqrt(self.regularization) if self.root is None else rows @ self.root
+
+    def times(self, rows: Tensor) -> Tensor:
+        """rows M^{-1}."""
+        return self.times_root(self.whitened(rows))
+
+    def change(self, whitened: Tensor, sign: int) -> None:
+        """Subtracts sign W^T W from M^{-1}, W = `times_root` of these rows."""
+        self.T = torch.cat([self.T, whitened])
+        self.signs = torch.cat([self.signs, torch.full_like(whitened[:, 0], sign)])
+
+
+def _low_rank_rows(information: Tensor, most: int) -> Tensor | None:
+    """X (r, k) with X^T X the matrix but for rounding, by a Cholesky factorization with pivots;
+    None if r would be above `most`."""
+    left = information.diagonal().clone()
+    X = information.new_empty(most, len(left))
+    negligible = ROUNDING * float(left.max())
+    for row in range(most + 1):
+        pivot = int(left.argmax())
+        length = float(left[pivot])
+        if length <= negligible:
+            return X[:row]
+        if row < most:
+            torch.sub(information[pivot], X[:row, pivot] @ X[:row], out=X[row])
+            X[row] /= math.sqrt(length)
+            left -= X[row].square()
+            left[pivot] = 0
+    return None
 
 
 class _Design:
@@ -421,66 +545,100 @@ class _Design:
         self.base = base
         self.inside = inside or []
         self.tolerated = DRIFT
+        self.careful = bool(inside)
         self.recompute()
+        self.objective = self.at_first = self._objective()
 
     def recompute(self) -> None:
         """M^{-1}, A and B from scratch."""
-        information = self.base.information()
-        if self.inside:
-            inside = [self.candidates[torch.tensor(self.inside)]]
-            information += fisher_sum(inside, len(information), information.device)
-        factor, info = torch.linalg.cholesky_ex(information)
-        del information
-        if info.item() or not bool(factor.diagonal().isfinite().all()):
-            raise RunError(self._no_solution("M is not positive definite"))
-        self.inverse = torch.cholesky_inverse(factor)
-        del factor
+        self.inverse = self.base.inverse(self._blocks_inside(), whole=self.careful)
         images, rows = len(self.candidates), self.candidates.rows
-        self.A = self.inverse.new_empty(images, rows, rows)
+        self.A = self.base.pool_fisher.new_empty(images, rows, rows)
         self.B = torch.empty_like(self.A)
-        weighted = self.inverse @ self.base.pool_fisher @ self.inverse
-        for part, chunk in self.candidates.chunks(for_squares=True):
-            self.A[part] = chunk.quadratic_forms(self.inverse)
-            self.B[part] = chunk.quadratic_forms(weighted)
-            if not bool(self.A[part].isfinite().all() and self.B[part].isfinite().all()):
+        for part, A, B in self._careful_forms() if self.careful else self._forms():
+            self.A[part], self.B[part] = A, B
+            if not bool(A.isfinite().all() and B.isfinite().all()):
                 raise RunError(
                     "selection can't start: the candidates' gradients, the pool's Fisher "
                     "information or the prior are not finite"
                 )
-        self.objective = self.computed_objective()
         self.just_computed = True
 
-    def computed_objective(self) -> float:
-        """tr(M^{-1} F)."""
-        return float((self.inverse * self.base.pool_fisher).sum())
+    def _forms(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        inverse, blocks = self.inverse, self.candidates
+        sizes = blocks.factors.shape[2], blocks.embeddings.shape[1]
+        weighted = halve(inverse.times(inverse.times(self.base.pool_fisher).T), *sizes)
+        if inverse.root is None:
+            lengths = 1 / self.base.regularization
+            columns = inverse.T.T * math.sqrt(lengths)
+            for part, chunk in blocks.chunks(for_squares=True):
+                along = chunk.times(columns)
+                A = torch.baddbmm(chunk.grams(), along, along.mT, beta=lengths, alpha=-1)
+                yield part, A, chunk.quadratic_forms(weighted)
+            return
+        whole = halve(inverse.root.T @ inverse.root, *sizes)
+        for part, chunk in blocks.chunks(for_squares=True):
+            yield part, chunk.quadratic_forms(whole), chunk.quadratic_forms(weighted)
+
+    def _careful_forms(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """The same of whitened vectors: B of a candidate that M knows well is then not what is left
+        of numbers larger by the square of the information over lambda. It takes k / q as long."""
+        root = self.inverse.root
+        assert root is not None
+        half = _upper_half(root @ self.base.pool_fisher @ root.T)
+        upper = root.T.contiguous()
+        for part, vectors in self.candidates.row_vector_chunks():
+            rows = _times_triangle(vectors, upper)
+            weighted = _times_triangle(rows, half)
+            rows, weighted = (x.unflatten(0, (-1, self.candidates.rows)) for x in (rows, weighted))
+            B = torch.bmm(weighted, rows.mT)
+            yield part, torch.bmm(rows, rows.mT), B + B.mT
+
+    def _blocks_inside(self) -> Blocks:
+        return self.candidates[torch.tensor(self.inside, dtype=torch.int64)]
+
+    def _objective(self) -> float:
+        F, inverse = self.base.pool_fisher, self.inverse
+        if inverse.root is None:
+            along = float((inverse.T @ F * inverse.T).sum())
+            return (float(F.trace()) - along) / self.base.regularization
+        return float((inverse.root @ F * inverse.root).sum())
+
+    def final_objective(self) -> float:
+        """tr(M^{-1} F), anew if little is left of what it was."""
+        if self.objective > CANCELLED * self.at_first:
+            return self.objective
+        return self.base.objective(self._blocks_inside())
 
     def best_to_add(self) -> int:
         """Of the candidates not inside, the one whose addition lowers the objective most."""
-        scores = traces(self.A, self.B, +1)
+        scores = traces(self.A, self.B, 1)
         scores[self.inside] = -torch.inf
-        best = self._finite(scores.max())
+        best = self.base.finite(scores.max())
         return int((scores >= best - TIE * abs(best)).nonzero()[0])
 
-    def best_to_remove(self) -> int:
-        """Of the candidates inside, the one whose removal raises the objective least."""
+    def best_to_remove(self, positions: Tensor) -> int:
+        """Of the candidates inside, the one whose removal raises the objective least; of equal
+        ones that of the lowest position."""
         inside = torch.tensor(self.inside)
-        rises = traces(self.A[inside], self.B[inside], -1)
-        least = self._finite(rises.min())
-        return int(inside[(rises <= least + TIE * abs(least)).cpu()].min())
+        rises = traces(-self.A[inside], self.B[inside], 1)
+        return int(inside[_least(rises, positions[inside], self.base)])
 
-    def add(self, image: int) -> None:
-        self._change(image, +1)
-        self.inside.append(image)
+    def add_best(self) -> None:
+        while not self.change(self.best_to_add(), +1):
+            self.recompute()
 
-    def remove(self, image: int) -> None:
-        self._change(image, -1)
-        self.inside.remove(image)
+    def remove_best(self, positions: Tensor) -> None:
+        while not self.change(self.best_to_remove(positions), -1):
+            self.recompute()
 
-    def _change(self, image: int, sign: int) -> None:
-        """M + sign I(x): rank R updates of M^{-1}, and of every A and B."""
-        vectors = self.candidates.row_vectors(image)
+    def change(self, image: int, sign: int) -> bool:
+        """M + sign I(x): rank R updates of M^{-1}, and of every A and B. Or nothing, and False, if
+        those of this image have drifted: another one may be the best."""
+        vectors = self.candidates[image : image + 1].row_vectors()
+        half = self.inverse.whitened(vectors)
         # Rows, (R, k): a product of a column-major matrix with a few columns is 40 times slower.
-        W = vectors @ self.inverse
+        W = self.inverse.times_root(half)
         FW = W @ self.base.pool_fisher
         A, B = W @ vectors.T, W @ FW.T
         # M^{-1} went through the same changes as A and B, with roundings of its own.
@@ -489,44 +647,125 @@ class _Design:
             float((self.A[image] - A).norm() / (1 + A.norm())),
             float((self.B[image] - B).norm() / of_B),
         )
-        if not drift <= self.tolerated and not self.just_computed:
-            self.recompute()
-            self._change(image, sign)
-            return
-        if not drift <= LOST:
-            raise RunError(self._no_solution(f"M^-1 is known to {drift:.0e} only"))
-        if self.just_computed:
-            self.tolerated = max(self.tolerated, 10 * drift)  # computing anew does no better
+        if not drift <= self.tolerated:
+            if not self.just_computed:
+                return False
+            if not self.careful:
+                self.careful = True
+                return False
+            self.tolerated = self.base.tolerable(drift)
         self.just_computed = False
         # (1 + sign A)^{-1} = L^{-T} L^{-1}; with L^{-1} W for W, M^{-1} changes by -sign W^T W.
-        L, info = torch.linalg.cholesky_ex(torch.eye(len(A)).to(A) + sign * A)
-        if info.item() or float(L.diagonal().min()) ** 2 < SINGULAR:
-            raise RunError(self._no_solution("M becomes singular"))
-        W, FW = (torch.linalg.solve_triangular(L, rows, upper=False) for rows in (W, FW))
+        L = self.base.cholesky(torch.eye(len(A)).to(A) + sign * A)
+        half, W, FW = (torch.linalg.solve_triangular(L, x, upper=False) for x in (half, W, FW))
         self.objective -= sign * float((W * FW).sum())
-        Z = FW @ self.inverse - (sign / 2) * (W @ FW.T) @ W
+        Z = self.inverse.times(FW) - (sign / 2) * (W @ FW.T) @ W
         both = torch.cat([W, Z]).T.contiguous()
         for part, chunk in self.candidates.chunks():
             P, Q = chunk.times(both).split(len(W), dim=2)
             PQ = torch.bmm(P, Q.mT)
             self.A[part].baddbmm_(P, P.mT, alpha=-sign)
             self.B[part].sub_(PQ + PQ.mT, alpha=sign)
-        self.inverse.addmm_(W.T, W, alpha=-sign)
+        (self.inside.append if sign > 0 else self.inside.remove)(image)
+        self.inverse.change(half, sign)
+        if len(self.inverse.T) > max(LOW_RANK * self.candidates.width, ROWS_LEAST):
+            del self.inverse
+            self.inverse = self.base.inverse(self._blocks_inside(), whole=True)
+        return True
 
-    def _finite(self, score: Tensor) -> float:
-        if not math.isfinite(score):
-            raise RunError(self._no_solution(f"the best candidate's score is {float(score)}"))
-        return float(score)
 
-    def _no_solution(self, what: str) -> str:
-        return (
-            f"selection stops with {len(self.inside)} images: {what} with "
-            f"regularization={self.base.regularization:g}; raise that, or lower oversampling"
+class _Removal:
+    """Images that are taken back again, of few rows beside k.
+
+    With X their V_x, one below the other, M_0 = lambda 1 + prior and G = X M_0^{-1} X^T, kept are
+    H = (1 + G)^{-1} and B = X M^{-1} F M^{-1} X^T. To take x back raises the objective by
+    tr(H_xx^{-1} B_xx). H_xx is 1 - V_x M^{-1} V_x^T without that subtraction, of which lambda over
+    the information would be left where nothing else inside resembles x.
+    """
+
+    def __init__(self, images: Blocks, base: _Base, inside: list[int]) -> None:
+        self.images = images
+        self.base = base
+        self.inside = inside
+        self.tolerated = DRIFT
+        inverse = base.inverse(images[:0], whole=True)
+        half = inverse.whitened(images.row_vectors())
+        self.X_over_M0 = inverse.times_root(half)
+        self.one_plus_G = half @ half.T
+        self.one_plus_G.diagonal().add_(1)
+        self.recompute()
+
+    def recompute(self) -> None:
+        """H and B from scratch."""
+        rows = self._rows(self.inside)
+        L = self.base.cholesky(self.one_plus_G[rows][:, rows])
+        X_over_M = torch.cholesky_solve(self.X_over_M0[rows], L)
+        self.H, self.B = torch.zeros_like(self.one_plus_G), torch.zeros_like(self.one_plus_G)
+        self.H[rows[:, None], rows] = torch.cholesky_inverse(L)
+        self.B[rows[:, None], rows] = X_over_M @ self.base.pool_fisher @ X_over_M.T
+        self.just_computed = True
+
+    def _rows(self, images: list[int]) -> Tensor:
+        R = self.images.rows
+        rows = torch.tensor(images)[:, None] * R + torch.arange(R)
+        return rows.flatten().to(self.one_plus_G.device)
+
+    def best_to_remove(self, positions: Tensor) -> int:
+        """As of `_Design`."""
+        inside = torch.tensor(self.inside)
+        rows = self._rows(self.inside).view(len(inside), -1)
+        pairs = rows[:, :, None], rows[:, None]
+        rises = traces(self.H[pairs], self.B[pairs], 0)
+        return int(inside[_least(rises, positions[inside], self.base)])
+
+    def remove_best(self, positions: Tensor) -> None:
+        while not self.remove(self.best_to_remove(positions)):
+            self.recompute()
+
+    def remove(self, image: int) -> bool:
+        """Rank R updates of H and B; or nothing, and False, if those of this image have drifted."""
+        rows, inside = self._rows([image]), self._rows(self.inside)
+        H, B = self.H[:, rows], self.B[:, rows]
+        product = self.one_plus_G @ H
+        product.index_put_((rows,), -torch.eye(len(rows)).to(H), accumulate=True)
+        V_over_M = H.T @ self.X_over_M0
+        of_B = V_over_M @ self.base.pool_fisher @ V_over_M.T
+        smallest = torch.finfo(H.dtype).tiny
+        drift = max(
+            float(product[inside].norm()),
+            float((B[rows] - of_B).norm() / of_B.norm().clamp_min(smallest)),
         )
+        if not drift <= self.tolerated:
+            if not self.just_computed:
+                return False
+            self.tolerated = self.base.tolerable(drift)
+        self.just_computed = False
+        P = torch.cholesky_solve(H.T, self.base.cholesky(H[rows])).T
+        Q = B - P @ B[rows] / 2
+        self.H -= P @ H.T
+        PQ = P @ Q.T
+        self.B -= PQ + PQ.T
+        for matrix in (self.H, self.B):
+            matrix[rows] = 0
+            matrix[:, rows] = 0
+        self.inside.remove(image)
+        return True
+
+    def final_objective(self) -> float:
+        return self.base.objective(self.images[torch.tensor(self.inside)])
 
 
-def traces(A: Tensor, B: Tensor, sign: int) -> Tensor:
-    """tr((1 + sign A)^{-1} B) of symmetric matrices, each (N, R, R): (N,); NaN if not definite.
+def _least(rises: Tensor, positions: Tensor, base: _Base) -> int:
+    """Index of the least, and of equal ones of the lowest position. NaN is none: what is left of M
+    is not definite but for rounding, so that its rise is not to be told from infinity."""
+    rises = rises.where(~rises.isnan(), torch.inf)
+    least = base.finite(rises.min())
+    equal = (rises <= least + TIE * abs(least)).cpu().nonzero()[:, 0]
+    return int(equal[positions[equal].argmin()])
+
+
+def traces(A: Tensor, B: Tensor, shift: float) -> Tensor:
+    """tr((shift + A)^{-1} B) of symmetric matrices, each (N, R, R): (N,); NaN if not definite.
 
     By eliminating all candidates together, column for column: LAPACK takes one small matrix after
     the other, and three times as long."""
@@ -536,13 +775,13 @@ def traces(A: Tensor, B: Tensor, sign: int) -> Tensor:
 
     size = max(1, CHUNK_BYTES[A.device.type] // (8 * A.shape[1] ** 2))
     parts = zip(A.split(size), B.split(size), strict=True)
-    return torch.cat([_traces_of_columns(columns(a), columns(b), sign) for a, b in parts])
+    return torch.cat([_traces_of_columns(columns(a), columns(b), shift) for a, b in parts])
 
 
-def _traces_of_columns(A: Tensor, B: Tensor, sign: int) -> Tensor:
-    """The same of matrices (R, R, N), which are overwritten: with 1 + sign A = L D L^T, the trace
+def _traces_of_columns(A: Tensor, B: Tensor, shift: float) -> Tensor:
+    """The same of matrices (R, R, N), which are overwritten: with shift + A = L D L^T, the trace
     is the sum of (L^{-1} B L^{-T})_jj / D_jj."""
-    A.mul_(sign).diagonal().add_(1)
+    A.diagonal().add_(shift)
     trace = torch.zeros_like(A[0, 0])
     for j in range(len(A)):
         pivot = torch.where(A[j, j] > 0, A[j, j], torch.nan)
@@ -558,6 +797,21 @@ def _traces_of_columns(A: Tensor, B: Tensor, sign: int) -> Tensor:
 def _complete(upper: Tensor) -> None:
     """Makes the matrix symmetric by what is above its diagonal."""
     upper.triu_().add_(upper.triu(1).T)
+
+
+def halve(symmetric: Tensor, E: int, D: int) -> Tensor:
+    """Overwrites S (k, k) by what `quadratic_forms` multiplies with, so that it does half as much.
+
+    Of each pair of blocks of the last layer and of the block of other weights, a triangular matrix
+    stands for all: v S v^T = 2 v U v^T with U upper triangular.
+    """
+    for a in range(E):
+        for b in range(a, E):
+            block = symmetric[a * D : (a + 1) * D, b * D : (b + 1) * D]
+            block.copy_(_upper_half(block + block.T))
+    others = symmetric[E * D :, E * D :]
+    others.copy_(_upper_half(others))
+    return symmetric
 
 
 def _upper_half(symmetric: Tensor) -> Tensor:

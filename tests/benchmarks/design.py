@@ -20,7 +20,7 @@ from torch import Tensor
 from fm_al.fisher.design import (
     Blocks,
     _Base,
-    _Design,
+    _Forward,
     contrasts,
     fisher_factors,
     memory_needed,
@@ -100,14 +100,14 @@ def seconds(images: int, classes: int, dimensions: int, others: int, n: int) -> 
     stamps = [time.perf_counter()]
     pool_fisher = blocks.fisher()
     stamps.append(time.perf_counter())
-    forward = _Design(blocks, _Base(pool_fisher, None, 1.0))
+    forward = _Forward(blocks, _Base(pool_fisher, None, 1.0))
     stamps.append(time.perf_counter())
     information = _Base(pool_fisher, None, 1.0).information()
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(information))
     inverse @ pool_fisher @ inverse
     stamps.append(time.perf_counter())
     for _ in range(n):
-        forward.add(forward.best_to_add())
+        forward.add_best()
     stamps.append(time.perf_counter())
     fisher, start_up, matrices, picks = (after - before for before, after in pairwise(stamps))
     return {
@@ -182,12 +182,12 @@ def main() -> None:
     Console().print(table)
 
     blocks = blocks_of(*synthetic_pool(*by_pool[1]))
-    forward = _Design(blocks, _Base(blocks.fisher(), None, 1.0))
+    forward = _Forward(blocks, _Base(blocks.fisher(), None, 1.0))
     table = Table("picks", "seconds", title=f"By picks: N, C, D, others = {by_pool[1]}")
     for n in (100, 100, 100):
         start = time.perf_counter()
         for _ in range(n):
-            forward.add(forward.best_to_add())
+            forward.add_best()
         last = len(forward.inside)
         table.add_row(f"{last - n + 1} to {last}", f"{time.perf_counter() - start:.2f}")
     Console().print(table)
