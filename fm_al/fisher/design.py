@@ -467,12 +467,6 @@ class _Base:
         assert root is not None
         return float(((root @ self.pool_fisher) * root).sum())
 
-    def tolerable(self, drift: float) -> float:
-        """What may be tolerated from now on, where computing anew leaves this."""
-        if not drift <= LOST:
-            raise self.no_solution(f"M^-1 is known to {drift:.0e} only")
-        return 10 * drift
-
     def finite(self, score: Tensor) -> float:
         if not math.isfinite(score):
             raise self.no_solution(f"the best candidate's score is {float(score)}")
@@ -537,14 +531,55 @@ def _low_rank_rows(information: Tensor, most: int) -> Tensor | None:
     return None
 
 
-class _Design:
+class _Updated:
+    """What is computed once and then updated, as long as it has not drifted."""
+
+    base: _Base
+    objective: float
+    tolerated = DRIFT
+    careful = False
+    just_computed = True
+
+    def accepts(self, drift: float) -> bool:
+        """Whether it is as small as computing anew, and then carefully, would make it. Raises
+        RunError where that leaves too few digits."""
+        if drift <= self.tolerated:
+            return True
+        if not self.just_computed:
+            return False
+        if not self.careful:
+            self.careful = True
+            return False
+        if not drift <= LOST:
+            raise self.base.no_solution(f"M^-1 is known to {drift:.0e} only")
+        self.tolerated = 10 * drift
+        return True
+
+    def accepts_scores(self, scores: Tensor, best: float) -> bool:
+        """No score is below 0 but by as much as it is wrong, others by as much as that."""
+        wrong = max(0.0, -float(scores.min()))
+        scale = max(best, 0.0) + NEGLIGIBLE / DRIFT * abs(self.objective)
+        return wrong == 0 or (scale > 0 and self.accepts(wrong / scale))
+
+    def least(self, rises: Tensor, images: Tensor, positions: Tensor) -> int | None:
+        """The image of the least rise, of equal ones that of the lowest position; None if the rises
+        have drifted. NaN is none: what is left of M is definite but for rounding, so that its rise
+        can't be told from infinity."""
+        rises = rises.where(~rises.isnan(), torch.inf)
+        least = self.base.finite(rises.min())
+        if not self.accepts_scores(rises, least):
+            return None
+        equal = images[(rises <= least + TIE * abs(least)).cpu()]
+        return int(equal[positions[equal].argmin()])
+
+
+class _Design(_Updated):
     """A set of candidates, M^{-1} with them inside, and every candidate's A and B."""
 
     def __init__(self, candidates: Blocks, base: _Base, inside: list[int] | None = None) -> None:
         self.candidates = candidates
         self.base = base
         self.inside = inside or []
-        self.tolerated = DRIFT
         self.careful = bool(inside)
         self.recompute()
         self.objective = self.at_first = self._objective()
@@ -610,26 +645,29 @@ class _Design:
             return self.objective
         return self.base.objective(self._blocks_inside())
 
-    def best_to_add(self) -> int:
-        """Of the candidates not inside, the one whose addition lowers the objective most."""
+    def best_to_add(self) -> int | None:
+        """Of the candidates not inside, the one whose addition lowers the objective most; None if
+        the scores have drifted."""
         scores = traces(self.A, self.B, 1)
-        scores[self.inside] = -torch.inf
-        best = self.base.finite(scores.max())
-        return int((scores >= best - TIE * abs(best)).nonzero()[0])
+        left = scores.clone()
+        left[self.inside] = -torch.inf
+        best = self.base.finite(left.max())
+        if not self.accepts_scores(scores, best):
+            return None
+        return int((left >= best - TIE * abs(best)).nonzero()[0])
 
-    def best_to_remove(self, positions: Tensor) -> int:
-        """Of the candidates inside, the one whose removal raises the objective least; of equal
-        ones that of the lowest position."""
+    def best_to_remove(self, positions: Tensor) -> int | None:
+        """Of the candidates inside, the one whose removal raises the objective least, of equal
+        ones that of the lowest position; None if the scores have drifted."""
         inside = torch.tensor(self.inside)
-        rises = traces(-self.A[inside], self.B[inside], 1)
-        return int(inside[_least(rises, positions[inside], self.base)])
+        return self.least(traces(-self.A[inside], self.B[inside], 1), inside, positions)
 
     def add_best(self) -> None:
-        while not self.change(self.best_to_add(), +1):
+        while (image := self.best_to_add()) is None or not self.change(image, +1):
             self.recompute()
 
     def remove_best(self, positions: Tensor) -> None:
-        while not self.change(self.best_to_remove(positions), -1):
+        while (image := self.best_to_remove(positions)) is None or not self.change(image, -1):
             self.recompute()
 
     def change(self, image: int, sign: int) -> bool:
@@ -647,13 +685,8 @@ class _Design:
             float((self.A[image] - A).norm() / (1 + A.norm())),
             float((self.B[image] - B).norm() / of_B),
         )
-        if not drift <= self.tolerated:
-            if not self.just_computed:
-                return False
-            if not self.careful:
-                self.careful = True
-                return False
-            self.tolerated = self.base.tolerable(drift)
+        if not self.accepts(drift):
+            return False
         self.just_computed = False
         # (1 + sign A)^{-1} = L^{-T} L^{-1}; with L^{-1} W for W, M^{-1} changes by -sign W^T W.
         L = self.base.cholesky(torch.eye(len(A)).to(A) + sign * A)
@@ -674,7 +707,7 @@ class _Design:
         return True
 
 
-class _Removal:
+class _Removal(_Updated):
     """Images that are taken back again, of few rows beside k.
 
     With X their V_x, one below the other, M_0 = lambda 1 + prior and G = X M_0^{-1} X^T, kept are
@@ -683,17 +716,19 @@ class _Removal:
     the information would be left where nothing else inside resembles x.
     """
 
+    careful = True
+
     def __init__(self, images: Blocks, base: _Base, inside: list[int]) -> None:
         self.images = images
         self.base = base
         self.inside = inside
-        self.tolerated = DRIFT
         inverse = base.inverse(images[:0], whole=True)
         half = inverse.whitened(images.row_vectors())
         self.X_over_M0 = inverse.times_root(half)
         self.one_plus_G = half @ half.T
         self.one_plus_G.diagonal().add_(1)
         self.recompute()
+        self.objective = self.final_objective()
 
     def recompute(self) -> None:
         """H and B from scratch."""
@@ -710,16 +745,15 @@ class _Removal:
         rows = torch.tensor(images)[:, None] * R + torch.arange(R)
         return rows.flatten().to(self.one_plus_G.device)
 
-    def best_to_remove(self, positions: Tensor) -> int:
+    def best_to_remove(self, positions: Tensor) -> int | None:
         """As of `_Design`."""
         inside = torch.tensor(self.inside)
         rows = self._rows(self.inside).view(len(inside), -1)
         pairs = rows[:, :, None], rows[:, None]
-        rises = traces(self.H[pairs], self.B[pairs], 0)
-        return int(inside[_least(rises, positions[inside], self.base)])
+        return self.least(traces(self.H[pairs], self.B[pairs], 0), inside, positions)
 
     def remove_best(self, positions: Tensor) -> None:
-        while not self.remove(self.best_to_remove(positions)):
+        while (image := self.best_to_remove(positions)) is None or not self.remove(image):
             self.recompute()
 
     def remove(self, image: int) -> bool:
@@ -735,10 +769,8 @@ class _Removal:
             float(product[inside].norm()),
             float((B[rows] - of_B).norm() / of_B.norm().clamp_min(smallest)),
         )
-        if not drift <= self.tolerated:
-            if not self.just_computed:
-                return False
-            self.tolerated = self.base.tolerable(drift)
+        if not self.accepts(drift):
+            return False
         self.just_computed = False
         P = torch.cholesky_solve(H.T, self.base.cholesky(H[rows])).T
         Q = B - P @ B[rows] / 2
@@ -753,15 +785,6 @@ class _Removal:
 
     def final_objective(self) -> float:
         return self.base.objective(self.images[torch.tensor(self.inside)])
-
-
-def _least(rises: Tensor, positions: Tensor, base: _Base) -> int:
-    """Index of the least, and of equal ones of the lowest position. NaN is none: what is left of M
-    is not definite but for rounding, so that its rise is not to be told from infinity."""
-    rises = rises.where(~rises.isnan(), torch.inf)
-    least = base.finite(rises.min())
-    equal = (rises <= least + TIE * abs(least)).cpu().nonzero()[:, 0]
-    return int(equal[positions[equal].argmin()])
 
 
 def traces(A: Tensor, B: Tensor, shift: float) -> Tensor:
