@@ -20,7 +20,7 @@ from torch import Tensor
 from fm_al.fisher.design import (
     Blocks,
     _Base,
-    _Forward,
+    _Design,
     contrasts,
     fisher_factors,
     memory_needed,
@@ -100,7 +100,7 @@ def seconds(images: int, classes: int, dimensions: int, others: int, n: int) -> 
     stamps = [time.perf_counter()]
     pool_fisher = blocks.fisher()
     stamps.append(time.perf_counter())
-    forward = _Forward(blocks, _Base(pool_fisher, None, 1.0))
+    forward = _Design(blocks, _Base(pool_fisher, None, 1.0))
     stamps.append(time.perf_counter())
     information = _Base(pool_fisher, None, 1.0).information()
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(information))
@@ -182,7 +182,7 @@ def main() -> None:
     Console().print(table)
 
     blocks = blocks_of(*synthetic_pool(*by_pool[1]))
-    forward = _Forward(blocks, _Base(blocks.fisher(), None, 1.0))
+    forward = _Design(blocks, _Base(blocks.fisher(), None, 1.0))
     table = Table("picks", "seconds", title=f"By picks: N, C, D, others = {by_pool[1]}")
     for n in (100, 100, 100):
         start = time.perf_counter()
