@@ -42,7 +42,7 @@ ROWS_LEAST = 64
 REMOVAL_ROWS = 2048  # of picks, which `_Removal` has memory for whatever k
 ROUNDING = 1e-14  # of a matrix's largest diagonal entry, what is no information
 NEGLIGIBLE = 1e-12  # of the objective, what scores may differ by for no reason
-TILE = 256  # columns at a time of a triangular product
+TILE = 96  # columns at a time of a triangular product
 CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}  # of what is computed for some candidates at a time
 SUBSPACE = 8  # vectors that look for the largest eigenvalue together
 RESIDUAL = 1e-3  # of its eigenvector, relatively, at which the search ends
@@ -208,8 +208,12 @@ class _Chunk:
         E, m = self.factors.shape[2], matrix.shape[1]
         last = matrix[: E * D].view(E, D, m).transpose(0, 1).reshape(D, E * m)
         product = torch.bmm(self.factors, (self.embeddings @ last).view(n, E, m))
-        # By its transpose: a BLAS takes a few long rows faster than a few columns.
-        dense = (matrix[E * D :].T @ self.dense.flatten(0, 1).T).T
+        # By its transpose, with rows of zeros: a BLAS takes eight long rows faster than six, and
+        # faster than a few columns.
+        rows = matrix[E * D :].T
+        if m > 4:
+            rows = torch.cat([rows, rows.new_zeros(-m % 4, rows.shape[1])])
+        dense = (rows @ self.dense.flatten(0, 1).T)[:m].T
         return product.add_(dense.view_as(product)).mul_(self.scales)
 
     def quadratic_forms(self, halved: Tensor) -> Tensor:
@@ -287,7 +291,7 @@ def memory_needed(
     width = rows * dimensions + dense_width
     chunk = min(candidates, _chunk_images(rows, dimensions, dense_width, device, for_squares=True))
     return {
-        f"{candidates:,} candidates' two {rows} x {rows} matrices": 16 * candidates * rows**2,
+        f"{candidates:,} candidates' four {rows} x {rows} matrices": 32 * candidates * rows**2,
         f"six {width:,} x {width:,} matrices": 6 * 8 * width**2,
         f"{chunk:,} candidates in float64": 4 * 8 * chunk * _numbers(rows, dimensions, dense_width),
     }
@@ -467,10 +471,10 @@ class _Base:
         assert root is not None
         return float(((root @ self.pool_fisher) * root).sum())
 
-    def finite(self, score: Tensor) -> float:
+    def finite(self, score: float) -> float:
         if not math.isfinite(score):
-            raise self.no_solution(f"the best candidate's score is {float(score)}")
-        return float(score)
+            raise self.no_solution(f"the best candidate's score is {score}")
+        return score
 
     def no_solution(self, what: str) -> RunError:
         return RunError(
@@ -557,7 +561,7 @@ class _Updated:
 
     def accepts_scores(self, scores: Tensor, best: float) -> bool:
         """No score is below 0 but by as much as it is wrong, others by as much as that."""
-        wrong = max(0.0, -float(scores.min()))
+        wrong = max(0.0, -float(scores.nan_to_num(-torch.inf, torch.inf).min()))
         scale = max(best, 0.0) + NEGLIGIBLE / DRIFT * abs(self.objective)
         return wrong == 0 or (scale > 0 and self.accepts(wrong / scale))
 
@@ -566,7 +570,7 @@ class _Updated:
         have drifted. NaN is none: what is left of M is definite but for rounding, so that its rise
         can't be told from infinity."""
         rises = rises.where(~rises.isnan(), torch.inf)
-        least = self.base.finite(rises.min())
+        least = self.base.finite(float(rises.min()))
         if not self.accepts_scores(rises, least):
             return None
         equal = images[(rises <= least + TIE * abs(least)).cpu()]
@@ -651,9 +655,10 @@ class _Design(_Updated):
         scores = traces(self.A, self.B, 1)
         left = scores.clone()
         left[self.inside] = -torch.inf
-        best = self.base.finite(left.max())
+        best = float(left.max())
         if not self.accepts_scores(scores, best):
             return None
+        self.base.finite(best)
         return int((left >= best - TIE * abs(best)).nonzero()[0])
 
     def best_to_remove(self, positions: Tensor) -> int | None:
@@ -694,11 +699,16 @@ class _Design(_Updated):
         self.objective -= sign * float((W * FW).sum())
         Z = self.inverse.times(FW) - (sign / 2) * (W @ FW.T) @ W
         both = torch.cat([W, Z]).T.contiguous()
+        products = self.A.new_empty(len(self.candidates), len(W), 2 * len(W))
         for part, chunk in self.candidates.chunks():
-            P, Q = chunk.times(both).split(len(W), dim=2)
-            PQ = torch.bmm(P, Q.mT)
-            self.A[part].baddbmm_(P, P.mT, alpha=-sign)
-            self.B[part].sub_(PQ + PQ.mT, alpha=sign)
+            products[part] = chunk.times(both)
+        size = max(1, CHUNK_BYTES[self.A.device.type] // (8 * self.A[0].numel()))
+        parts = (x.split(size) for x in (self.A, self.B, products))
+        for one_A, one_B, PQ in zip(*parts, strict=True):
+            P, Q = PQ.split(len(W), dim=2)
+            one_A.baddbmm_(P, P.mT, alpha=-sign)
+            cross = torch.bmm(P, Q.mT)
+            one_B.sub_(cross, alpha=sign).sub_(cross.mT, alpha=sign)
         (self.inside.append if sign > 0 else self.inside.remove)(image)
         self.inverse.change(half, sign)
         if len(self.inverse.T) > max(LOW_RANK * self.candidates.width, ROWS_LEAST):
