@@ -14,9 +14,15 @@ layer, whose gradients are Kronecker products, k in that is D.
 Precision: V_x is stored in float32 or less, since rounding what is given only moves the optimum a
 little, the same for every step. All that is computed from it is in float64: M^{-1}, A, B and the
 products that go into them, of which each alone would change the picks if rounded to float32 (there
-is a test), and F, which they are products of. A and B are what is left of their first values after
-as many subtractions as there are picks, M is as ill conditioned as the largest eigenvalue of the
-picks' information over lambda, and the best candidates' scores differ by little.
+is a test), and F, which they are products of.
+
+A small lambda costs digits: A starts at the information over lambda, B at the square of that, and
+picks that resemble x leave little of either. Two signs show what is lost: the best candidate's A
+and B differ from those computed anew, or some score is below 0, which none can be. Then A and B of
+all candidates are computed from scratch, and if that does not help, from whitened vectors L^{-1}
+V_x^T with M = L L^T. There the square does not come up. Images are taken back by (1 + G)^{-1}, G =
+X M_0^{-1} X^T of the picks' rows X: see `_Removal`. Picks are those of exact arithmetic down to a
+lambda of 1e-8 of the mean eigenvalue of F in all pools tested, with duplicates and the like.
 """
 
 from __future__ import annotations
@@ -34,7 +40,7 @@ from fm_al.errors import RunError
 # Scores closer than this, relatively, are equal: a network's float32 outputs for the same image
 # differ by 1e-7 with its place in the batch.
 TIE = 1e-6
-DRIFT = 1e-7  # of A and B, relatively, above which they are computed anew
+DRIFT = 1e-7  # of A, B and scores, relatively, above which they are computed anew
 LOST = 1e-3  # of them when just computed, above which M is too ill conditioned
 CANCELLED = 1e-6  # of the objective, below which it is not what is left after subtractions
 LOW_RANK = 0.5  # of k, the rank up to which information is kept as rows
@@ -290,11 +296,16 @@ def memory_needed(
     or there are no embeddings (dimensions = 0)."""
     width = rows * dimensions + dense_width
     chunk = min(candidates, _chunk_images(rows, dimensions, dense_width, device, for_squares=True))
-    return {
+    needs = {
         f"{candidates:,} candidates' four {rows} x {rows} matrices": 32 * candidates * rows**2,
         f"six {width:,} x {width:,} matrices": 6 * 8 * width**2,
         f"{chunk:,} candidates in float64": 4 * 8 * chunk * _numbers(rows, dimensions, dense_width),
     }
+    # Taking picks back comes afterwards.
+    picked = min(candidates * rows, _most_rows(width))
+    backward = 8 * (6 * picked**2 + 4 * picked * width + 3 * width**2)
+    more = backward - sum(needs.values())
+    return needs | {f"matrices of {picked:,} picks' rows": more} if more > 0 else needs
 
 
 def _numbers(rows: int, dimensions: int, dense_width: int) -> int:
@@ -386,9 +397,12 @@ def select(
     With n_L labelled images of mean information I_L and n = K, BAIT and FisherMask have a prior of
     n_L / (n_L + K) I_L and a scale of K / (n_L + K). regularization: lambda > 0. oversampling: b;
     n and b n, rounded, are picked forward, all candidates if there are fewer, and taken back until
-    n are left; where lambda is a millionth of the information or less, taking back runs out of
-    digits. Of scores that are equal to a millionth the lowest position's goes first. Raises
-    RunError where M is singular or something is not finite, ValueError for what can't be.
+    n are left. Of scores that are equal to a millionth the lowest position's goes first.
+
+    Raises:
+        RunError: M is singular, less than three digits of the scores are left, or something is not
+            finite.
+        ValueError: an argument is out of range, or its shape or type is wrong.
     """
     if not 1 <= n <= len(candidates):
         raise ValueError(f"n={n}: there are {len(candidates)} candidates")
