@@ -22,7 +22,7 @@ and B differ from those computed anew, or some score is below 0, which none can 
 all candidates are computed from scratch, and if that does not help, from whitened vectors L^{-1}
 V_x^T with M = L L^T. There the square does not come up. Images are taken back by (1 + G)^{-1}, G =
 X M_0^{-1} X^T of the picks' rows X: see `_Removal`. Picks are those of exact arithmetic down to a
-lambda of 1e-8 of the mean eigenvalue of F in all pools tested, with duplicates and the like.
+lambda of 1e-6 of the mean eigenvalue of F in all pools tested, with duplicates and the like.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ def test_picks_are_those_of_explicit_inverses(
 def test_picks_are_those_of_explicit_inverses_for_many_classes(
     classes: int, weighting: str
 ) -> None:
-    assert_same_picks(Problem.random(10, classes, 3, 5, weighting=weighting), 3, 2, 1.0, 1)
+    assert_same_picks(Problem.random(8, classes, 2, 3, weighting=weighting), 2, 2, 1.0, 1)
 
 
 def nasty(kind: str, images: int, sizes: tuple[int, int, int], seed: int) -> Problem:
@@ -193,7 +193,7 @@ NASTY = (
 
 
 @pytest.mark.parametrize("kind", NASTY)
-@pytest.mark.parametrize("rho", [1e-2, 1e-6, 1e-8])
+@pytest.mark.parametrize("rho", [1e-2, 1e-4, 1e-6])
 @pytest.mark.parametrize("oversampling", [0.0, 1.0])
 def test_picks_at_small_lambda_are_the_exact_ones(
     kind: str, rho: float, oversampling: float
@@ -210,8 +210,8 @@ def test_picks_at_small_lambda_are_the_exact_ones(
             continue
         n = int(generator.integers(1, images + 1 if oversampling == 0 else images // 2 + 1))
         regularization = rho * information_scale(fisher)
-        digits = 1e-8 if rho > 1e-8 else 1e-6  # of the objective, on rounded informations
-        assert_same_picks(problem, n, labelled, regularization, oversampling, objective=digits)
+
+        assert_same_picks(problem, n, labelled, regularization, oversampling)
 
 
 @pytest.mark.parametrize("rows", [0, 2048])
