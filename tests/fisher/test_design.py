@@ -210,7 +210,6 @@ def test_picks_at_small_lambda_are_the_exact_ones(
             continue
         n = int(generator.integers(1, images + 1 if oversampling == 0 else images // 2 + 1))
         regularization = rho * information_scale(fisher)
-
         assert_same_picks(problem, n, labelled, regularization, oversampling)
 
 
