@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import math
+from decimal import Decimal, localcontext
 from fractions import Fraction
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 Array = NDArray[np.float64]
+DIGITS = 60  # of the arithmetic that judges optimal designs
+TIE = Decimal("1e-6")  # scores that differ by less, relatively, are equal
 
 
 def kmeans_plus_plus(
@@ -148,6 +151,11 @@ def last_layer_jacobian(embedding: Array, classes: int) -> Array:
     return np.kron(np.eye(classes), embedding[None])
 
 
+def exact(matrix: Array) -> NDArray[np.object_]:
+    """The same numbers in decimal arithmetic, see `optimal_design`."""
+    return np.array([[Decimal(float(value)) for value in row] for row in matrix], dtype=object)
+
+
 def design_objective(
     picks: list[int],
     informations: list[Array],
@@ -156,11 +164,24 @@ def design_objective(
     scale: float,
     regularization: float,
 ) -> float:
-    """tr(M^{-1} F) by an explicit inverse."""
-    M = regularization * np.eye(len(pool_fisher)) + prior
-    for x in picks:
-        M = M + scale * informations[x]
-    return float(np.trace(np.linalg.inv(M) @ pool_fisher))
+    """tr(M^{-1} F) to the last digit."""
+    matrices = [exact(information) for information in informations]
+    base = exact(regularization * np.eye(len(prior))) + exact(prior)
+    M = base + sum((Decimal(scale) * matrices[x] for x in picks), 0 * base)
+    with localcontext(prec=DIGITS):
+        return float(trace_of_solution(M, exact(pool_fisher)))
+
+
+def trace_of_solution(M: NDArray[np.object_], F: NDArray[np.object_]) -> Decimal:
+    """tr(M^{-1} F) by Gaussian elimination; M is positive definite, so it needs no pivots."""
+    M, F = M.copy(), F.copy()
+    for j in range(len(M)):
+        for i in range(len(M)):
+            if i != j and M[i, j]:
+                ratio = M[i, j] / M[j, j]
+                M[i, j:] -= ratio * M[j, j:]
+                F[i] -= ratio * F[j]
+    return sum((F[j, j] / M[j, j] for j in range(len(M))), Decimal(0))
 
 
 def optimal_design(
@@ -172,23 +193,32 @@ def optimal_design(
     regularization: float,
     oversampling: float = 0,
 ) -> list[int]:
-    """Greedily forward, then backward, by the objective of every set; ties go to the lowest."""
-    others = informations, pool_fisher, prior, scale, regularization
+    """Greedily forward, then backward, by the objective of every set; of scores that are equal to
+    a millionth the lowest position's goes first.
 
-    def lowest_of_the_best(objectives: dict[int, float], now: float) -> int:
-        changes = {x: objective - now for x, objective in objectives.items()}
+    In decimal arithmetic of `DIGITS` digits, on the given float64 numbers as they are: at small
+    regularization an explicit inverse in float64 loses more digits than what it should judge.
+    """
+    matrices = [Decimal(scale) * exact(information) for information in informations]
+    base = exact(regularization * np.eye(len(prior))) + exact(prior)
+    F = exact(pool_fisher)
+
+    def objective(picks: list[int]) -> Decimal:
+        return trace_of_solution(base + sum((matrices[x] for x in picks), 0 * base), F)
+
+    def lowest_of_the_best(changes: dict[int, Decimal]) -> int:
         best = min(changes.values())
-        close = 1e-6 * abs(best) + 1e-13 * abs(now)
-        return min(x for x, change in changes.items() if change <= best + close)
+        return min(x for x, change in changes.items() if change <= best + TIE * abs(best))
 
     picks: list[int] = []
-    while len(picks) < min(n + int(oversampling * n + 0.5), len(informations)):
-        left = [x for x in range(len(informations)) if x not in picks]
-        objectives = {x: design_objective([*picks, x], *others) for x in left}
-        picks.append(lowest_of_the_best(objectives, design_objective(picks, *others)))
-    while len(picks) > n:
-        objectives = {x: design_objective([y for y in picks if y != x], *others) for x in picks}
-        picks.remove(lowest_of_the_best(objectives, design_objective(picks, *others)))
+    with localcontext(prec=DIGITS):
+        while len(picks) < min(n + int(oversampling * n + 0.5), len(informations)):
+            left, now = [x for x in range(len(informations)) if x not in picks], objective(picks)
+            picks.append(lowest_of_the_best({x: objective([*picks, x]) - now for x in left}))
+        while len(picks) > n:
+            now = objective(picks)
+            rises = {x: objective([y for y in picks if y != x]) - now for x in picks}
+            picks.remove(lowest_of_the_best(rises))
     return picks
 
 

@@ -14,9 +14,15 @@ layer, whose gradients are Kronecker products, k in that is D.
 Precision: V_x is stored in float32 or less, since rounding what is given only moves the optimum a
 little, the same for every step. All that is computed from it is in float64: M^{-1}, A, B and the
 products that go into them, of which each alone would change the picks if rounded to float32 (there
-is a test), and F, which they are products of. A and B are what is left of their first values after
-as many subtractions as there are picks, M is as ill conditioned as the largest eigenvalue of the
-picks' information over lambda, and the best candidates' scores differ by little.
+is a test), and F, which they are products of.
+
+A small lambda costs digits: A starts at the information over lambda, B at the square of that, and
+picks that resemble x leave little of either. Two signs show what is lost: the best candidate's A
+and B differ from those computed anew, or some score is below 0, which none can be. Then A and B of
+all candidates are computed from scratch, and if that does not help, from whitened vectors L^{-1}
+V_x^T with M = L L^T. There the square does not come up. Images are taken back by (1 + G)^{-1}, G =
+X M_0^{-1} X^T of the picks' rows X: see `_Removal`. Picks are those of exact arithmetic down to a
+lambda of 1e-6 of the mean eigenvalue of F in all pools tested, with duplicates and the like.
 """
 
 from __future__ import annotations
@@ -34,12 +40,16 @@ from fm_al.errors import RunError
 # Scores closer than this, relatively, are equal: a network's float32 outputs for the same image
 # differ by 1e-7 with its place in the batch.
 TIE = 1e-6
-DRIFT = 1e-7  # of A and B, relatively, above which they are computed anew
+DRIFT = 1e-7  # of A, B and scores, relatively, above which they are computed anew
 LOST = 1e-3  # of them when just computed, above which M is too ill conditioned
-SINGULAR = 1e-8  # what must be left of M, relatively, when an image is taken back
+CANCELLED = 1e-6  # of the objective, below which it is not what is left after subtractions
+LOW_RANK = 0.5  # of k, the rank up to which information is kept as rows
+ROWS_LEAST = 64
+REMOVAL_ROWS = 2048  # of picks, which `_Removal` has memory for whatever k
+ROUNDING = 1e-14  # of a matrix's largest diagonal entry, what is no information
 NEGLIGIBLE = 1e-12  # of the objective, what scores may differ by for no reason
-TILE = 256  # columns at a time of a triangular product
-CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}  # of what is computed for some candidates at a time
+TILE = 96  # columns at a time of a triangular product
+CHUNK_BYTES = {"cpu": 2**22, "cuda": 2**28}  # of what is computed for some candidates at a time
 SUBSPACE = 8  # vectors that look for the largest eigenvalue together
 RESIDUAL = 1e-3  # of its eigenvector, relatively, at which the search ends
 MOST_ITERATIONS = 100
@@ -181,11 +191,20 @@ class Blocks:
             scales = self.scales[part, None, None]
             yield part, _Chunk(self.factors[part], self.embeddings[part].double(), dense, scales)
 
-    def row_vectors(self, image: int) -> Tensor:
-        """V_x of one image: (R, k) float64."""
-        ((_, one),) = self[image : image + 1].chunks()
-        last = (one.factors[0][:, :, None] * one.embeddings[0]).flatten(1)
-        return one.scales[0] * torch.cat([last, one.dense[0]], dim=1)
+    def row_vectors(self) -> Tensor:
+        """V_x of all images, one below the other: (N R, k) float64."""
+        vectors = self.factors.new_empty(len(self), self.rows, self.width)
+        for part, chunk in self.chunks():
+            vectors[part] = chunk.row_vectors()
+        return vectors.flatten(0, 1)
+
+    def row_vector_chunks(self) -> Iterator[tuple[slice, Tensor]]:
+        """V_x of all images in parts, (n R, k) float64."""
+        fits = CHUNK_BYTES[self.factors.device.type] // (8 * self.rows * self.width)
+        size = max(SQUARES_LEAST // self.rows, fits, 1)
+        for start in range(0, len(self), size):
+            part = slice(start, start + size)
+            yield part, self[part].row_vectors()
 
 
 @dataclass(frozen=True)
@@ -203,32 +222,46 @@ class _Chunk:
         E, m = self.factors.shape[2], matrix.shape[1]
         last = matrix[: E * D].view(E, D, m).transpose(0, 1).reshape(D, E * m)
         product = torch.bmm(self.factors, (self.embeddings @ last).view(n, E, m))
-        # By its transpose: a BLAS takes a few long rows faster than a few columns.
-        dense = (matrix[E * D :].T @ self.dense.flatten(0, 1).T).T
+        # By its transpose, with rows of zeros: a BLAS takes eight long rows faster than six, and
+        # faster than a few columns.
+        rows = matrix[E * D :].T
+        if m > 4:
+            rows = torch.cat([rows, rows.new_zeros(-m % 4, rows.shape[1])])
+        dense = (rows @ self.dense.flatten(0, 1).T)[:m].T
         return product.add_(dense.view_as(product)).mul_(self.scales)
 
-    def quadratic_forms(self, matrix: Tensor) -> Tensor:
-        """V_x matrix V_x^T of each image, (n, R, R), of a symmetric matrix (k, k)."""
+    def quadratic_forms(self, halved: Tensor) -> Tensor:
+        """V_x S V_x^T of each image, (n, R, R), of a symmetric S (k, k), after `halve`."""
         n, D = self.embeddings.shape
         E, q = self.factors.shape[2], self.dense.shape[2]
-        last = matrix[: E * D, : E * D].view(E, D, E, D)
-        mixed = matrix[: E * D, E * D :].view(E, D, q)
-        # V_x matrix V_x^T = E_x inner E_x^T + half + half^T
-        inner = matrix.new_empty(n, E, E)
+        # V_x S V_x^T = E_x inner E_x^T + half + half^T
+        inner = halved.new_empty(n, E, E)
         for a in range(E):
             for b in range(a, E):
-                triangle = _upper_half(last[a, :, b] + last[b, :, a])
-                products = _times_triangle(self.embeddings, triangle)
-                inner[:, a, b] = (products * self.embeddings).sum(dim=1)
+                block = halved[a * D : (a + 1) * D, b * D : (b + 1) * D]
+                products = _times_triangle(self.embeddings, block).mul_(self.embeddings)
+                torch.sum(products, dim=1, out=inner[:, a, b])
                 inner[:, b, a] = inner[:, a, b]
-        half = _times_triangle(self.dense.flatten(0, 1), _upper_half(matrix[E * D :, E * D :]))
+        half = _times_triangle(self.dense.flatten(0, 1), halved[E * D :, E * D :])
         half = half.view_as(self.dense)
-        for e in range(E):
-            half.addcmul_(self.factors[:, :, e, None], (self.embeddings @ mixed[e])[:, None])
+        for e in range(E if q else 0):
+            mixed = self.embeddings @ halved[e * D : (e + 1) * D, E * D :]
+            half.addcmul_(self.factors[:, :, e, None], mixed[:, None])
         forms = torch.bmm(half, self.dense.mT)
         forms = forms + forms.mT
         forms += torch.bmm(torch.bmm(self.factors, inner), self.factors.mT)
         return forms.mul_(self.scales.square())
+
+    def grams(self) -> Tensor:
+        """V_x V_x^T of each image, (n, R, R)."""
+        lengths = self.embeddings.square().sum(dim=1)[:, None, None]
+        grams = torch.bmm(self.dense, self.dense.mT)
+        return grams.baddbmm_(self.factors * lengths, self.factors.mT).mul_(self.scales.square())
+
+    def row_vectors(self) -> Tensor:
+        """V_x of each image, (n, R, k)."""
+        last = (self.factors[:, :, :, None] * self.embeddings[:, None, None]).flatten(2)
+        return torch.cat([last, self.dense], dim=2).mul_(self.scales)
 
     def add_information(self, total: Tensor) -> None:
         """Adds sum of V_x^T V_x to `total` (k, k), whose symmetric blocks have upper triangles only
@@ -287,11 +320,16 @@ def memory_needed(
     or there are no embeddings (dimensions = 0)."""
     width = rows * dimensions + dense_width
     chunk = min(candidates, _chunk_images(rows, dimensions, dense_width, device, for_squares=True))
-    return {
-        f"{candidates:,} candidates' two {rows} x {rows} matrices": 16 * candidates * rows**2,
+    needs = {
+        f"{candidates:,} candidates' four {rows} x {rows} matrices": 32 * candidates * rows**2,
         f"six {width:,} x {width:,} matrices": 6 * 8 * width**2,
         f"{chunk:,} candidates in float64": 4 * 8 * chunk * _numbers(rows, dimensions, dense_width),
     }
+    # Taking picks back comes afterwards.
+    picked = min(candidates * rows, _most_rows(width))
+    backward = 8 * (6 * picked**2 + 4 * picked * width + 3 * width**2)
+    more = backward - sum(needs.values())
+    return needs | {f"matrices of {picked:,} picks' rows": more} if more > 0 else needs
 
 
 def _numbers(rows: int, dimensions: int, dense_width: int) -> int:
@@ -383,9 +421,12 @@ def select(
     With n_L labelled images of mean information I_L and n = K, BAIT and FisherMask have a prior of
     n_L / (n_L + K) I_L and a scale of K / (n_L + K). regularization: lambda > 0. oversampling: b;
     n and b n, rounded, are picked forward, all candidates if there are fewer, and taken back until
-    n are left; where lambda is a millionth of the information or less, taking back runs out of
-    digits. Of scores that are equal to a millionth the lowest position's goes first. Raises
-    RunError where M is singular or something is not finite, ValueError for what can't be.
+    n are left. Of scores that are equal to a millionth the lowest position's goes first.
+
+    Raises:
+        RunError: M is singular, less than three digits of the scores are left, or something is not
+            finite.
+        ValueError: an argument is out of range, or its shape or type is wrong.
     """
     if not 1 <= n <= len(candidates):
         raise ValueError(f"n={n}: there are {len(candidates)} candidates")
@@ -401,22 +442,28 @@ def select(
             )
         if matrix is not None and matrix.dtype != torch.float64:
             raise ValueError(f"{name} is {matrix.dtype}: should be torch.float64")
-    candidates = candidates.scaled(math.sqrt(scale))
     base = _Base(pool_fisher, prior, regularization)
-    forward = _Design(candidates, base)
+    forward = _Design(candidates.scaled(math.sqrt(scale)), base)
     for _ in range(min(n + math.floor(oversampling * n + 0.5), len(candidates))):
-        forward.add(forward.best_to_add())
-    if len(forward.inside) == n:
-        return Selection(torch.tensor(forward.inside), forward.computed_objective())
-    picked = torch.tensor(sorted(forward.inside))
-    order = forward.inside
-    del forward
-    backward = _Design(candidates[picked], base, inside=list(range(len(picked))))
-    while len(backward.inside) > n:
-        backward.remove(backward.best_to_remove())
-    kept = {int(picked[position]) for position in backward.inside}
-    picks = torch.tensor([x for x in order if x in kept])
-    return Selection(picks, backward.computed_objective())
+        forward.add_best()
+    picked, objective = forward.inside, forward.final_objective()
+    if len(picked) > n:
+        blocks = forward.candidates[torch.tensor(picked)]
+        del forward
+        few_rows = len(picked) * blocks.rows <= _most_rows(blocks.width)
+        backward = (_Removal if few_rows else _Design)(blocks, base, list(range(len(picked))))
+        positions = torch.tensor(picked)
+        while len(backward.inside) > n:
+            backward.remove_best(positions)
+        picked = [picked[position] for position in backward.inside]
+        objective = backward.final_objective()
+    return Selection(torch.tensor(picked), objective)
+
+
+def _most_rows(width: int) -> int:
+    """Of picks that `_Removal` takes back. Of more than k some resemble others, and then what
+    `_Design` keeps is better conditioned."""
+    return min(width, max(REMOVAL_ROWS, width // 2))
 
 
 @dataclass(frozen=True)
@@ -427,84 +474,252 @@ class _Base:
     prior: Tensor | None
     regularization: float
 
-    def information(self) -> Tensor:
-        """lambda 1 + prior, (k, k)."""
-        if self.prior is None:
-            information = torch.zeros_like(self.pool_fisher)
-        else:
-            information = self.prior.clone()
-        information.diagonal().add_(self.regularization)
-        return information
+    def inverse(self, inside: Blocks, whole: bool = False) -> _Inverse:
+        """M^{-1} with these images inside; `whole`: not by its low rank."""
+        k, prior = len(self.pool_fisher), None
+        most = int(LOW_RANK * k) - len(inside) * inside.rows
+        if not whole and most >= 0:
+            none = self.pool_fisher[:0]
+            prior = none if self.prior is None else _low_rank_rows(self.prior, most)
+        if prior is not None:
+            rows = torch.cat([prior, inside.row_vectors()]) / math.sqrt(self.regularization)
+            gram = rows @ rows.T
+            gram.diagonal().add_(1)
+            T = torch.linalg.solve_triangular(self.cholesky(gram), rows, upper=False)
+            return _Inverse(self.regularization, None, T)
+        M = torch.zeros_like(self.pool_fisher) if self.prior is None else self.prior.clone()
+        M.diagonal().add_(self.regularization)
+        for _, rows in inside.row_vector_chunks():
+            M.addmm_(rows.T, rows)
+        L = self.cholesky(M)
+        del M
+        identity = torch.eye(k, dtype=L.dtype, device=L.device)
+        root = torch.linalg.solve_triangular(L, identity, upper=False)
+        return _Inverse(self.regularization, root, root[:0])
+
+    def cholesky(self, matrix: Tensor) -> Tensor:
+        factor, info = torch.linalg.cholesky_ex(matrix)
+        if info.item() or not bool(factor.diagonal().isfinite().all()):
+            raise self.no_solution("M is not positive definite")
+        return factor
+
+    def objective(self, inside: Blocks) -> float:
+        """tr(M^{-1} F) with these images inside."""
+        root = self.inverse(inside, whole=True).root
+        assert root is not None
+        return float(((root @ self.pool_fisher) * root).sum())
+
+    def finite(self, score: float) -> float:
+        if not math.isfinite(score):
+            raise self.no_solution(f"the best candidate's score is {score}")
+        return score
+
+    def no_solution(self, what: str) -> RunError:
+        return RunError(
+            f"selection stops: {what} with regularization={self.regularization:g}; raise that, or "
+            "lower oversampling"
+        )
 
 
-class _Design:
+class _Inverse:
+    """M^{-1} = root^T (1 - T^T S T) root, M = lambda 1 + prior + the picks' information.
+
+    root: (k, k), lower triangular, M at the start is (root^T root)^{-1}; or None for lambda^{-1/2}
+    times the identity. T: (r, k), and S its rows' signs: to add an image or to take it back appends
+    R rows and changes nothing else.
+    """
+
+    def __init__(self, regularization: float, root: Tensor | None, T: Tensor) -> None:
+        self.regularization = regularization
+        self.root = root
+        self.T = T
+        self.signs = torch.ones_like(T[:, 0])
+
+    def whitened(self, rows: Tensor) -> Tensor:
+        """rows root^T (1 - T^T S T) of rows (m, k)."""
+        rows = rows / math.sqrt(self.regularization) if self.root is None else rows @ self.root.T
+        return rows.addmm_((rows @ self.T.T) * self.signs, self.T, alpha=-1)
+
+    def times_root(self, rows: Tensor) -> Tensor:
+        """rows root, the other half of rows M^{-1}."""
+        return rows / math.sqrt(self.regularization) if self.root is None else rows @ self.root
+
+    def times(self, rows: Tensor) -> Tensor:
+        """rows M^{-1}."""
+        return self.times_root(self.whitened(rows))
+
+    def change(self, whitened: Tensor, sign: int) -> None:
+        """Subtracts sign W^T W from M^{-1}, W = `times_root` of these rows."""
+        self.T = torch.cat([self.T, whitened])
+        self.signs = torch.cat([self.signs, torch.full_like(whitened[:, 0], sign)])
+
+
+def _low_rank_rows(information: Tensor, most: int) -> Tensor | None:
+    """X (r, k) with X^T X the matrix but for rounding, by a Cholesky factorization with pivots;
+    None if r would be above `most`."""
+    left = information.diagonal().clone()
+    X = information.new_empty(most, len(left))
+    negligible = ROUNDING * float(left.max())
+    for row in range(most + 1):
+        pivot = int(left.argmax())
+        length = float(left[pivot])
+        if length <= negligible:
+            return X[:row]
+        if row < most:
+            torch.sub(information[pivot], X[:row, pivot] @ X[:row], out=X[row])
+            X[row] /= math.sqrt(length)
+            left -= X[row].square()
+            left[pivot] = 0
+    return None
+
+
+class _Updated:
+    """What is computed once and then updated, as long as it has not drifted."""
+
+    base: _Base
+    objective: float
+    tolerated = DRIFT
+    careful = False
+    just_computed = True
+
+    def accepts(self, drift: float) -> bool:
+        """Whether it is as small as computing anew, and then carefully, would make it. Raises
+        RunError where that leaves too few digits."""
+        if drift <= self.tolerated:
+            return True
+        if not self.just_computed:
+            return False
+        if not self.careful:
+            self.careful = True
+            return False
+        if not drift <= LOST:
+            raise self.base.no_solution(f"M^-1 is known to {drift:.0e} only")
+        self.tolerated = 10 * drift
+        return True
+
+    def accepts_scores(self, scores: Tensor, best: float) -> bool:
+        """No score is below 0 but by as much as it is wrong, others by as much as that."""
+        wrong = max(0.0, -float(scores.nan_to_num(-torch.inf, torch.inf).min()))
+        scale = max(best, 0.0) + NEGLIGIBLE / DRIFT * abs(self.objective)
+        return wrong == 0 or (scale > 0 and self.accepts(wrong / scale))
+
+    def least(self, rises: Tensor, images: Tensor, positions: Tensor) -> int | None:
+        """The image of the least rise, of equal ones that of the lowest position; None if the rises
+        have drifted. NaN is none: what is left of M is definite but for rounding, so that its rise
+        can't be told from infinity."""
+        rises = rises.where(~rises.isnan(), torch.inf)
+        least = self.base.finite(float(rises.min()))
+        if not self.accepts_scores(rises, least):
+            return None
+        equal = images[(rises <= least + TIE * abs(least)).cpu()]
+        return int(equal[positions[equal].argmin()])
+
+
+class _Design(_Updated):
     """A set of candidates, M^{-1} with them inside, and every candidate's A and B."""
 
     def __init__(self, candidates: Blocks, base: _Base, inside: list[int] | None = None) -> None:
         self.candidates = candidates
         self.base = base
         self.inside = inside or []
-        self.tolerated = DRIFT
+        self.careful = bool(inside)
         self.recompute()
+        self.objective = self.at_first = self._objective()
 
     def recompute(self) -> None:
         """M^{-1}, A and B from scratch."""
-        information = self.base.information()
-        if self.inside:
-            inside = [self.candidates[torch.tensor(self.inside)]]
-            information += fisher_sum(inside, len(information), information.device)
-        factor, info = torch.linalg.cholesky_ex(information)
-        del information
-        if info.item() or not bool(factor.diagonal().isfinite().all()):
-            raise RunError(self._no_solution("M is not positive definite"))
-        self.inverse = torch.cholesky_inverse(factor)
-        del factor
+        self.inverse = self.base.inverse(self._blocks_inside(), whole=self.careful)
         images, rows = len(self.candidates), self.candidates.rows
-        self.A = self.inverse.new_empty(images, rows, rows)
+        self.A = self.base.pool_fisher.new_empty(images, rows, rows)
         self.B = torch.empty_like(self.A)
-        weighted = self.inverse @ self.base.pool_fisher @ self.inverse
-        for part, chunk in self.candidates.chunks(for_squares=True):
-            self.A[part] = chunk.quadratic_forms(self.inverse)
-            self.B[part] = chunk.quadratic_forms(weighted)
-            if not bool(self.A[part].isfinite().all() and self.B[part].isfinite().all()):
+        for part, A, B in self._careful_forms() if self.careful else self._forms():
+            self.A[part], self.B[part] = A, B
+            if not bool(A.isfinite().all() and B.isfinite().all()):
                 raise RunError(
                     "selection can't start: the candidates' gradients, the pool's Fisher "
                     "information or the prior are not finite"
                 )
-        self.objective = self.computed_objective()
         self.just_computed = True
 
-    def computed_objective(self) -> float:
-        """tr(M^{-1} F)."""
-        return float((self.inverse * self.base.pool_fisher).sum())
+    def _forms(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        inverse, blocks = self.inverse, self.candidates
+        sizes = blocks.factors.shape[2], blocks.embeddings.shape[1]
+        weighted = halve(inverse.times(inverse.times(self.base.pool_fisher).T), *sizes)
+        if inverse.root is None:
+            lengths = 1 / self.base.regularization
+            columns = inverse.T.T * math.sqrt(lengths)
+            for part, chunk in blocks.chunks(for_squares=True):
+                along = chunk.times(columns)
+                A = torch.baddbmm(chunk.grams(), along, along.mT, beta=lengths, alpha=-1)
+                yield part, A, chunk.quadratic_forms(weighted)
+            return
+        whole = halve(inverse.root.T @ inverse.root, *sizes)
+        for part, chunk in blocks.chunks(for_squares=True):
+            yield part, chunk.quadratic_forms(whole), chunk.quadratic_forms(weighted)
 
-    def best_to_add(self) -> int:
-        """Of the candidates not inside, the one whose addition lowers the objective most."""
-        scores = traces(self.A, self.B, +1)
-        scores[self.inside] = -torch.inf
-        best = self._finite(scores.max())
-        return int((scores >= best - TIE * abs(best)).nonzero()[0])
+    def _careful_forms(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """The same of whitened vectors: B of a candidate that M knows well is then not what is left
+        of numbers larger by the square of the information over lambda. It takes k / q as long."""
+        root = self.inverse.root
+        assert root is not None
+        half = _upper_half(root @ self.base.pool_fisher @ root.T)
+        upper = root.T.contiguous()
+        for part, vectors in self.candidates.row_vector_chunks():
+            rows = _times_triangle(vectors, upper)
+            weighted = _times_triangle(rows, half)
+            rows, weighted = (x.unflatten(0, (-1, self.candidates.rows)) for x in (rows, weighted))
+            B = torch.bmm(weighted, rows.mT)
+            yield part, torch.bmm(rows, rows.mT), B + B.mT
 
-    def best_to_remove(self) -> int:
-        """Of the candidates inside, the one whose removal raises the objective least."""
+    def _blocks_inside(self) -> Blocks:
+        return self.candidates[torch.tensor(self.inside, dtype=torch.int64)]
+
+    def _objective(self) -> float:
+        F, inverse = self.base.pool_fisher, self.inverse
+        if inverse.root is None:
+            along = float((inverse.T @ F * inverse.T).sum())
+            return (float(F.trace()) - along) / self.base.regularization
+        return float((inverse.root @ F * inverse.root).sum())
+
+    def final_objective(self) -> float:
+        """tr(M^{-1} F), anew if little is left of what it was."""
+        if self.objective > CANCELLED * self.at_first:
+            return self.objective
+        return self.base.objective(self._blocks_inside())
+
+    def best_to_add(self) -> int | None:
+        """Of the candidates not inside, the one whose addition lowers the objective most; None if
+        the scores have drifted."""
+        scores = traces(self.A, self.B, 1)
+        left = scores.clone()
+        left[self.inside] = -torch.inf
+        best = float(left.max())
+        if not self.accepts_scores(scores, best):
+            return None
+        self.base.finite(best)
+        return int((left >= best - TIE * abs(best)).nonzero()[0])
+
+    def best_to_remove(self, positions: Tensor) -> int | None:
+        """Of the candidates inside, the one whose removal raises the objective least, of equal
+        ones that of the lowest position; None if the scores have drifted."""
         inside = torch.tensor(self.inside)
-        rises = traces(self.A[inside], self.B[inside], -1)
-        least = self._finite(rises.min())
-        return int(inside[(rises <= least + TIE * abs(least)).cpu()].min())
+        return self.least(traces(-self.A[inside], self.B[inside], 1), inside, positions)
 
-    def add(self, image: int) -> None:
-        self._change(image, +1)
-        self.inside.append(image)
+    def add_best(self) -> None:
+        while (image := self.best_to_add()) is None or not self.change(image, +1):
+            self.recompute()
 
-    def remove(self, image: int) -> None:
-        self._change(image, -1)
-        self.inside.remove(image)
+    def remove_best(self, positions: Tensor) -> None:
+        while (image := self.best_to_remove(positions)) is None or not self.change(image, -1):
+            self.recompute()
 
-    def _change(self, image: int, sign: int) -> None:
-        """M + sign I(x): rank R updates of M^{-1}, and of every A and B."""
-        vectors = self.candidates.row_vectors(image)
+    def change(self, image: int, sign: int) -> bool:
+        """M + sign I(x): rank R updates of M^{-1}, and of every A and B. Or nothing, and False, if
+        those of this image have drifted: another one may be the best."""
+        vectors = self.candidates[image : image + 1].row_vectors()
+        half = self.inverse.whitened(vectors)
         # Rows, (R, k): a product of a column-major matrix with a few columns is 40 times slower.
-        W = vectors @ self.inverse
+        W = self.inverse.times_root(half)
         FW = W @ self.base.pool_fisher
         A, B = W @ vectors.T, W @ FW.T
         # M^{-1} went through the same changes as A and B, with roundings of its own.
@@ -513,44 +728,115 @@ class _Design:
             float((self.A[image] - A).norm() / (1 + A.norm())),
             float((self.B[image] - B).norm() / of_B),
         )
-        if not drift <= self.tolerated and not self.just_computed:
-            self.recompute()
-            self._change(image, sign)
-            return
-        if not drift <= LOST:
-            raise RunError(self._no_solution(f"M^-1 is known to {drift:.0e} only"))
-        if self.just_computed:
-            self.tolerated = max(self.tolerated, 10 * drift)  # computing anew does no better
+        if not self.accepts(drift):
+            return False
         self.just_computed = False
         # (1 + sign A)^{-1} = L^{-T} L^{-1}; with L^{-1} W for W, M^{-1} changes by -sign W^T W.
-        L, info = torch.linalg.cholesky_ex(torch.eye(len(A)).to(A) + sign * A)
-        if info.item() or float(L.diagonal().min()) ** 2 < SINGULAR:
-            raise RunError(self._no_solution("M becomes singular"))
-        W, FW = (torch.linalg.solve_triangular(L, rows, upper=False) for rows in (W, FW))
+        L = self.base.cholesky(torch.eye(len(A)).to(A) + sign * A)
+        half, W, FW = (torch.linalg.solve_triangular(L, x, upper=False) for x in (half, W, FW))
         self.objective -= sign * float((W * FW).sum())
-        Z = FW @ self.inverse - (sign / 2) * (W @ FW.T) @ W
+        Z = self.inverse.times(FW) - (sign / 2) * (W @ FW.T) @ W
         both = torch.cat([W, Z]).T.contiguous()
+        products = self.A.new_empty(len(self.candidates), len(W), 2 * len(W))
         for part, chunk in self.candidates.chunks():
-            P, Q = chunk.times(both).split(len(W), dim=2)
-            PQ = torch.bmm(P, Q.mT)
-            self.A[part].baddbmm_(P, P.mT, alpha=-sign)
-            self.B[part].sub_(PQ + PQ.mT, alpha=sign)
-        self.inverse.addmm_(W.T, W, alpha=-sign)
+            products[part] = chunk.times(both)
+        size = max(1, CHUNK_BYTES[self.A.device.type] // (8 * self.A[0].numel()))
+        parts = (x.split(size) for x in (self.A, self.B, products))
+        for one_A, one_B, PQ in zip(*parts, strict=True):
+            P, Q = PQ.split(len(W), dim=2)
+            one_A.baddbmm_(P, P.mT, alpha=-sign)
+            cross = torch.bmm(P, Q.mT)
+            one_B.sub_(cross, alpha=sign).sub_(cross.mT, alpha=sign)
+        (self.inside.append if sign > 0 else self.inside.remove)(image)
+        self.inverse.change(half, sign)
+        if len(self.inverse.T) > max(LOW_RANK * self.candidates.width, ROWS_LEAST):
+            del self.inverse
+            self.inverse = self.base.inverse(self._blocks_inside(), whole=True)
+        return True
 
-    def _finite(self, score: Tensor) -> float:
-        if not math.isfinite(score):
-            raise RunError(self._no_solution(f"the best candidate's score is {float(score)}"))
-        return float(score)
 
-    def _no_solution(self, what: str) -> str:
-        return (
-            f"selection stops with {len(self.inside)} images: {what} with "
-            f"regularization={self.base.regularization:g}; raise that, or lower oversampling"
+class _Removal(_Updated):
+    """Images that are taken back again, of few rows beside k.
+
+    With X their V_x, one below the other, M_0 = lambda 1 + prior and G = X M_0^{-1} X^T, kept are
+    H = (1 + G)^{-1} and B = X M^{-1} F M^{-1} X^T. To take x back raises the objective by
+    tr(H_xx^{-1} B_xx). H_xx is 1 - V_x M^{-1} V_x^T without that subtraction, of which lambda over
+    the information would be left where nothing else inside resembles x.
+    """
+
+    careful = True
+
+    def __init__(self, images: Blocks, base: _Base, inside: list[int]) -> None:
+        self.images = images
+        self.base = base
+        self.inside = inside
+        inverse = base.inverse(images[:0], whole=True)
+        half = inverse.whitened(images.row_vectors())
+        self.X_over_M0 = inverse.times_root(half)
+        self.one_plus_G = half @ half.T
+        self.one_plus_G.diagonal().add_(1)
+        self.recompute()
+        self.objective = self.final_objective()
+
+    def recompute(self) -> None:
+        """H and B from scratch."""
+        rows = self._rows(self.inside)
+        L = self.base.cholesky(self.one_plus_G[rows][:, rows])
+        X_over_M = torch.cholesky_solve(self.X_over_M0[rows], L)
+        self.H, self.B = torch.zeros_like(self.one_plus_G), torch.zeros_like(self.one_plus_G)
+        self.H[rows[:, None], rows] = torch.cholesky_inverse(L)
+        self.B[rows[:, None], rows] = X_over_M @ self.base.pool_fisher @ X_over_M.T
+        self.just_computed = True
+
+    def _rows(self, images: list[int]) -> Tensor:
+        R = self.images.rows
+        rows = torch.tensor(images)[:, None] * R + torch.arange(R)
+        return rows.flatten().to(self.one_plus_G.device)
+
+    def best_to_remove(self, positions: Tensor) -> int | None:
+        """As of `_Design`."""
+        inside = torch.tensor(self.inside)
+        rows = self._rows(self.inside).view(len(inside), -1)
+        pairs = rows[:, :, None], rows[:, None]
+        return self.least(traces(self.H[pairs], self.B[pairs], 0), inside, positions)
+
+    def remove_best(self, positions: Tensor) -> None:
+        while (image := self.best_to_remove(positions)) is None or not self.remove(image):
+            self.recompute()
+
+    def remove(self, image: int) -> bool:
+        """Rank R updates of H and B; or nothing, and False, if those of this image have drifted."""
+        rows, inside = self._rows([image]), self._rows(self.inside)
+        H, B = self.H[:, rows], self.B[:, rows]
+        product = self.one_plus_G @ H
+        product.index_put_((rows,), -torch.eye(len(rows)).to(H), accumulate=True)
+        V_over_M = H.T @ self.X_over_M0
+        of_B = V_over_M @ self.base.pool_fisher @ V_over_M.T
+        smallest = torch.finfo(H.dtype).tiny
+        drift = max(
+            float(product[inside].norm()),
+            float((B[rows] - of_B).norm() / of_B.norm().clamp_min(smallest)),
         )
+        if not self.accepts(drift):
+            return False
+        self.just_computed = False
+        P = torch.cholesky_solve(H.T, self.base.cholesky(H[rows])).T
+        Q = B - P @ B[rows] / 2
+        self.H -= P @ H.T
+        PQ = P @ Q.T
+        self.B -= PQ + PQ.T
+        for matrix in (self.H, self.B):
+            matrix[rows] = 0
+            matrix[:, rows] = 0
+        self.inside.remove(image)
+        return True
+
+    def final_objective(self) -> float:
+        return self.base.objective(self.images[torch.tensor(self.inside)])
 
 
-def traces(A: Tensor, B: Tensor, sign: int) -> Tensor:
-    """tr((1 + sign A)^{-1} B) of symmetric matrices, each (N, R, R): (N,); NaN if not definite.
+def traces(A: Tensor, B: Tensor, shift: float) -> Tensor:
+    """tr((shift + A)^{-1} B) of symmetric matrices, each (N, R, R): (N,); NaN if not definite.
 
     By eliminating all candidates together, column for column: LAPACK takes one small matrix after
     the other, and three times as long."""
@@ -560,13 +846,13 @@ def traces(A: Tensor, B: Tensor, sign: int) -> Tensor:
 
     size = max(1, CHUNK_BYTES[A.device.type] // (8 * A.shape[1] ** 2))
     parts = zip(A.split(size), B.split(size), strict=True)
-    return torch.cat([_traces_of_columns(columns(a), columns(b), sign) for a, b in parts])
+    return torch.cat([_traces_of_columns(columns(a), columns(b), shift) for a, b in parts])
 
 
-def _traces_of_columns(A: Tensor, B: Tensor, sign: int) -> Tensor:
-    """The same of matrices (R, R, N), which are overwritten: with 1 + sign A = L D L^T, the trace
+def _traces_of_columns(A: Tensor, B: Tensor, shift: float) -> Tensor:
+    """The same of matrices (R, R, N), which are overwritten: with shift + A = L D L^T, the trace
     is the sum of (L^{-1} B L^{-T})_jj / D_jj."""
-    A.mul_(sign).diagonal().add_(1)
+    A.diagonal().add_(shift)
     trace = torch.zeros_like(A[0, 0])
     for j in range(len(A)):
         pivot = torch.where(A[j, j] > 0, A[j, j], torch.nan)
@@ -582,6 +868,21 @@ def _traces_of_columns(A: Tensor, B: Tensor, sign: int) -> Tensor:
 def _complete(upper: Tensor) -> None:
     """Makes the matrix symmetric by what is above its diagonal."""
     upper.triu_().add_(upper.triu(1).T)
+
+
+def halve(symmetric: Tensor, E: int, D: int) -> Tensor:
+    """Overwrites S (k, k) by what `quadratic_forms` multiplies with, so that it does half as much.
+
+    Of each pair of blocks of the last layer and of the block of other weights, a triangular matrix
+    stands for all: v S v^T = 2 v U v^T with U upper triangular.
+    """
+    for a in range(E):
+        for b in range(a, E):
+            block = symmetric[a * D : (a + 1) * D, b * D : (b + 1) * D]
+            block.copy_(_upper_half(block + block.T))
+    others = symmetric[E * D :, E * D :]
+    others.copy_(_upper_half(others))
+    return symmetric
 
 
 def _upper_half(symmetric: Tensor) -> Tensor:

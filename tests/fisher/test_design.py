@@ -19,6 +19,7 @@ from fm_al.fisher.design import (
     contrasts,
     fisher_factors,
     fisher_sum,
+    halve,
     information_scale,
     largest_eigenvalue,
     select,
@@ -99,6 +100,7 @@ def assert_same_picks(
     regularization: float,
     oversampling: float,
     same_picks: bool = True,
+    objective: float = 1e-8,
 ) -> None:
     """Among all images after the labelled ones, with F of all of them; or picks as good."""
     blocks, informations = problem.blocks, problem.informations()
@@ -115,8 +117,8 @@ def assert_same_picks(
     )
     if same_picks:
         assert selection.picks.tolist() == expected
-    objective = oracle.design_objective(expected, informations[labelled:], *arguments)
-    assert selection.objective == pytest.approx(objective, rel=1e-8)
+    exact = oracle.design_objective(expected, informations[labelled:], *arguments)
+    assert selection.objective == pytest.approx(exact, rel=objective)
 
 
 @settings(max_examples=60, deadline=None)
@@ -155,7 +157,75 @@ def test_picks_are_those_of_explicit_inverses(
 def test_picks_are_those_of_explicit_inverses_for_many_classes(
     classes: int, weighting: str
 ) -> None:
-    assert_same_picks(Problem.random(14, classes, 3, 5, weighting=weighting), 4, 2, 1.0, 1)
+    assert_same_picks(Problem.random(8, classes, 2, 3, weighting=weighting), 2, 2, 1.0, 1)
+
+
+def nasty(kind: str, images: int, sizes: tuple[int, int, int], seed: int) -> Problem:
+    """Pools whose M is ill conditioned, or whose candidates are hard to tell apart."""
+    scale = {"saturated": 27.6, "one-hot": 1e5}.get(kind, 2.0)
+    problem = Problem.random(images, *sizes, seed, scale)
+    position = torch.arange(images)
+    if kind == "sure, less sure and unsure":
+        logits = problem.logits * torch.tensor([1.0, 10.0, 20.0])[position % 3, None]
+        return replace(problem, logits=logits)
+    if kind == "duplicates":
+        return problem.of(position // 2)
+    if kind == "near duplicates":
+        noise = torch.randn(images, 1, generator=torch.Generator().manual_seed(seed))
+        pairs = problem.of(position // 2)
+        return replace(pairs, embeddings=pairs.embeddings * (1 + 1e-5 * noise))
+    if kind == "embeddings of zero":
+        shown = (position % 2)[:, None].float()
+        jacobian = problem.jacobian * (position % 4 > 0)[:, None, None]
+        return replace(problem, embeddings=problem.embeddings * shown, jacobian=jacobian)
+    return problem
+
+
+NASTY = (
+    "plain",
+    "saturated",
+    "one-hot",
+    "sure, less sure and unsure",
+    "duplicates",
+    "near duplicates",
+    "embeddings of zero",
+)
+
+
+@pytest.mark.parametrize("kind", NASTY)
+@pytest.mark.parametrize("rho", [1e-2, 1e-4, 1e-6])
+@pytest.mark.parametrize("oversampling", [0.0, 1.0])
+def test_picks_at_small_lambda_are_the_exact_ones(
+    kind: str, rho: float, oversampling: float
+) -> None:
+    """Of more rows than coordinates as well as of less, tiny n included."""
+    for seed in range(8):
+        generator = np.random.default_rng(seed)
+        classes, dimensions, others, images, labelled = generator.integers(
+            [2, 1, 0, 4, 0], [5, 4, 5, 11, 4]
+        ).tolist()
+        problem = nasty(kind, images + labelled, (classes, dimensions, others), seed)
+        fisher = problem.blocks.fisher()
+        if float(fisher.trace()) == 0:
+            continue
+        n = int(generator.integers(1, images + 1 if oversampling == 0 else images // 2 + 1))
+        regularization = rho * information_scale(fisher)
+        assert_same_picks(problem, n, labelled, regularization, oversampling)
+
+
+@pytest.mark.parametrize("rows", [0, 2048])
+@pytest.mark.parametrize("low_rank", [0.0, 0.5])
+@pytest.mark.parametrize("kind", NASTY[3:])
+def test_picks_at_small_lambda_whichever_way_is_taken(
+    kind: str, low_rank: float, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Backward by the rows of the picks or not, forward by a low rank or not."""
+    monkeypatch.setattr(design, "REMOVAL_ROWS", rows)
+    monkeypatch.setattr(design, "LOW_RANK", low_rank)
+    for seed in range(3):
+        problem = nasty(kind, 10, (3, 4, 4), seed)
+        regularization = 1e-6 * information_scale(problem.blocks.fisher())
+        assert_same_picks(problem, 3, 2, regularization, 1.0)
 
 
 def test_all_of_the_pool_and_one_image() -> None:
@@ -207,7 +277,7 @@ def test_structured_products_are_those_of_the_whole_matrix(
     monkeypatch.setitem(design.CHUNK_BYTES, "cpu", chunk_bytes)
     monkeypatch.setattr(design, "SQUARES_LEAST", 1)
     blocks = Problem.random(11, *sizes).blocks.scaled(0.3)
-    V = torch.stack([blocks.row_vectors(image) for image in range(len(blocks))])
+    V = blocks.row_vectors().view(11, -1, blocks.width)
     assert V.shape == (11, sizes[0] - 1, blocks.width)
     kronecker = (
         torch.stack(
@@ -227,8 +297,12 @@ def test_structured_products_are_those_of_the_whole_matrix(
     images = 0
     for part, chunk in blocks.chunks():
         torch.testing.assert_close(chunk.times(matrix), V[part] @ matrix)
+        torch.testing.assert_close(chunk.grams(), V[part] @ V[part].mT)
+        torch.testing.assert_close(chunk.row_vectors(), V[part])
+        sizes = blocks.factors.shape[2], blocks.embeddings.shape[1]
         torch.testing.assert_close(
-            chunk.quadratic_forms(symmetric), V[part] @ symmetric @ V[part].mT
+            chunk.quadratic_forms(halve(symmetric.clone(), *sizes)),
+            V[part] @ symmetric @ V[part].mT,
         )
         images += len(chunk.factors)
     assert images == 11
@@ -246,10 +320,12 @@ def test_traces_are_those_of_inverses(
     B = B + B.mT
     before = A.clone(), B.clone()
     expected = (torch.linalg.inv(torch.eye(size) + sign * A) * B).sum(dim=(1, 2))
-    torch.testing.assert_close(traces(A, B, sign), expected)
+    torch.testing.assert_close(traces(sign * A, B, 1), expected)
+    definite = torch.eye(size) + sign * A
+    torch.testing.assert_close(traces(definite, B, 0), expected)
     assert torch.equal(A, before[0])
     assert torch.equal(B, before[1])
-    assert traces(2 * torch.eye(size, dtype=torch.float64)[None], B[:1], -1).isnan().all()
+    assert traces(-2 * torch.eye(size, dtype=torch.float64)[None], B[:1], 1).isnan().all()
 
 
 def test_picks_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,9 +372,12 @@ def test_no_worse_than_a_thousand_random_batches() -> None:
     greedy = oracle.design_objective(selection.picks.tolist(), informations, *others)
     assert selection.objective == pytest.approx(greedy, rel=1e-10)
     generator = np.random.default_rng(0)
+    rows = blocks.row_vectors().view(60, -1, blocks.width)
+    V = (rows.mT @ rows).numpy()
     batches = [generator.choice(60, 6, replace=False).tolist() for _ in range(1000)]
-    at_random = [oracle.design_objective(batch, informations, *others) for batch in batches]
-    assert greedy <= min(at_random)
+    M = np.eye(blocks.width) + np.array([sum(V[batch]) for batch in batches])
+    at_random = np.trace(np.linalg.inv(M) @ blocks.fisher().numpy(), axis1=1, axis2=2)
+    assert greedy <= at_random.min()
 
 
 def drift(forward: design._Design) -> float:
@@ -310,9 +389,11 @@ def drift(forward: design._Design) -> float:
         expected = computed.reshape(matrices.shape)
         return float(((matrices - expected).norm(dim=1) / expected.norm(dim=1)).max())
 
-    return max(
-        error(forward.A, fresh.A), error(forward.B, fresh.B), error(forward.inverse, fresh.inverse)
-    )
+    inverses = [
+        one.inverse.times(torch.eye(forward.candidates.width, dtype=torch.float64))
+        for one in (forward, fresh)
+    ]
+    return max(error(forward.A, fresh.A), error(forward.B, fresh.B), error(*inverses))
 
 
 @pytest.mark.parametrize("regularization", [1.0, 1e-4])
@@ -320,8 +401,37 @@ def test_drift_is_small_after_thousands_of_picks(regularization: float) -> None:
     blocks = Problem.random(2500, 3, 6, 5).blocks
     forward = design._Design(blocks, design._Base(blocks.fisher(), None, regularization))
     for _ in range(2000):
-        forward.add(forward.best_to_add())
+        forward.add_best()
     assert drift(forward) < 1e-9
+
+
+@pytest.mark.parametrize("rho", [1e-2, 1e-6])
+def test_drift_is_small_after_a_thousand_picks_and_as_many_removals(rho: float) -> None:
+    blocks = Problem.random(1200, 3, 6, 5).blocks
+    fisher = blocks.fisher()
+    base = design._Base(fisher, None, rho * information_scale(fisher))
+    everything = list(range(1000))
+    backward = design._Design(blocks[:1000], base, list(everything))
+    while len(backward.inside) > 20:
+        backward.remove_best(torch.tensor(everything))
+    assert drift(backward) < 1e-7
+
+
+@pytest.mark.parametrize("rho", [1e-2, 1e-6])
+def test_drift_of_what_the_rows_of_the_picks_keep_is_small(rho: float) -> None:
+    """Of 240 rows of 300 coordinates, half of which are twice the same."""
+    problem = Problem.random(120, 3, 25, 250)
+    blocks = problem.of(torch.arange(120) // 2).blocks
+    fisher = blocks.fisher()
+    base = design._Base(fisher, None, rho * information_scale(fisher))
+    positions = torch.arange(120)
+    backward = design._Removal(blocks, base, positions.tolist())
+    while len(backward.inside) > 30:
+        backward.remove_best(positions)
+    kept = backward.H.clone(), backward.B.clone()
+    backward.recompute()
+    for one, computed in zip(kept, (backward.H, backward.B), strict=True):
+        assert float((one - computed).norm() / computed.norm()) < 1e-7
 
 
 @pytest.mark.parametrize("regularization", [1e-8, 1e-4, 1e4, 1e8])
@@ -336,7 +446,7 @@ def test_any_regularization_that_leaves_digits_will_do(
     blocks = problem.blocks
     fisher = blocks.fisher()
     selection = select(blocks, 20, fisher, regularization=regularization, oversampling=0.5)
-    V = torch.stack([blocks.row_vectors(image) for image in range(40)])
+    V = blocks.row_vectors().view(40, -1, blocks.width)
     objective = oracle.design_objective(
         selection.picks.tolist(),
         list((V.mT @ V).numpy()),
@@ -361,10 +471,10 @@ def test_what_has_drifted_is_computed_anew(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(design._Design, "recompute", counted)
     forward = design._Design(blocks, design._Base(blocks.fisher(), None, 1.0))
     for _ in range(10):
-        forward.add(forward.best_to_add())
+        forward.add_best()
     forward.A *= 1 + 1e-6
     for _ in range(10):
-        forward.add(forward.best_to_add())
+        forward.add_best()
     assert recomputed == [0, 10]
     assert drift(forward) < 1e-12
     assert forward.inside == undisturbed
@@ -384,16 +494,15 @@ def ill_conditioned() -> Blocks:
 
 def picks_of(forward: design._Design, n: int) -> list[int]:
     for _ in range(n):
-        forward.add(forward.best_to_add())
+        forward.add_best()
     return forward.inside
 
 
 def test_float64_picks_what_explicit_inverses_pick_of_ill_conditioned_gradients() -> None:
     blocks = ill_conditioned()
     V = blocks.dense.double()
-    expected = oracle.optimal_design(
-        12, list((V.mT @ V).numpy()), blocks.fisher().numpy(), np.zeros((40, 40)), 1.0, 1.0
-    )
+    no_prior = torch.zeros(40, 40, dtype=torch.float64)
+    expected = oracle.textbook_design(12, V, blocks.fisher(), no_prior, 1.0, 1.0)
     assert select(blocks, 12, blocks.fisher()).picks.tolist() == expected
 
 
@@ -409,19 +518,23 @@ def test_float32_would_pick_others(name: str, monkeypatch: pytest.MonkeyPatch) -
             super().recompute()
             self.round()
 
-        def _change(self, image: int, sign: int) -> None:
-            super()._change(image, sign)
+        def change(self, image: int, sign: int) -> bool:
+            changed = super().change(image, sign)
             self.round()
+            return changed
 
         def round(self) -> None:
-            if name != "products":
+            if name == "inverse":
+                self.inverse.T = self.inverse.T.float().double()
+                if self.inverse.root is not None:
+                    self.inverse.root = self.inverse.root.float().double()
+            elif name != "products":
                 setattr(self, name, getattr(self, name).float().double())
 
     times = design._Chunk.times
     if name == "products":
         monkeypatch.setattr(design._Chunk, "times", lambda *both: times(*both).float().double())
-    monkeypatch.setattr(design, "DRIFT", np.inf)
-    monkeypatch.setattr(design, "LOST", np.inf)
+    monkeypatch.setattr(design._Updated, "tolerated", np.inf)
     assert picks_of(Rounded(blocks, base), 60) != exact
 
 
