@@ -222,6 +222,40 @@ def optimal_design(
     return picks
 
 
+def float64_design(
+    n: int,
+    informations: list[Array],
+    pool_fisher: Array,
+    prior: Array,
+    scale: float,
+    regularization: float,
+    oversampling: float = 0,
+) -> list[int]:
+    """`optimal_design` in float64, a thousand times faster, for a regularization that is not small.
+    Scores that differ by a rounding of the objective are equal, too."""
+    base = regularization * np.eye(len(prior)) + prior
+
+    def objective(picks: list[int]) -> float:
+        M = base + scale * sum((informations[x] for x in picks), 0 * base)
+        return float(np.trace(np.linalg.solve(M, pool_fisher)))
+
+    def lowest_of_the_best(objectives: dict[int, float], now: float) -> int:
+        changes = {x: objective - now for x, objective in objectives.items()}
+        best = min(changes.values())
+        close = float(TIE) * abs(best) + 1e-13 * abs(now)
+        return min(x for x, change in changes.items() if change <= best + close)
+
+    picks: list[int] = []
+    while len(picks) < min(n + int(oversampling * n + 0.5), len(informations)):
+        left = [x for x in range(len(informations)) if x not in picks]
+        objectives = {x: objective([*picks, x]) for x in left}
+        picks.append(lowest_of_the_best(objectives, objective(picks)))
+    while len(picks) > n:
+        objectives = {x: objective([y for y in picks if y != x]) for x in picks}
+        picks.remove(lowest_of_the_best(objectives, objective(picks)))
+    return picks
+
+
 def textbook_design(
     n: int, factors: Tensor, pool_fisher: Tensor, prior: Tensor, scale: float, regularization: float
 ) -> list[int]:

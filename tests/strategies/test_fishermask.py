@@ -141,7 +141,7 @@ def expected_picks(
         prior = prior * (batch if options["labelled_weight"] == "each" else 1)
     prior = prior + sum((informations[x] for x in given), np.zeros((k, k))) * batch / total
     candidates = candidates or [x for x in query.unlabelled.tolist() if x not in given]
-    picks = oracle.optimal_design(
+    picks = oracle.float64_design(
         n,
         [informations[x] for x in candidates],
         pool_fisher,
