@@ -28,7 +28,7 @@ REPAIRS = {
     ("labelled_weight", "each"): "each labelled",
 }
 PUBLISHED = "as published"
-DEFAULT = "soft class-balanced F + calibrated"
+DEFAULT = "soft class-balanced F + calibrated + each labelled"
 SCALED = "rho = 0.01"
 SETTINGS = {
     ("digits", "step", 10): "digits 10:1",
