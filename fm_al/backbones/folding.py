@@ -179,6 +179,11 @@ class _Uses(TorchDispatchMode):
         super().__init__()
         self._counts: Counter[int] = Counter()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: else newer versions of torch import the compiler here, for a second or more."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for leaf in tree_leaves((args, kwargs)):
             if isinstance(leaf, Tensor):
