@@ -19,6 +19,7 @@ from fm_al.report.statistics import ALPHA, compared, holm
 from fm_al.run_files import as_now
 
 LABELS = 225  # that areas on the paper's imbalanced settings go to; some runs went on
+SEEDS = 5  # what has fewer is left out
 RIVALS = ("random", "margin", "entropy", "coreset", "badge")
 FISHER = ("bait", "fishermask")
 REPAIRS = {
@@ -84,7 +85,10 @@ def areas(folders: Iterable[Path]) -> Areas:
                 [record["accuracy"] for record in rounds],
             )
             found[setting][strategy, variant][decides["seed"]] = area
-    return {setting: dict(of_setting) for setting, of_setting in found.items()}
+    return {
+        setting: {key: seeds for key, seeds in of_setting.items() if len(seeds) >= SEEDS}
+        for setting, of_setting in found.items()
+    }
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -104,13 +108,9 @@ def variants_table(found: Areas, strategies: Sequence[str], only: str = "") -> s
         if not only and variant.startswith("rho") and variant != SCALED:
             continue
         cells = [found[setting].get((strategy, variant)) for setting in settings]
-        means = [f"{sum(c.values()) / len(c):.3f}{_seeds(c)}" if c else "" for c in cells]
+        means = [f"{sum(c.values()) / len(c):.3f}" if c else "" for c in cells]
         rows.append([" ".join(part for part in (strategy, variant) if part), *means])
     return table(["", *settings], rows)
-
-
-def _seeds(of_seeds: Mapping[int, float]) -> str:
-    return "" if len(of_seeds) == 5 else f" ({len(of_seeds)})"
 
 
 def _order(key: tuple[str, str]) -> tuple[Any, ...]:

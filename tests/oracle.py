@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 Array = NDArray[np.float64]
+Number = TypeVar("Number", float, Decimal)
 DIGITS = 60  # of the arithmetic that judges optimal designs
 TIE = Decimal("1e-6")  # scores that differ by less, relatively, are equal
 
@@ -184,6 +187,34 @@ def trace_of_solution(M: NDArray[np.object_], F: NDArray[np.object_]) -> Decimal
     return sum((F[j, j] / M[j, j] for j in range(len(M))), Decimal(0))
 
 
+def greedy(
+    n: int,
+    candidates: int,
+    oversampling: float,
+    objective: Callable[[list[int]], Number],
+    rounding: float = 0,
+) -> list[int]:
+    """Forward, then backward, by the objective of every set; of scores that are equal to a
+    millionth, or differ by so much of the objective, the lowest position's goes first."""
+
+    def lowest_of_the_best(objectives: dict[int, Number], now: Number) -> int:
+        number = type(now)
+        changes = {x: after - now for x, after in objectives.items()}
+        best = min(changes.values())
+        close = number(TIE) * abs(best) + number(rounding) * abs(now)
+        return min(x for x, change in changes.items() if change <= best + close)
+
+    picks: list[int] = []
+    while len(picks) < min(n + int(oversampling * n + 0.5), candidates):
+        left = [x for x in range(candidates) if x not in picks]
+        objectives = {x: objective([*picks, x]) for x in left}
+        picks.append(lowest_of_the_best(objectives, objective(picks)))
+    while len(picks) > n:
+        objectives = {x: objective([y for y in picks if y != x]) for x in picks}
+        picks.remove(lowest_of_the_best(objectives, objective(picks)))
+    return picks
+
+
 def optimal_design(
     n: int,
     informations: list[Array],
@@ -193,12 +224,9 @@ def optimal_design(
     regularization: float,
     oversampling: float = 0,
 ) -> list[int]:
-    """Greedily forward, then backward, by the objective of every set; of scores that are equal to
-    a millionth the lowest position's goes first.
-
-    In decimal arithmetic of `DIGITS` digits, on the given float64 numbers as they are: at small
-    regularization an explicit inverse in float64 loses more digits than what it should judge.
-    """
+    """`greedy` in decimal arithmetic of `DIGITS` digits, on the given float64 numbers as they are:
+    at small regularization an explicit inverse in float64 loses more digits than what it should
+    judge."""
     matrices = [Decimal(scale) * exact(information) for information in informations]
     base = exact(regularization * np.eye(len(prior))) + exact(prior)
     F = exact(pool_fisher)
@@ -206,20 +234,8 @@ def optimal_design(
     def objective(picks: list[int]) -> Decimal:
         return trace_of_solution(base + sum((matrices[x] for x in picks), 0 * base), F)
 
-    def lowest_of_the_best(changes: dict[int, Decimal]) -> int:
-        best = min(changes.values())
-        return min(x for x, change in changes.items() if change <= best + TIE * abs(best))
-
-    picks: list[int] = []
     with localcontext(prec=DIGITS):
-        while len(picks) < min(n + int(oversampling * n + 0.5), len(informations)):
-            left, now = [x for x in range(len(informations)) if x not in picks], objective(picks)
-            picks.append(lowest_of_the_best({x: objective([*picks, x]) - now for x in left}))
-        while len(picks) > n:
-            now = objective(picks)
-            rises = {x: objective([y for y in picks if y != x]) - now for x in picks}
-            picks.remove(lowest_of_the_best(rises))
-    return picks
+        return greedy(n, len(informations), oversampling, objective)
 
 
 def float64_design(
@@ -231,29 +247,14 @@ def float64_design(
     regularization: float,
     oversampling: float = 0,
 ) -> list[int]:
-    """`optimal_design` in float64, a thousand times faster, for a regularization that is not small.
-    Scores that differ by a rounding of the objective are equal, too."""
+    """The same in float64, a thousand times faster, for a regularization that is not small."""
     base = regularization * np.eye(len(prior)) + prior
 
     def objective(picks: list[int]) -> float:
         M = base + scale * sum((informations[x] for x in picks), 0 * base)
         return float(np.trace(np.linalg.solve(M, pool_fisher)))
 
-    def lowest_of_the_best(objectives: dict[int, float], now: float) -> int:
-        changes = {x: objective - now for x, objective in objectives.items()}
-        best = min(changes.values())
-        close = float(TIE) * abs(best) + 1e-13 * abs(now)
-        return min(x for x, change in changes.items() if change <= best + close)
-
-    picks: list[int] = []
-    while len(picks) < min(n + int(oversampling * n + 0.5), len(informations)):
-        left = [x for x in range(len(informations)) if x not in picks]
-        objectives = {x: objective([*picks, x]) for x in left}
-        picks.append(lowest_of_the_best(objectives, objective(picks)))
-    while len(picks) > n:
-        objectives = {x: objective([y for y in picks if y != x]) for x in picks}
-        picks.remove(lowest_of_the_best(objectives, objective(picks)))
-    return picks
+    return greedy(n, len(informations), oversampling, objective, rounding=1e-13)
 
 
 def textbook_design(

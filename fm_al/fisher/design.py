@@ -516,8 +516,8 @@ class _Base:
 
     def no_solution(self, what: str) -> RunError:
         return RunError(
-            f"selection stops: {what} with regularization={self.regularization:g}; raise that, or "
-            "lower oversampling"
+            f"selection stops: {what} with a lambda of {self.regularization:g}; raise that, by "
+            "regularization, or lower oversampling"
         )
 
 

@@ -63,6 +63,6 @@ class BAIT(Strategy):
             "lower strategy.max_candidates; if the matrices are too large, use a backbone with "
             "smaller embeddings or strategy=fishermask strategy.whole_last_layer=false"
         )
-        temperature = self.design.temperature_of(query)
+        temperature = self.design.temperature_of(query, "strategy")
         images = QueryBlocks(query, self.design.weighting, temperature, "strategy", lowers_memory)
         return self.design.select(query, n, generator, images)

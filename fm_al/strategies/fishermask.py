@@ -110,7 +110,7 @@ class FisherMask(Strategy):
 
     def complete(self, query: Query, given: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """n images that are best beside those given, which are of the same query."""
-        temperature = self.design.temperature_of(query)
+        temperature = self.design.temperature_of(query, self.key)
         mask = self.mask(query, temperature, generator)
         query.record("mask_sizes", mask.sizes)
         if self.record_mask:

@@ -158,12 +158,16 @@ class OptimalDesign:
             return _class_balanced((logits / temperature).softmax(dim=1))
         return torch.full((len(logits),), 1 / len(logits), dtype=torch.float64)
 
-    def temperature_of(self, query: Query) -> float:
-        """The temperature of a query's logits; recorded where it is calibrated."""
+    def temperature_of(self, query: Query, key: str) -> float:
+        """The temperature of a query's logits; recorded where it is calibrated. key: where the
+        options stand. Raises RunError where it can't be calibrated."""
         if self.temperature != "calibrated":
             return self.temperature
         logits = query.logits[query.labelled].to(float64_device(query.device))
-        temperature = calibrated_temperature(logits)
+        try:
+            temperature = calibrated_temperature(logits)
+        except RunError as error:
+            raise RunError(f"{key}.{error}") from None
         query.record("temperature", temperature)
         return temperature
 

@@ -31,6 +31,7 @@ from fm_al.fisher.design import (
     select,
 )
 from fm_al.fisher.jacobian import MaskedGradients, diagonal_fisher
+from fm_al.randomness import global_generator_of
 from fm_al.strategies.bait import BAIT
 from tests import oracle
 from tests.benchmarks.selection import kilobytes
@@ -64,8 +65,7 @@ def trained_pool(images: int, classes: int, others: int) -> tuple[Tensor, ...]:
     targets = torch.tensor(digits.target[kept])
     moves = sorted(product(range(-2, 3), repeat=2), key=lambda move: sum(map(abs, move)))
     moved = torch.cat([first.roll(move, dims=(2, 3)) for move in moves])[:images]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with global_generator_of(torch.Generator().manual_seed(0), CPU):
         network = CNN(1, classes, (8, 8), [32, 64, 128])
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
     for _ in range(60):
