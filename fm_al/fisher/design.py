@@ -367,7 +367,8 @@ def information_scale(pool_fisher: Tensor) -> float:
     if scale <= 0:
         raise RunError(
             f"the mean eigenvalue of the pool's Fisher information is {scale}: the network is sure "
-            "of every image, so there is no scale for lambda; set regularization_scale=absolute"
+            "of every image, so there is no scale for lambda; raise temperature, or set "
+            "regularization_scale=absolute"
         )
     return scale
 
