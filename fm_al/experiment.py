@@ -34,9 +34,9 @@ from fm_al.errors import (
 )
 from fm_al.progress import RunProgress
 from fm_al.randomness import generator_for, global_generator_of
-from fm_al.records import Record, RunRecords, area_under_curve
+from fm_al.records.writing import Record, RunRecords, area_under_curve
 from fm_al.strategies.base import Query, Strategy
-from fm_al.tracking import Tracker
+from fm_al.tracking.wandb_run import Tracker
 from fm_al.training import (
     UNTRAINED,
     Evaluation,

@@ -14,9 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from fm_al.records import area_under_curve, runs_below, stored_run
+from fm_al.records.reading import as_now
+from fm_al.records.writing import area_under_curve, runs_below, stored_run
 from fm_al.report.statistics import ALPHA, compared, holm
-from fm_al.run_files import as_now
 
 LABELS = 225  # that areas on the paper's imbalanced settings go to; some runs went on
 SEEDS = 5  # what has fewer is left out

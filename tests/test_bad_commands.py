@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fm_al.run import PlannedRun
-from tests.command_line import fm_al
+from fm_al.planned_run import PlannedRun
+from tests.helpers.command_line import fm_al
 
 Command = list[str]
 NO_EFFECT = "has no effect here; "
@@ -22,7 +22,7 @@ def refuse(*_: Any) -> None:
 @pytest.fixture(autouse=True)
 def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PlannedRun, "_run", refuse)
-    monkeypatch.setattr("fm_al.dispatch.Sweep.start", refuse)
+    monkeypatch.setattr("fm_al.launch.sweep.Sweep.start", refuse)
 
 
 FLAGS: list[tuple[Command, str]] = [

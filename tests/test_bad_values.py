@@ -11,7 +11,7 @@ import pytest
 from fm_al.config import check_node
 from fm_al.device import available_memory, require_memory
 from fm_al.errors import ConfigError, MethodError, RunError, errors_named
-from tests.command_line import fm_al, fm_al_process
+from tests.helpers.command_line import fm_al, fm_al_process
 
 QUICK = [
     "device.threads=1",

@@ -10,8 +10,8 @@ import torch
 
 from fm_al.config import build
 from fm_al.device import Device, available_memory
-from fm_al.sweep import planned_run
-from tests.command_line import ROOT
+from fm_al.launch.sweeper import planned_run
+from tests.helpers.command_line import ROOT
 
 
 def device(**options) -> Device:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import evidence
-from tests.command_line import ROOT
+from tests.helpers.command_line import ROOT
 
 DOCS = (ROOT / "docs" / "fishermask.md").read_text()
 RESULTS = ROOT / "outputs" / "results"

@@ -15,14 +15,14 @@ from rich.console import Console
 from fm_al.config import build
 from fm_al.errors import ConfigError, RunError
 from fm_al.experiment import load_data, run
+from fm_al.launch.sweeper import planned_run
 from fm_al.progress import RunProgress
-from fm_al.records import open_run
+from fm_al.records.writing import open_run
 from fm_al.strategies.base import Query, Strategy
 from fm_al.strategies.random import Random
-from fm_al.sweep import planned_run
-from tests.command_line import fm_al
-from tests.data.real_data import folder_with
-from tests.made_records import without_digests
+from tests.helpers.command_line import fm_al
+from tests.helpers.made_records import without_digests
+from tests.helpers.real_data import folder_with
 
 QUICK = (
     "backbone=linear",

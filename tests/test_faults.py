@@ -20,18 +20,18 @@ import pytest
 import yaml
 from rich.console import Console
 
-from fm_al import lock, records
-from fm_al.run import PlannedRun
-from fm_al.status import NOT_WHOLE, RunStatus, statuses_of
-from fm_al.tracking import WandbTracker, history
-from tests.command_line import QUICK, Ended, fm_al
-from tests.fault_runs import Start
+from fm_al.launch.status import NOT_WHOLE, RunStatus, statuses_of
+from fm_al.planned_run import PlannedRun
+from fm_al.records import lock, writing
+from fm_al.tracking.wandb_run import WandbTracker, history
+from tests.helpers.command_line import QUICK, Ended, fm_al
+from tests.helpers.fault_runs import Start
 from tests.test_experiment import without_times
 
 OPTIONS = [
     "backbone=linear",
     "strategy=badge",
-    "strategy._target_=tests.fault_runs.Recording",
+    "strategy._target_=tests.helpers.fault_runs.Recording",
     "trainer.max_epochs=4",
     "trainer.reset=none",
     "budget.initial=10",
@@ -45,34 +45,35 @@ ROUNDS = 4
 LONGER = [*OPTIONS, "backbone=cnn", "trainer.reset=weights"]
 WANDB = [*OPTIONS, "tracker=wandb"]
 
-LOCKED = "fm_al.records:locked"
+LOCKED = "fm_al.records.writing:locked"
 FIT = "fm_al.training:Trainer.fit"
 SAVE = "fm_al.experiment:save_network"
-ADD_ROUND = "fm_al.records:RunRecords.add_round"
-FINISH = "fm_al.records:RunRecords.finish"
-PLANNED = "fm_al.dispatch:Sweep.start"
-NEXT_RUN = "fm_al.dispatch:Here.start"
+ADD_ROUND = "fm_al.records.writing:RunRecords.add_round"
+FINISH = "fm_al.records.writing:RunRecords.finish"
+PLANNED = "fm_al.launch.sweep:Sweep.start"
+NEXT_RUN = "fm_al.launch.sweep:Here.start"
 BEFORE_LOCKING = {
-    "composing": "fm_al.__main__:planned_run",
+    "composing": "fm_al.cli:planned_run",
     "loading the data": "fm_al.experiment:load_data",
-    "asking for versions": "fm_al.records:_software",
+    "asking for versions": "fm_al.records.writing:_software",
 }
 ONCE = {
-    "provenance": "fm_al.records:_write_json",
+    "provenance": "fm_al.records.writing:_write_json",
     "loading the network": "fm_al.experiment:load_network",
     "result": FINISH,
 }
 IN_EACH_ROUND = {
     "train": FIT,
     "evaluate": "fm_al.experiment:evaluate",
-    "query": "tests.fault_runs:Recording.select",
+    "query": "tests.helpers.fault_runs:Recording.select",
     "saving the network": SAVE,
     "the round's line": ADD_ROUND,
-    "dropping the network": "fm_al.records:RunRecords.drop_weights_but",
+    "dropping the network": "fm_al.records.writing:RunRecords.drop_weights_but",
 }
 STAGES = BEFORE_LOCKING | ONCE | IN_EACH_ROUND
 TRACKING = [
-    f"fm_al.tracking:WandbRun.{name}" for name in ("__init__", "log_round", "log_result", "finish")
+    f"fm_al.tracking.wandb_run:WandbRun.{name}"
+    for name in ("__init__", "log_round", "log_result", "finish")
 ]
 WRITES = [
     "os:fsync",
@@ -304,8 +305,8 @@ def test_a_run_killed_while_wandb_begins_logs_and_finishes_is_tracked_once(
     ("place", "call", "limit", "says"),
     [
         (LOCKED, 1, 10, "lock"),
-        ("fm_al.records:write_whole", 1, 700, "config.yaml"),
-        ("fm_al.records:_write_json", 1, 700, "provenance.json"),
+        ("fm_al.records.writing:write_whole", 1, 700, "config.yaml"),
+        ("fm_al.records.writing:_write_json", 1, 700, "provenance.json"),
         (SAVE, 2, 700, "weights-1.pt"),
         (ADD_ROUND, 3, 1500, "round 3 can't be written to"),
         (FINISH, 1, 700, "the result can't be written to"),
@@ -498,7 +499,7 @@ def set_clock(hours: float) -> None:
         def now(cls, *zone: Any) -> datetime:
             return true_now(*zone) + timedelta(hours=hours)
 
-    records.datetime = Now
+    writing.datetime = Now
 
 
 @pytest.mark.parametrize("hours", [-5, 5])

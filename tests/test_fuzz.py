@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from fm_al.arguments import TEXTS
-from fm_al.compose import Composer
+from fm_al.compose.arguments import TEXTS
+from fm_al.compose.composer import Composer
 from fm_al.errors import RunError
-from fm_al.run import PlannedRun
-from tests.command_line import fm_al
+from fm_al.planned_run import PlannedRun
 from tests.conftest import CONF
+from tests.helpers.command_line import fm_al
 
 COMMANDS, BATCHES = 600, 12
 LONGEST_ERROR = 4100  # characters
@@ -117,8 +117,8 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise TimeoutError(f"more than {SECONDS} s")
 
     monkeypatch.setattr(PlannedRun, "_run", ran)
-    monkeypatch.setattr("fm_al.dispatch.Sweep.start", ran)
-    monkeypatch.setattr("fm_al.sweep.ExperimentSweep._leave_to_itself", ran)
+    monkeypatch.setattr("fm_al.launch.sweep.Sweep.start", ran)
+    monkeypatch.setattr("fm_al.launch.sweeper.ExperimentSweep._leave_to_itself", ran)
     before = signal.signal(signal.SIGALRM, took_too_long)
     yield
     signal.alarm(0)

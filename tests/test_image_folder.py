@@ -13,7 +13,7 @@ from PIL import Image
 
 from fm_al.data.class_folders import ClassFolders
 from fm_al.data.datasets import image_folder
-from tests.command_line import QUICK, fm_al, fm_al_process
+from tests.helpers.command_line import QUICK, fm_al, fm_al_process
 
 SIZE = 8
 

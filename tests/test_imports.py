@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import QUICK, ROOT, fm_al
+from tests.helpers.command_line import QUICK, ROOT, fm_al
 from tests.test_image_folder import SIZE, fill
 
 # Of each, importing it takes from a tenth of a second to more than one.
@@ -23,10 +23,10 @@ RUN = ["strategy=margin", *QUICK]
 PRESET = ["experiment=demo", *RUN, "backbone.widths=[4]", "backbone=cnn"]
 CODE = """
 import json, sys
-from fm_al import __main__
+from fm_al import cli
 function, file, *sys.argv[1:] = sys.argv[1:]
 try:
-    getattr(__main__, function)()
+    getattr(cli, function)()
 finally:
     with open(file, "w") as stream:
         json.dump([*sys.modules], stream)
@@ -34,7 +34,7 @@ finally:
 
 
 def slow_imports(folder: Path, function: str, *arguments: str) -> set[str]:
-    """Which slow packages a command, a function of `fm_al.__main__`, has imported at its end."""
+    """Which slow packages a command, a function of `fm_al.cli`, has imported at its end."""
     file = folder / "modules.json"
     subprocess.run(
         [sys.executable, "-c", CODE, function, str(file), *arguments],

@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-from tests.command_line import QUICK, ROOT, fm_al, fm_al_process
+from tests.helpers.command_line import QUICK, ROOT, fm_al, fm_al_process
 
 
 def test_a_run_prints_a_line_a_round_and_closes_with_its_figures_and_place(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_an_error_in_ones_own_strategy_shows_where_it_is_also_in_a_sweep(tmp_pat
 
 def test_help_and_completion_do_not_wait_for_torch(tmp_path: Path) -> None:
     code = (
-        "import sys, fm_al.__main__ as m; sys.argv = ['fm-al', '--help']\n"
+        "import sys, fm_al.cli as m; sys.argv = ['fm-al', '--help']\n"
         "try: m.main()\n"
         "except SystemExit: assert 'torch' not in sys.modules"
     )

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from fm_al.records import Record
-from fm_al.tracking import NoTracker, TrackedRun
-from tests.command_line import ROOT, fm_al
+from fm_al.records.writing import Record
+from fm_al.tracking.wandb_run import NoTracker, TrackedRun
+from tests.helpers.command_line import ROOT, fm_al
 
 STRATEGIES = sorted(path.stem for path in (ROOT / "conf" / "strategy").glob("*.yaml"))
 STATM = Path("/proc/self/statm")

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fm_al.config import build, check
-from tests.command_line import fm_al
 from tests.conftest import CONF, Compose
+from tests.helpers.command_line import fm_al
 from tests.test_config import resolved
 
 PRESETS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))

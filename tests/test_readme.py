@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from fm_al.report.command import parser
-from tests.command_line import QUICK, ROOT, fm_al, fm_al_process
 from tests.conftest import CONF
+from tests.helpers.command_line import QUICK, ROOT, fm_al, fm_al_process
 
 README = (ROOT / "README.md").read_text()
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from fm_al.launch.status import statuses_below
 from fm_al.report.command import parser, report_from
 from fm_al.report.report import markdown
-from fm_al.status import statuses_below
-from tests.command_line import ROOT
+from tests.helpers.command_line import ROOT
 
 RESULTS = (ROOT / "RESULTS.md").read_text()
 RECORDS = ROOT / "outputs" / "results" / "records.tar.xz"

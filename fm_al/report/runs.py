@@ -25,10 +25,10 @@ import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fm_al.errors import ConfigError, RunError
-from fm_al.naming import option_names
-from fm_al.records import Record, StoredRun, area_under_curve, runs_below, stored_run
+from fm_al.records.naming import option_names
+from fm_al.records.reading import as_now
+from fm_al.records.writing import Record, StoredRun, area_under_curve, runs_below, stored_run
 from fm_al.report.text import all_printable, printable
-from fm_al.run_files import as_now
 
 STRATEGY = ("strategy",)
 # Keys that stand for the option of that name, and what of the configuration that is. BAIT alone

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from fm_al.errors import ConfigError, RunError
-from fm_al.records import stored_run
+from fm_al.records.writing import stored_run
 from fm_al.report.report import TOGETHER, Part, Report
 from fm_al.report.runs import Runs
 from fm_al.report.typeset import columns_of
-from fm_al.sync import WANDB_TRACKER, connected_server
-from fm_al.tracking import LONGEST_NAME, keep_service, quiet_settings
+from fm_al.tracking.sync import WANDB_TRACKER, connected_server
+from fm_al.tracking.wandb_run import LONGEST_NAME, keep_service, quiet_settings
 
 logger = logging.getLogger(__name__)
 

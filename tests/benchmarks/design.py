@@ -35,7 +35,7 @@ from fm_al.randomness import global_generator_of
 from fm_al.strategies.bait import BAIT
 from tests import oracle
 from tests.benchmarks.selection import kilobytes
-from tests.strategies.synthetic import given_query
+from tests.helpers.synthetic import given_query
 
 LABELLED = 15
 CPU = torch.device("cpu")

@@ -23,14 +23,14 @@ from unittest.mock import Mock, patch
 from rich.console import Console
 from rich.table import Table
 
-from fm_al.compose import Composer
+from fm_al.compose.composer import Composer
 from fm_al.config import build
 from fm_al.experiment import load_data, run
+from fm_al.launch.sweeper import planned_run
 from fm_al.progress import RunProgress
-from fm_al.records import RunRecords, open_run
-from fm_al.run_files import Rounds
-from fm_al.sweep import planned_run
-from fm_al.tracking import NoTracker, TrackedRun, WandbTracker
+from fm_al.records.reading import Rounds
+from fm_al.records.writing import RunRecords, open_run
+from fm_al.tracking.wandb_run import NoTracker, TrackedRun, WandbTracker
 
 PAIRS = 8
 COUNTED = [

@@ -34,7 +34,7 @@ from fm_al.strategies import optimal_design
 from fm_al.strategies.base import Query
 from fm_al.strategies.fishermask import FisherMask
 from fm_al.strategies.optimal_design import QueryBlocks
-from tests.data.configs import built
+from tests.helpers.configs import built
 
 RARE, POOL = 250, 5_750  # images of every class but one, and of all
 MASK_IMAGES = 1_024

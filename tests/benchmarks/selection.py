@@ -23,7 +23,7 @@ from fm_al.strategies.badge import BADGE, residuals
 from fm_al.strategies.base import Query, Strategy
 from fm_al.strategies.coreset import Coreset
 from fm_al.strategies.distances import SquaredDistances
-from tests.strategies.synthetic import given_query
+from tests.helpers.synthetic import given_query
 
 CLASSES = 10
 STRATEGIES: dict[str, type[Strategy]] = {"badge": BADGE, "coreset": Coreset}

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from tests.command_line import ROOT
+from tests.helpers.command_line import ROOT
 
 REPEATS = 5
 SHORT = ["experiment=demo", "budget.total=40", "trainer.max_epochs=2"]
@@ -71,7 +71,7 @@ def seconds(folder: Path, code: str, *arguments: str) -> float:
 
 
 def of_command(folder: Path, timed: Timed, attempt: int) -> float:
-    code = f"{timed.code}\nfrom fm_al.__main__ import {timed.function} as command\ncommand()"
+    code = f"{timed.code}\nfrom fm_al.cli import {timed.function} as command\ncommand()"
     return seconds(folder, code, *(text.format(attempt=attempt) for text in timed.arguments))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import ROOT
+from tests.helpers.command_line import ROOT
 
 LOCAL_CLUSTER = ROOT / "launchers" / "local_cluster"
 

@@ -20,9 +20,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from fm_al.records import runs_below
-from fm_al.status import RunStatus, statuses_below, total
-from tests.command_line import ROOT, fm_al
+from fm_al.launch.status import RunStatus, statuses_below, total
+from fm_al.records.writing import runs_below
+from tests.helpers.command_line import ROOT, fm_al
 from tests.launchers.test_slurm import SLOW, SLURM
 from tests.test_experiment import without_times
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from fm_al.records import runs_below
-from fm_al.status import RunStatus, statuses_below
-from tests.command_line import QUICK, ROOT, Ended, fm_al
+from fm_al.launch.status import RunStatus, statuses_below
+from fm_al.records.writing import runs_below
+from tests.helpers.command_line import QUICK, ROOT, Ended, fm_al
 from tests.test_experiment import without_times
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -236,7 +236,7 @@ def test_jobs_of_another_cluster_are_left_to_it(cluster_in: Cluster, monkeypatch
     assert cluster_in.run(*waiting, "hydra.sweeper.wait=false").returncode == 0
     (run,) = cluster_in.wait_until(lambda statuses: len(statuses) == 1)
     assert "pending (BeginTime)" in run.detail
-    monkeypatch.setattr("fm_al.slurm.this_cluster", lambda: "another")
+    monkeypatch.setattr("fm_al.launch.queue.this_cluster", lambda: "another")
     (status,) = cluster_in.statuses()
     assert status.state == "waiting"
     assert "of cluster local_" in status.detail
@@ -266,7 +266,7 @@ def test_a_file_beside_the_outputs_does_not_come_before_pythons_own(cluster_in: 
 
 
 def test_a_set_up_that_fails_is_named(cluster_in: Cluster, monkeypatch) -> None:
-    monkeypatch.setattr("fm_al.jobs.Slurm.silence", 5.0)
+    monkeypatch.setattr("fm_al.launch.job.Slurm.silence", 5.0)
     failing = ["hydra.launcher.setup=[module load nowhere]", "strategy=random"]
     done = fm_al(cluster_in.folder, "-m", *SLURM, *QUICK, *failing)
     assert done.returncode == 1
@@ -277,7 +277,7 @@ def test_a_set_up_that_fails_is_named(cluster_in: Cluster, monkeypatch) -> None:
 
 def test_a_sweep_larger_than_an_array_may_be_is_several(cluster_in, monkeypatch) -> None:
     """One after the other, so that array_parallelism holds for all."""
-    monkeypatch.setattr("fm_al.jobs.largest_array", lambda: 2)
+    monkeypatch.setattr("fm_al.launch.job.largest_array", lambda: 2)
     done = fm_al(cluster_in.folder, "-m", *SLURM, *QUICK, "strategy=random", "seed=0,1,2")
     assert done.returncode == 0, done.stderr
     assert [line[:16] for line in done.stdout.splitlines()[:2]] == [

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import QUICK, ROOT, fm_al
+from tests.helpers.command_line import QUICK, ROOT, fm_al
 from tests.test_experiment import without_times
 
 SWEEP = [*QUICK, "strategy=random,margin", "budget.total=60"]

@@ -37,7 +37,7 @@ from fm_al.report.measured import MEASURED
 from fm_al.report.palette import KNOWN, Palette
 from fm_al.report.runs import Run, Runs, read_runs
 from fm_al.report.statistics import Penalties
-from tests.report.made_runs import CLASSES, MASKED, make_run, make_trial
+from tests.helpers.made_runs import CLASSES, MASKED, make_run, make_trial
 
 PROVENANCE = {"decides": {"budget": {}}}
 ODD = 'fishermask (fraction=0.01) <b>&amp; "x" 100% $a$ ümlaut'

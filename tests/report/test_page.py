@@ -19,7 +19,7 @@ from fm_al.report.page import Drawing, Section, page, provenance_of
 from fm_al.report.palette import Look, Palette
 from fm_al.report.runs import LeftOut, Run, Runs, read_runs
 from fm_al.report.typeset import Cell, Table
-from tests.report.made_runs import make_run, make_trial
+from tests.helpers.made_runs import make_run, make_trial
 
 HOSTILE = "<script>alert(1)</script>"
 QUOTES = "\"'><img src=x onerror=alert(2)>"

@@ -21,8 +21,8 @@ from fm_al.report.report import markdown as report_markdown
 from fm_al.report.runs import read_runs
 from fm_al.report.tables import by_area, tables_of_setting
 from fm_al.report.typeset import Cell, Table, as_csv, latex, markdown
-from tests.command_line import Ended, fm_al
-from tests.report.made_runs import make_run, make_trial
+from tests.helpers.command_line import Ended, fm_al
+from tests.helpers.made_runs import make_run, make_trial
 
 EXPECTED = Path(__file__).with_name("expected.md")
 # By seed; coreset has a seed only, and badge lacks one.
@@ -536,8 +536,8 @@ def test_the_work_grows_as_runs_and_settings_do(tmp_path: Path) -> None:
     comparisons: dict[tuple[int, int], int] = {}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("fm_al.report.report.FEWEST_FOR_PROCESSES", 99)
-        read = Counted(patched, "fm_al.run_files.content_of")
-        parsed = Counted(patched, "fm_al.reading.content_of")
+        read = Counted(patched, "fm_al.records.reading.content_of")
+        parsed = Counted(patched, "fm_al.records.json_files.content_of")
         compared = Counted(patched, "fm_al.report.statistics.compared")
         for settings, seeds in ((2, 3), (4, 3), (2, 6)):
             folder = tmp_path / f"{settings}x{seeds}"

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from fm_al.errors import ConfigError
+from fm_al.records.reading import chained, fingerprint
 from fm_al.report.command import where_of
 from fm_al.report.runs import Runs, by_numbers, read_runs
-from fm_al.run_files import chained, fingerprint
-from tests.report.made_runs import make_run, make_trial
+from tests.helpers.made_runs import make_run, make_trial
 
 RISING = [0.3, 0.5, 0.7]
 

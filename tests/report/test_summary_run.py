@@ -16,11 +16,11 @@ from fm_al.report.report import report_of, write
 from fm_al.report.runs import read_runs
 from fm_al.report.summary_run import log_summary_runs, trackers_of
 from fm_al.report.typeset import NO_NUMBER, Cell, Table, columns_of
-from fm_al.sync import OPTIONS, WANDB_TRACKER
-from fm_al.tracking import history
-from tests.command_line import fm_al
-from tests.report.made_runs import make_run
-from tests.wandb_server import known_server
+from fm_al.tracking.sync import OPTIONS, WANDB_TRACKER
+from fm_al.tracking.wandb_run import history
+from tests.helpers.command_line import fm_al
+from tests.helpers.made_runs import make_run
+from tests.helpers.wandb_server import known_server
 
 WANTED = {"project": None, "entity": None, "group": None}
 

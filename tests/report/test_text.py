@@ -13,8 +13,8 @@ import pytest
 
 from fm_al.report.runs import read_runs
 from fm_al.report.text import UNPRINTABLE, latex, markdown, markdown_cell, markdown_code, printable
-from tests.command_line import fm_al
-from tests.report.made_runs import make_run
+from tests.helpers.command_line import fm_al
+from tests.helpers.made_runs import make_run
 
 ODD = [
     "line\nbreak", "tab\tand\rreturn", "nul\x00", "esc\x1b[31m", "c1\x85", "separator\u2028here",

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fm_al.strategies.badge import BADGE, Gradients, residuals
 from tests import oracle
-from tests.strategies.synthetic import given_query
+from tests.helpers.synthetic import given_query
 
 
 def assert_picks_equal_the_textbook(

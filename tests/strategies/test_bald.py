@@ -6,7 +6,7 @@ import torch
 from fm_al.strategies import bald
 from fm_al.strategies.bald import BALD
 from tests import oracle
-from tests.strategies.synthetic import given_query
+from tests.helpers.synthetic import given_query
 
 
 def test_scores_and_picks_equal_explicit_loops_over_the_same_masks() -> None:

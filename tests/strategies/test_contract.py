@@ -18,7 +18,7 @@ from torch import Tensor
 from fm_al.config import build
 from fm_al.strategies.base import Query, Strategy
 from tests.conftest import CONF
-from tests.strategies.synthetic import network_query
+from tests.helpers.synthetic import network_query
 
 STRATEGIES = sorted(path.stem for path in (CONF / "strategy").glob("*.yaml"))
 N = 40

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fm_al.strategies.coreset import Coreset
 from tests import oracle
-from tests.strategies.synthetic import given_query
+from tests.helpers.synthetic import given_query
 
 
 def picks_of(embeddings: torch.Tensor, labelled: list[int], n: int) -> list[int]:

@@ -24,8 +24,8 @@ from fm_al.strategies.entropy import Entropy
 from fm_al.strategies.fishermask import FisherMask
 from fm_al.strategies.fishermask_entropy import FisherMaskEntropy
 from tests import oracle
-from tests.command_line import ROOT
-from tests.strategies.synthetic import TinyBackbone, network_query
+from tests.helpers.command_line import ROOT
+from tests.helpers.synthetic import TinyBackbone, network_query
 
 BAIT_OPTIONS: dict[str, Any] = {
     "regularization": 1.0,
@@ -416,7 +416,7 @@ def test_too_much_memory_is_an_error_before_it_starts(monkeypatch: pytest.Monkey
 PEAK = """
 import torch
 from tests.benchmarks.selection import kilobytes
-from tests.strategies.synthetic import given_query
+from tests.helpers.synthetic import given_query
 from fm_al.strategies.bait import BAIT
 
 torch.set_num_threads(1)

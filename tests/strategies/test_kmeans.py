@@ -6,7 +6,7 @@ from sklearn import cluster
 
 from fm_al.strategies import kmeans
 from fm_al.strategies.kmeans import KMeans, lloyd, nearest_distinct
-from tests.strategies.synthetic import given_query
+from tests.helpers.synthetic import given_query
 
 
 def test_lloyd_ends_at_the_centres_of_scikit_learn(monkeypatch) -> None:

@@ -7,7 +7,7 @@ from fm_al.strategies.base import Strategy
 from fm_al.strategies.entropy import Entropy
 from fm_al.strategies.least_confidence import LeastConfidence
 from fm_al.strategies.margin import Margin
-from tests.strategies.synthetic import given_query
+from tests.helpers.synthetic import given_query
 
 PROBABILITIES = torch.tensor(
     [

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from fm_al.data.base import Dataset, ImageData
-from tests.data.configs import built, names
 from tests.data.datasets import stored
+from tests.helpers.configs import built, names
 
 
 @pytest.fixture(params=names("dataset"))

@@ -18,7 +18,7 @@ from fm_al.data.class_folders import ClassFolders
 from fm_al.data.datasets import image_folder
 from fm_al.data.datasets.image_folder import ImageFolder
 from fm_al.errors import ConfigError, RunError
-from tests.data.real_data import folder_with
+from tests.helpers.real_data import folder_with
 
 LAYOUT = {"train": {"bee": 4, "ant": 3}, "test": {"ant": 2, "bee": 1}}
 

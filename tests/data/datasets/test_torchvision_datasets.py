@@ -12,9 +12,9 @@ from torchvision import datasets as torchvision_datasets
 from fm_al.data.datasets.torchvision_datasets import READERS, STORED_AS
 from fm_al.data.images import channel_statistics
 from fm_al.errors import RunError
-from tests.data.configs import built
 from tests.data.datasets import stored
-from tests.data.real_data import folder_with
+from tests.helpers.configs import built
+from tests.helpers.real_data import folder_with
 
 NAMES = sorted(READERS)
 DOWNLOADERS = (

@@ -11,7 +11,7 @@ from fm_al.data.base import ClassCounts
 from fm_al.data.imbalance.counts import Counts
 from fm_al.errors import ConfigError
 from tests.conftest import Compose
-from tests.data.configs import built
+from tests.helpers.configs import built
 from tests.test_config import resolved
 
 NAMES = ("ant", "bee", "cat", "dog")

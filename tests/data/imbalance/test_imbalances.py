@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fm_al.data.base import ImageData, Imbalance, Split
-from tests.data.configs import built, names
+from tests.helpers.configs import built, names
 
 REQUIRED: dict[str, dict[str, Any]] = {"counts": {"pool": {"c7": 30, 2: 5}}}
 CLASSES = 10

@@ -1,0 +1,191 @@
+"""The command line: composes a configuration, checks it, and runs one experiment or a sweep."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import Container, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from fm_al.compose.arguments import parsed_flags, parsed_overrides, parser, shown
+from fm_al.compose.composer import NAME, Composer, explained, resolved
+from fm_al.config import build, check_node
+from fm_al.data.base import Dataset
+from fm_al.errors import ArgumentParser, ConfigError, MethodError
+from fm_al.launch.status import show
+from fm_al.launch.sweeper import ExperimentSweep, plain, planned_run, without_hydra
+from fm_al.planned_run import FORESEEN, closing_line, exit_code, one_line
+from fm_al.tracking.sync import sync
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+LONGEST_LINE = 4000  # characters of an error
+
+_full_error_wanted = os.environ.get(FULL_ERROR) == "1"
+
+
+def run_one(composed: DictConfig, about: Sequence[str]) -> None:
+    """Runs what is missing of one experiment. about: what is to be said of its composition."""
+    os.environ.update(composed.hydra.job.env_set)
+    overrides = composed.hydra.overrides.task
+    planned = planned_run(composed, composed.hydra.runtime.choices, overrides)
+    console = Console(markup=False, highlight=False)
+    for line in about:
+        console.print(line, soft_wrap=True)
+    result = planned.result()
+    if result is not None:
+        planned.complete(console, result)
+        console.print("this run is finished already")
+    else:
+        result = planned.run(console)
+    console.print(f"{closing_line(result)}\nrecords: {planned.directory}", soft_wrap=True)
+
+
+def _reported(error: BaseException) -> int:
+    """Prints an error as one line, after where it is in a method of the user's; the exit code."""
+    if isinstance(error, MethodError):
+        print(error.shown, end="", file=sys.stderr)
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in one_line(error))
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
+    print(f"fm-al: {line}", file=sys.stderr)
+    return exit_code(error)
+
+
+def _command(function: Callable[[], None]) -> Callable[[], None]:
+    """A console script whose foreseen errors are one line, without a traceback."""
+
+    @functools.wraps(function)
+    def script() -> None:
+        if _full_error_wanted:
+            return function()
+        try:
+            return function()
+        except (HydraException, OmegaConfBaseException) as error:  # some are OSErrors too
+            sys.exit(_reported(ConfigError(explained(error))))
+        except FORESEEN as error:
+            sys.exit(_reported(error))
+        except KeyboardInterrupt:
+            print("fm-al: stopped; the same command goes on from here", file=sys.stderr)
+            sys.exit(130)
+
+    return script
+
+
+@_command
+def main() -> None:
+    """`fm-al`."""
+    flags = parsed_flags(sys.argv[1:])
+    try:
+        _obey(flags, Composer(flags.config_dir))
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _obey(flags: Namespace, composer: Composer) -> None:
+    if flags.shell_completion:
+        composer.complete(flags.overrides)
+        return
+    shows_only = bool(flags.hydra_help or flags.help or flags.cfg or flags.info)
+    overrides = parsed_overrides(flags.overrides, flags.multirun, shows_only)
+    typed = [str(each.input_line) for each in overrides]
+    about = []
+    if flags.multirun:
+        sweep = ExperimentSweep(composer, overrides)
+        if not shows_only:
+            sweep.run()
+            return
+        composed, typed = sweep.first, sweep.first_overrides
+        about.append(f"the first of {len(sweep.combinations)} runs")
+    else:
+        composed = composer.compose(typed)
+    HydraConfig.instance().set_config(composed)
+    about += composer.left_out
+    if flags.resolve:
+        resolved(without_hydra(composed))  # raises ConfigError for what can't be
+    if flags.hydra_help:
+        composer.hydra.hydra_help(None, parser(), Namespace(overrides=[]))
+    elif flags.help:
+        flags.overrides = typed
+        composer.hydra.app_help(NAME, parser(), flags)
+    elif flags.cfg:
+        _show(composed, flags, about)
+    elif flags.info:
+        composer.hydra.show_info(flags.info, NAME, typed)
+    else:
+        run_one(composed, about)
+
+
+def _show(composed: DictConfig, flags: Namespace, about: Sequence[str]) -> None:
+    """Prints a configuration, or a part of it, with comments about it ahead."""
+    shows_hydra = flags.cfg in ("hydra", "all")
+    whole = composed if shows_hydra else without_hydra(composed)
+    if flags.cfg == "hydra":
+        whole = OmegaConf.masked_copy(composed, "hydra")
+    package = None if flags.package == "_global_" else flags.package
+    part = whole if package is None else OmegaConf.select(whole, package)
+    if package is not None and part is None:
+        raise ConfigError(f"--package {shown(package)}: the configuration has no such part")
+    if not isinstance(part, Container):
+        print(part)
+        return
+    for line in about:
+        print(f"# {line}")
+    if package is not None:
+        print(f"# @package {package}")
+    if flags.resolve:
+        part = OmegaConf.create(OmegaConf.to_container(part, resolve=True))
+    print(OmegaConf.to_yaml(part), end="")
+
+
+@_command
+def download() -> None:
+    """`fm-al-data NAME [data_dir=...]`: downloads a data set for machines without a network."""
+    arguments = ArgumentParser(
+        prog="fm-al-data",
+        description="Downloads a data set, for machines without a network.",
+        epilog="fm-al --help lists the data sets and their options.",
+    )
+    arguments.add_argument("name", metavar="NAME", help="of a data set: cifar10, say")
+    arguments.add_argument(
+        "options", nargs="*", metavar="KEY=VALUE", help="data_dir=FOLDER, dataset.OPTION=VALUE"
+    )
+    given = arguments.parse_args(sys.argv[1:])
+    overrides = parsed_overrides([f"dataset={given.name}", *given.options], multirun=False)
+    composed = Composer().compose([str(each.input_line) for each in overrides])
+    config = plain(without_hydra(composed))
+    check_node("dataset", config["dataset"], Dataset)
+    data_dir = Path(config["data_dir"])
+    data = build(config["dataset"]).load(data_dir, download=True)
+    print(
+        f"{given.name}: {len(data.train)} images to learn from, {len(data.test)} to test on, "
+        f"{len(data.class_names)} classes, in {data_dir.resolve()}"
+    )
+
+
+@_command
+def upload() -> None:
+    """`fm-al-sync DIR`."""
+    sys.exit(sync(sys.argv[1:]))
+
+
+@_command
+def report() -> None:
+    """`fm-al-report DIR`."""
+    from fm_al.report.command import report  # here, since the others do without matplotlib
+
+    report(sys.argv[1:])
+
+
+@_command
+def status() -> None:
+    """`fm-al-status DIR`."""
+    show(sys.argv[1:])

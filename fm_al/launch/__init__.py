@@ -1,0 +1,1 @@
+"""What a sweep adds: its plan, its launchers, its jobs, their status."""

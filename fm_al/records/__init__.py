@@ -1,0 +1,1 @@
+"""A run's records: how they are written, read and checked."""

@@ -1,0 +1,434 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from fm_al.config import check_node
+from fm_al.errors import ConfigError
+from fm_al.launch.status import NOT_WHOLE
+from fm_al.records.writing import Record
+from fm_al.tracking.sync import OPTIONS, WANDB_TRACKER
+from fm_al.tracking.wandb_run import TrackedRun, Tracker, WandbTracker, figures, history, run_id
+from tests.helpers.command_line import QUICK, fm_al
+from tests.helpers.made_records import without_digests
+from tests.helpers.wandb_server import KEY, Server
+
+ROOT = Path(__file__).parents[2]
+CLASSES = ["cat", "dog", "red fox"]
+LAUNCH = {"sweep": "s1", "job": "12_3", "node": "n7", "partition": "gpu", "host": "h"}
+RESULT = {
+    "rounds": 4,
+    "labelled": 25,
+    "seconds": {"train": 6.0},
+    "accuracy": 0.4,
+    "balanced_accuracy": 0.4,
+    "area_under_curve": 0.25,
+    "class_names": CLASSES,
+    "confusion_matrix": [[5, 1, 0], [2, 4, 0], [0, 0, 6]],
+}
+
+
+def record(round: int) -> Record:
+    return {
+        "round": round,
+        "labelled": 10 + 5 * round,
+        "queried": [7, 8, 9],
+        "queried_classes": [2, 0, 1],
+        "accuracy": round / 10,
+        "per_class_accuracy": [0.5, 0.25, round / 10],
+        "seconds": {"train": 1.5, "query": 0.5},
+        "digest": "d" * 32,
+        "weights_digest": "w" * 32,
+        "strategy": {"mask": {"conv1.weight": 12}},
+    }
+
+
+def tracker(mode: str = "offline", finish_timeout: float = 60) -> Tracker:
+    overrides = ["tracker=wandb", f"tracker.mode={mode}", "tracker.init_timeout=5"]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose(overrides=["+" + overrides[0], *overrides[1:]])
+    return instantiate(config.tracker, finish_timeout=finish_timeout, _convert_="all")
+
+
+def track(
+    tracker: Tracker,
+    directory: Path,
+    rounds: range,
+    recorded: int = 0,
+    result: Record | None = RESULT,
+    job: str = "12_3",
+) -> None:
+    """What the experiment's loop tells a tracker, `recorded` rounds having been done before."""
+    before = [record(round) for round in range(recorded)]
+    name = "digits/random/seed0"
+    launch = LAUNCH | {"job": job, "command": ["fm-al"]}
+    tracker.start(TrackedRun(directory, name, "default", {"seed": 3}, CLASSES, before, launch))
+    for round in rounds:
+        tracker.round(record(round))
+    tracker.finish(result)
+
+
+def in_another_process(
+    code: str, directory: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `code` with this module's names and `directory` at hand."""
+    program = "import os, sys, time\nfrom pathlib import Path\nfrom test_tracking import *\n"
+    program += f"directory = Path({str(directory)!r})\n" + textwrap.dedent(code)
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def folders(directory: Path) -> list[Path]:
+    return sorted((directory / "wandb").glob("offline-run-*"))
+
+
+def rows(folder: Path) -> list[Record]:
+    (log,) = folder.glob("*.wandb")
+    return list(history(log))
+
+
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture) -> Any:
+    caplog.set_level(logging.WARNING, logger="fm_al.tracking.wandb_run")
+    return lambda: [entry.getMessage() for entry in caplog.records if "W&B" in entry.getMessage()]
+
+
+@pytest.mark.parametrize(("name", "mode"), [("wandb", "offline"), ("online", "online")])
+def test_configs_build_a_tracker_of_their_mode(name: str, mode: str) -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        built = instantiate(compose(overrides=[f"+tracker={name}"]).tracker, _convert_="all")
+    assert isinstance(built, WandbTracker)
+    assert built.mode == mode
+
+
+def test_figures_are_flattened_and_classes_named() -> None:
+    assert dict(figures(record(4), CLASSES)) == {
+        "round": 4,
+        "labelled": 30,
+        "queried_classes/cat": 2,
+        "queried_classes/dog": 0,
+        "queried_classes/red fox": 1,
+        "accuracy": 0.4,
+        "per_class_accuracy/cat": 0.5,
+        "per_class_accuracy/dog": 0.25,
+        "per_class_accuracy/red fox": 0.4,
+        "seconds/train": 1.5,
+        "seconds/query": 0.5,
+        "strategy/mask/conv1.weight": 12,
+    }
+
+
+def test_offline_run_holds_every_round_once_with_query_tables_and_confusion_matrix(
+    tmp_path: Path, warnings: Any
+) -> None:
+    track(tracker(), tmp_path, range(4))
+    assert warnings() == []
+    (folder,) = folders(tmp_path)
+    assert folder.name.endswith(run_id(tmp_path))
+    logged = rows(folder)
+    assert [row["_step"] for row in logged] == [0, 1, 2, 3, 4]
+    for expected, row in zip(map(record, range(4)), logged, strict=False):
+        assert row.items() >= dict(figures(expected, CLASSES)).items()
+        table = json.loads((folder / "files" / row["query_table/path"]).read_text())
+        assert table["data"] == [["cat", 2], ["dog", 0], ["red fox", 1]]
+    matrix = json.loads((folder / "files" / logged[4]["confusion_matrix_table/path"]).read_text())
+    assert matrix["data"][:4] == [["cat", "cat", 5], ["cat", "dog", 1], ["cat", "red fox", 0],
+                                  ["dog", "cat", 2]]  # fmt: skip
+
+
+def test_runs_one_after_the_other_in_one_process_are_kept_apart(tmp_path: Path) -> None:
+    one = tracker()
+    for name, count in [("a", 2), ("b", 3)]:
+        (tmp_path / name).mkdir()
+        track(one, tmp_path / name, range(count))
+    assert [len(rows(folders(tmp_path / name)[0])) for name in "ab"] == [3, 4]
+    assert run_id(tmp_path / "a") != run_id(tmp_path / "b")
+
+
+def test_killed_and_resumed_offline_run_is_one_folder_with_every_round_once(
+    tmp_path: Path, warnings: Any
+) -> None:
+    killed = """
+        one = tracker()
+        one.start(TrackedRun(directory, "n", "g", {}, CLASSES, [], LAUNCH))
+        one.round(record(0))
+        while not folders(directory):
+            time.sleep(0.05)
+        one.round(record(1))
+        os.kill(os.getpid(), 9)
+        """
+    assert in_another_process(killed, tmp_path).returncode == -9
+    (superseded,) = folders(tmp_path)
+    identity = run_id(tmp_path)
+    track(tracker(), tmp_path, range(2, 4), recorded=2)
+    (folder,) = folders(tmp_path)
+    assert folder != superseded
+    assert f"-{identity}" in folder.name
+    assert [row["_step"] for row in rows(folder)] == [0, 1, 2, 3, 4]
+    assert warnings() == []
+
+
+def test_superseded_folder_stays_when_its_replacement_can_not_be_written(tmp_path: Path) -> None:
+    track(tracker(), tmp_path, range(2), result=None)
+    (before,) = folders(tmp_path)
+    full_disk = """
+        import logging, resource, signal
+        logging.basicConfig()
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        track(tracker(), directory, range(2, 40), recorded=2)
+        """
+    finished = in_another_process(full_disk, tmp_path)
+    assert finished.returncode == 0
+    assert len(finished.stderr.splitlines()) == 1
+    assert "W&B tracking stopped" in finished.stderr
+    assert before in folders(tmp_path)
+    assert [row["_step"] for row in rows(before)] == [0, 1]
+
+
+def test_history_of_a_torn_log_ends_at_the_tear(tmp_path: Path) -> None:
+    track(tracker(), tmp_path, range(30))
+    (log,) = folders(tmp_path)[0].glob("*.wandb")
+    content = log.read_bytes()
+    assert len(content) > 32768  # more than a block, so that records in pieces occur
+    torn = tmp_path / "torn.wandb"
+    for length in (0, 5, 9, 2000, 32768, len(content) // 2):
+        torn.write_bytes(content[:length])
+        steps = [row["_step"] for row in history(torn)]
+        assert steps == list(range(len(steps)))
+
+
+def test_failing_init_warns_once(
+    tmp_path: Path, warnings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: Any) -> None:
+        raise RuntimeError("no\nsuch luck")
+
+    monkeypatch.setattr("wandb.init", fail)
+    track(tracker(), tmp_path, range(3))
+    (line,) = warnings()
+    assert line.endswith("RuntimeError: no such luck")
+
+
+def test_directory_that_can_not_be_written_warns_once(tmp_path: Path, warnings: Any) -> None:
+    (tmp_path / "wandb").write_text("in the way")
+    track(tracker(), tmp_path, range(3))
+    assert len(warnings()) == 1
+
+
+def test_dead_server_warns_once_prints_nothing_else_and_no_key_is_written(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    code = """
+        import logging
+        logging.basicConfig()
+        track(tracker("online", finish_timeout=30), directory, range(3))
+        """
+    finished = in_another_process(code, tmp_path, WANDB_BASE_URL=url, WANDB_API_KEY=KEY)
+    assert finished.returncode == 0
+    assert finished.stdout == ""
+    assert len(finished.stderr.splitlines()) == 1
+    assert "W&B tracking stopped" in finished.stderr
+    written = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert written
+    assert not [file for file in written if KEY.encode() in file.read_bytes()]
+
+
+def test_offline_run_prints_nothing_writes_no_key_and_no_data_outside(tmp_path: Path) -> None:
+    home, directory = tmp_path / "home", tmp_path / "run"
+    home.mkdir()
+    directory.mkdir()
+    finished = in_another_process(
+        "track(tracker(), directory, range(3))", directory, HOME=str(home), WANDB_API_KEY=KEY
+    )
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
+    written = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert not [file for file in written if KEY.encode() in file.read_bytes()]
+    outside = [file for file in written if directory not in file.parents]
+    assert not [file for file in outside if file.suffix != ".log"]
+
+
+def test_none_does_nothing_and_imports_no_wandb(tmp_path: Path) -> None:
+    code = """
+        from fm_al.tracking.wandb_run import NoTracker
+        track(NoTracker(), directory, range(2))
+        assert "wandb" not in sys.modules
+        """
+    finished = in_another_process(code, tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resumed_online_run_sends_only_what_the_server_lacks(tmp_path: Path) -> None:
+    server = Server()
+    first = "track(tracker('online'), directory, range(3), result=None)"
+    # A round that had been recorded but not sent, and a new one.
+    second = "track(tracker('online'), directory, range(4, 5), recorded=4, job='13')"
+    for code in (first, second):
+        finished = in_another_process(code, tmp_path, WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY)
+        assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
+    run = server.only_run
+    assert run.steps == list(range(6))
+    assert [run.history[place]["accuracy"] for place in range(5)] == [0, 0.1, 0.2, 0.3, 0.4]
+    assert run.options == {"seed": 3, "launch": LAUNCH | {"job": "13"}}
+    assert run.state == "finished"
+    server.shutdown()
+
+
+def test_tables_that_did_not_go_with_their_row_are_sent_by_the_next_start(tmp_path: Path) -> None:
+    server = Server()
+    code = "track(tracker('online'), directory, range(3), result=None)"
+    for again in (False, True):
+        in_another_process(code, tmp_path, WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY)
+        run = server.only_run
+        assert {run.history[place]["query_table"]["path"] for place in range(3)} <= run.files
+        if not again:
+            run.files.clear()
+    server.shutdown()
+
+
+@pytest.mark.parametrize("is_silent", [True, False], ids=["silent", "refusing"])
+@pytest.mark.parametrize(("init_timeout", "finish_timeout"), [(100, 1), (1, 20)])
+def test_a_process_ends_as_soon_as_its_view_was_given_up(
+    tmp_path: Path, is_silent: bool, init_timeout: int, finish_timeout: int
+) -> None:
+    code = f"""
+        import logging
+        logging.basicConfig()
+        one = tracker("online", finish_timeout={finish_timeout})
+        one.init_timeout = {init_timeout}
+        track(one, directory, range(3))
+        print(time.time())
+        """
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        if is_silent:
+            server.listen(50)  # whoever connects waits for an answer
+        finished = in_another_process(code, tmp_path, WANDB_BASE_URL=url, WANDB_API_KEY=KEY)
+    assert time.time() - float(finished.stdout) < 5
+    assert finished.returncode == 0
+    (line,) = finished.stderr.splitlines()
+    assert "W&B tracking stopped" in line
+
+
+@pytest.mark.parametrize("name", ["init_timeout", "finish_timeout"])
+@pytest.mark.parametrize("seconds", [0, 86_401, 1e300, float("inf"), float("nan")])
+def test_a_timeout_is_bounded(name: str, seconds: float) -> None:
+    with pytest.raises(ConfigError, match=f"tracker.{name}="):
+        check_node("tracker", {"_target_": WANDB_TRACKER} | OPTIONS | {name: seconds}, Tracker)
+
+
+QUICK_WANDB = [each for each in QUICK if each != "tracker=none"] + ["tracker=wandb"]
+
+
+def view_of(result: Path) -> tuple[list[list[int]], str]:
+    """The steps in each log of a run, and what its status says."""
+    shown = fm_al(result.parent, ".", function="status")
+    said = " ".join(shown.stdout.split())
+    return [[row["_step"] for row in rows(folder)] for folder in folders(result.parent)], said
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m"]], ids=["run", "sweep"])
+def test_a_view_that_lacks_rounds_is_completed_by_the_next_start(
+    tmp_path: Path, sweep: list[str]
+) -> None:
+    command = [*sweep, *QUICK_WANDB, "strategy=random"]
+    assert fm_al(tmp_path, *command).returncode == 0
+    (result,) = tmp_path.rglob("result.json")
+    whole = [[0, 1, 2, 3]]
+    assert view_of(result)[0] == whole
+    assert NOT_WHOLE not in view_of(result)[1]
+    # As a kill leaves it: without the note, and with a log that breaks off, or with none.
+    (log,) = folders(result.parent)[0].glob("*.wandb")
+    for left in (len(log.read_bytes()) // 2, None):
+        (result.parent / "wandb_logged.json").unlink()
+        (result.parent / ".result.json.4711").touch()
+        (log,) = folders(result.parent)[0].glob("*.wandb")
+        if left is None:
+            shutil.rmtree(result.parent / "wandb")
+        else:
+            os.truncate(log, left)
+        assert view_of(result)[0] != whole
+        assert NOT_WHOLE in view_of(result)[1]
+        if sweep:
+            fm_al(tmp_path, *command, "hydra.sweeper.dry_run=true")
+            assert view_of(result)[0] != whole  # it only says what would be done
+        again = fm_al(tmp_path, *command)
+        assert (again.returncode, again.stderr) == (0, "")
+        assert "completing the W&B view" in again.stdout
+        assert view_of(result)[0] == whole
+        assert NOT_WHOLE not in view_of(result)[1]
+        assert not (result.parent / ".result.json.4711").exists()
+    assert "completing" not in fm_al(tmp_path, *command).stdout
+
+
+def test_a_view_of_an_earlier_version_is_known_by_its_log(tmp_path: Path) -> None:
+    command = [*QUICK_WANDB, "strategy=random"]
+    fm_al(tmp_path, *command)
+    (result,) = tmp_path.rglob("result.json")
+    directory = result.parent
+    (directory / "wandb_logged.json").unlink()
+    (before,) = folders(directory)
+    for file in (result, directory / "rounds.jsonl"):
+        lines = [file.read_text()] if file == result else file.read_text().splitlines()
+        old = [json.dumps(without_digests(json.loads(line))) + "\n" for line in lines]
+        file.write_text("".join(old))
+    assert NOT_WHOLE not in view_of(result)[1]
+    assert "completing" not in fm_al(tmp_path, *command).stdout
+    assert folders(directory) == [before]
+    assert (directory / "wandb_logged.json").exists()
+
+
+def test_a_damaged_note_on_a_view_is_named_and_written_anew(tmp_path: Path) -> None:
+    command = [*QUICK_WANDB, "strategy=random"]
+    fm_al(tmp_path, *command)
+    (result,) = tmp_path.rglob("result.json")
+    note = result.parent / "wandb_logged.json"
+    note.write_text("[")
+    assert "wandb_logged.json is damaged" in view_of(result)[1]
+    assert fm_al(tmp_path, *command).returncode == 0
+    assert json.loads(note.read_text()) == {"rounds": 3, "state": "finished"}
+
+
+def test_a_finished_run_says_nothing_of_wandb_where_it_had_none(tmp_path: Path) -> None:
+    command = [*QUICK, "strategy=random"]
+    fm_al(tmp_path, *command)
+    (result,) = tmp_path.rglob("result.json")
+    assert NOT_WHOLE not in view_of(result)[1]
+    assert "completing" not in fm_al(tmp_path, *command).stdout
+
+
+def test_server_that_stops_answering_is_let_go_after_the_timeout(tmp_path: Path) -> None:
+    server = Server()
+    server.answers.clear()
+    code = """
+        import logging
+        logging.basicConfig()
+        track(tracker("online", finish_timeout=3), directory, range(3))
+        """
+    finished = in_another_process(code, tmp_path, WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY)
+    server.answers.set()
+    assert finished.returncode == 0
+    assert len(finished.stderr.splitlines()) == 1
+    assert "W&B tracking stopped" in finished.stderr
+    server.shutdown()
