@@ -1,4 +1,4 @@
-"""The tables of docs/fishermask.md, from the records of the runs behind them.
+"""The tables of docs/evidence.md, from the records of the runs behind them.
 
 `python -m tests.evidence FOLDER...` prints them for the runs below these folders.
 """

@@ -1,4 +1,4 @@
-"""The tables of docs/fishermask.md follow from the records that are kept."""
+"""The tables of docs/evidence.md follow from the records that are kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests import evidence
 from tests.helpers.command_line import ROOT
 
-DOCS = (ROOT / "docs" / "fishermask.md").read_text()
+DOCS = (ROOT / "docs" / "evidence.md").read_text()
 RESULTS = ROOT / "outputs" / "results"
 
 
