@@ -67,7 +67,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         try:
-            _made(self.optimizer, [nn.Parameter(torch.zeros(1))])
+            make_optimizer(self.optimizer, [nn.Parameter(torch.zeros(1))])
         except (TypeError, ValueError) as error:
             raise ConfigError(f"trainer.optimizer: {error}") from None
 
@@ -99,10 +99,10 @@ class Trainer:
         Raises RunError if the loss is not finite."""
         order = generator_for(seed, "batch order", round_index)
         augmentation = generator_for(seed, "augmentation", round_index)
-        optimizer = _made(self.optimizer, network.parameters())
+        optimizer = make_optimizer(self.optimizer, network.parameters())
         labelled = pool.labelled
         targets = pool.targets(labelled)
-        weights = self._image_weights(targets, pool.classes)
+        weights = class_balanced_weights(targets, pool.classes) if self.class_balanced else None
         batches_an_epoch = len(_batches(labelled, self.batch_size))
         images: Callable[[Tensor], Tensor] = pool.images
         if self.augment:
@@ -157,15 +157,22 @@ class Trainer:
         stop = self.stop_at_train_accuracy
         return stop is not None and accuracy >= stop
 
-    def _image_weights(self, targets: Tensor, classes: int) -> Tensor | None:
-        """Of mean 1, such that every class with a labelled image has the same total weight."""
-        if not self.class_balanced:
-            return None
-        counts = torch.bincount(targets, minlength=classes)
-        return len(targets) / ((counts > 0).sum() * counts[targets])
+
+def class_balanced_weights(targets: Tensor, classes: int) -> Tensor:
+    """Weights of images by which every class that has some counts the same.
+
+    Args:
+        targets: The images' classes, int64 (N,).
+        classes: How many classes there are.
+
+    Returns:
+        Weights of mean 1, float32 (N,).
+    """
+    counts = torch.bincount(targets, minlength=classes)
+    return len(targets) / ((counts > 0).sum() * counts[targets])
 
 
-def _made(
+def make_optimizer(
     make: Callable[..., torch.optim.Optimizer], parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
     """The optimizer; one of torch's own without what it does for torch.compile."""
