@@ -172,7 +172,7 @@ def run(
 ) -> Record:
     """Runs the rounds that are not recorded yet and returns the result."""
     device, trainer, seed = experiment.device, experiment.trainer, experiment.seed
-    labels = experiment.budget.labelled()
+    labels = experiment.budget.schedule()
     queries = [after - before for before, after in pairwise(labels)] + [0]
     classes = len(data.class_names)
     pool, test_images, test_targets = _on_device(experiment, data)
@@ -343,7 +343,7 @@ def _record(
         "labelled_classes": class_counts(pool.labelled.cpu()),
         "queried": picks.tolist(),
         "queried_classes": class_counts(picks),
-        **evaluation.figures(),
+        **evaluation.metrics(),
         "epochs": fit.epochs,
         "train_accuracy": fit.train_accuracy,
         "epoch_cap_hit": fit.epoch_cap_hit,

@@ -211,7 +211,7 @@ class PlannedRun:
             open_run(
                 self.directory, config, decides, class_names, command, sweep, asked, class_counts
             ) as records,
-            RunProgress(console, experiment.budget.labelled()) as progress,
+            RunProgress(console, experiment.budget.schedule()) as progress,
         ):
             tracker.start(self._tracked(records, class_names))
             result = None

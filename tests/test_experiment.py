@@ -43,7 +43,7 @@ def ran(compose, *overrides: str) -> Path:
     data = load_data(experiment, Path("unused"), download=False)
     with (
         open_run(planned.directory, {}, planned.decides, [], []) as records,
-        RunProgress(Console(quiet=True), experiment.budget.labelled()) as progress,
+        RunProgress(Console(quiet=True), experiment.budget.schedule()) as progress,
     ):
         run(experiment, data, records, build(planned.config["tracker"]), progress)
     return planned.directory

@@ -91,7 +91,7 @@ def demo_run(folder: str, seed: int, everything: bool) -> tuple[float, float]:
             open_run(planned.directory, {}, planned.decides, [], [])
             if everything
             else nothing_written() as records,
-            RunProgress(console, experiment.budget.labelled()) as progress,
+            RunProgress(console, experiment.budget.schedule()) as progress,
         ):
             spent.append(time.perf_counter() - opening)
             names = list(data.class_names)
