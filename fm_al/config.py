@@ -51,8 +51,8 @@ class Budget:
                 f"budget.total={self.total}: should be at least budget.initial={self.initial}"
             )
 
-    def labelled(self) -> list[int]:
-        """How many images are labelled in each round."""
+    def schedule(self) -> list[int]:
+        """The number of labelled images in each round."""
         return [*range(self.initial, self.total, self.per_round), self.total]
 
     @property

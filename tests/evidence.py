@@ -14,8 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from fm_al.records.reading import as_now
-from fm_al.records.writing import area_under_curve, runs_below, stored_run
+from fm_al.records.curve import area_under_curve
+from fm_al.records.discovery import runs_below
+from fm_al.records.reading import stored_run
 from fm_al.report.statistics import ALPHA, compared, holm
 
 LABELS = 225  # that areas on the paper's imbalanced settings go to; some runs went on
@@ -73,16 +74,16 @@ def areas(folders: Iterable[Path]) -> Areas:
             stored = stored_run(directory)
             if stored.provenance is None or stored.result is None:
                 continue
-            decides = as_now(stored.provenance["decides"])
+            decides = stored.provenance.result_config
             options = decides["strategy"]
             strategy = options["_target_"].split(".")[-2]
             variant = variant_of(options) if strategy in FISHER else ""
             setting = setting_of(decides)
             last = LABELS if decides["budget"]["initial"] == 15 else decides["budget"]["total"]
-            rounds = [record for record in stored.rounds if record["labelled"] <= last]
+            rounds = [record for record in stored.rounds if record.labelled <= last]
             area = area_under_curve(
-                [record["labelled"] for record in rounds],
-                [record["accuracy"] for record in rounds],
+                [record.labelled for record in rounds],
+                [record.accuracy for record in rounds],
             )
             found[setting][strategy, variant][decides["seed"]] = area
     return {

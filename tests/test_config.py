@@ -194,7 +194,7 @@ def test_what_can_not_be_in_a_nested_option_is_named(
     ],
 )
 def test_the_last_query_may_be_smaller(budget: Budget, labelled: list[int]) -> None:
-    assert budget.labelled() == labelled
+    assert budget.schedule() == labelled
 
 
 def test_a_budget_above_the_pool_is_refused_with_both_numbers() -> None:
