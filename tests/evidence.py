@@ -15,8 +15,9 @@ from typing import Any
 
 import pandas as pd
 
-from fm_al.records.reading import as_now
-from fm_al.records.writing import area_under_curve, runs_below, stored_run
+from fm_al.records.curve import area_under_curve
+from fm_al.records.discovery import runs_below
+from fm_al.records.reading import stored_run
 from fm_al.report.statistics import ALPHA, compared, holm
 
 LABELS = 225  # that areas on the paper's imbalanced settings go to; some runs went on
@@ -74,7 +75,7 @@ def areas(folders: Iterable[Path], full_length: bool = False) -> Areas:
             stored = stored_run(directory)
             if stored.provenance is None or stored.result is None:
                 continue
-            decides = as_now(stored.provenance["decides"])
+            decides = stored.provenance.result_config
             options = decides["strategy"]
             strategy = options["_target_"].split(".")[-2]
             variant = variant_of(options) if strategy in FISHER else ""
@@ -82,10 +83,10 @@ def areas(folders: Iterable[Path], full_length: bool = False) -> Areas:
             last = decides["budget"]["total"]
             if decides["budget"]["initial"] == 15 and not full_length:
                 last = LABELS
-            rounds = [record for record in stored.rounds if record["labelled"] <= last]
+            rounds = [record for record in stored.rounds if record.labelled <= last]
             area = area_under_curve(
-                [record["labelled"] for record in rounds],
-                [record["accuracy"] for record in rounds],
+                [record.labelled for record in rounds],
+                [record.accuracy for record in rounds],
             )
             found[setting][strategy, variant][decides["seed"]] = area
     return {
