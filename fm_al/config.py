@@ -53,7 +53,7 @@ class Budget:
             )
 
     def schedule(self) -> list[int]:
-        """How many images are labelled in each round, the first to the last."""
+        """The number of labelled images in each round."""
         return [*range(self.initial, self.total, self.per_round), self.total]
 
     @property

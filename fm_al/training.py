@@ -21,7 +21,7 @@ from fm_al.backbones.folding import folded
 from fm_al.data.images import Images
 from fm_al.data.pool import Pool
 from fm_al.errors import DIVERGED, ConfigError, RunError
-from fm_al.files import written_whole
+from fm_al.files import atomic_file
 from fm_al.randomness import generator_for, global_generator_of
 
 
@@ -309,7 +309,7 @@ def evaluate(
 
 def save_network(network: nn.Module, path: Path) -> None:
     """Parameters and buffers, whole or not at all."""
-    with written_whole(path) as file:
+    with atomic_file(path) as file:
         torch.save(network.state_dict(), file)
 
 
