@@ -4,6 +4,7 @@ import itertools
 import json
 import shutil
 import statistics
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +177,11 @@ def test_an_image_folder_that_changed_after_its_run_is_another_run(compose, tmp_
     assert "finished already" in fm_al(tmp_path, *options).stdout, "elsewhere, without the images"
 
 
+@dataclass(frozen=True, kw_only=True)
 class Recording(Strategy):
     """Keeps what it is shown."""
+
+    augment: bool = False
 
     def select(self, query, n, generator):
         images = torch.arange(30)
@@ -190,7 +194,7 @@ class Recording(Strategy):
 def test_a_strategy_that_asks_for_it_is_shown_images_as_in_training(compose) -> None:
     """Others in each round, the same where a round is replayed."""
     options = [
-        *("strategy=random", "strategy._target_=tests.test_experiment.Recording"),
+        *("strategy=margin", "strategy._target_=tests.test_experiment.Recording"),
         *("dataset.crop_padding=2", "backbone=cnn", "trainer.max_epochs=1"),
     ]
 
@@ -198,8 +202,8 @@ def test_a_strategy_that_asks_for_it_is_shown_images_as_in_training(compose) -> 
         rounds, _ = without_times(ran(compose, *options, *more))
         return [record["strategy"] for record in rounds[:2]]
 
-    plain, augmented = shown(), shown("+strategy.augment=true")
-    assert augmented == shown("+strategy.augment=true", "experiment_name=again")
+    plain, augmented = shown(), shown("strategy.augment=true")
+    assert augmented == shown("strategy.augment=true", "experiment_name=again")
     assert plain[0]["shown"] == plain[1]["shown"]
     assert len({record["shown"] for record in [*augmented, plain[0]]}) == 3
 
