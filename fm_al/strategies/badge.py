@@ -19,7 +19,8 @@ class BADGE(Strategy):
     Batch active learning by diverse gradient embeddings (Ash et al. 2020, arXiv 1906.03671,
     algorithm 1). The gradient of an image x is a_x ⊗ h_x, with a_x = p - e_yhat and h_x the
     embedding. As in the authors' code, the first pick is the longest gradient, and a bias of the
-    last layer is left out. The N x CD matrix of gradients is never built: a pick costs O(N (C + D)).
+    last layer is left out. The N x CD matrix of gradients is never built, so a pick costs
+    O(N (C + D)).
 
     Args:
         augment: Score images as training sees them.

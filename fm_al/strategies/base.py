@@ -125,7 +125,7 @@ class Query:
 
     @cached_property
     def embeddings(self) -> Tensor:
-        """embed(x) of every image of the pool, (N, D). Raises RunError if a number is not finite."""
+        """embed(x) of all the pool, (N, D). Raises RunError if one is not finite."""
         parts = []
         everything = torch.arange(len(self._pool), device=self.device)
         with (
@@ -139,7 +139,7 @@ class Query:
 
     @cached_property
     def logits(self) -> Tensor:
-        """head(embed(x)) of every image of the pool, (N, C). Raises RunError as `embeddings` does."""
+        """head(embed(x)) of all the pool, (N, C). Raises RunError if one is not finite."""
         with torch.no_grad():
             return _finite("logits", self.model.head(self.embeddings))
 

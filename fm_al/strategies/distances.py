@@ -12,8 +12,8 @@ CLOSE = 1e-3  # of |x|^2 + |y|^2; below, the expanded form has lost 10 of float3
 class SquaredDistances:
     """Squared distances |x - y|^2 from all points x to one of them, y.
 
-    They are computed as |x|^2 + |y|^2 - 2 x.y, a matrix-vector product. That cancels for points that
-    are close compared with their norms; there the differences themselves are squared and summed.
+    They are computed as |x|^2 + |y|^2 - 2 x.y, a matrix-vector product. That cancels for points
+    that are close compared with their norms; their differences are squared and summed instead.
     Equal points are at exactly 0. All other distances have a relative accuracy of 1e-3 or better.
 
     Args:

@@ -18,7 +18,7 @@ CHUNK = 4096  # images at a time, for CHUNK x n scores
 
 @dataclass(frozen=True, kw_only=True)
 class KMeans(Strategy):
-    """Cluster the unlabelled images' embeddings into n clusters; pick the image nearest each centre.
+    """Cluster the unlabelled images' embeddings; pick the image nearest to each of n centres.
 
     Zhdanov 2019, arXiv 1901.05954, without its weights. Centres take turns, so an image is picked
     once.
