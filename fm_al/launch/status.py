@@ -34,7 +34,7 @@ TAIL = 4096  # bytes of a log, in which its last line is
 NOT_WHOLE = "its W&B view lacks rounds: fm-al-sync, or its own command again, completes it"
 UNDER_WAY = ("running", "waiting")
 STATES: tuple[State, ...] = get_args(State)
-SILENT = "ended without a word: killed, cancelled or out of memory?"
+NO_EXIT_MESSAGE = "ended without a word: killed, cancelled or out of memory?"
 STYLES = {
     "running": "cyan",
     "failed": "red",
@@ -150,7 +150,7 @@ def _status(run: StoredRun, said: Mapping[SlurmJob, str]) -> RunStatus:
         return status("failed", run.error["message"])
     if run.provenance is None and job is None:
         return status("new", "its sweep ended before its turn" if run.job else "")
-    return status("stale", STOPPED if run.stopped else SILENT)
+    return status("stale", STOPPED if run.stopped else NO_EXIT_MESSAGE)
 
 
 def _lack_of_view(directory: Path, result: Record) -> str:
@@ -190,7 +190,7 @@ def table(statuses: Sequence[RunStatus]) -> Table:
     rows.add_column("", overflow="fold")
     directories = [status.directory for status in statuses]
     decides = [status.decides for status in statuses]
-    names = run_names(directories, decides, told_apart(directories))
+    names = run_names(directories, decides, short_names(directories))
     for name, status in zip(names, statuses, strict=True):
         rows.add_row(
             name,
@@ -225,7 +225,7 @@ def last_line(log: Path) -> str:
     return f"  its last line: {said[-1][:WIDE]}\n" if said else ""
 
 
-def told_apart(paths: Sequence[Path]) -> list[str]:
+def short_names(paths: Sequence[Path]) -> list[str]:
     """Each path by the folders in which it differs from others; one path by its last folder that is
     no list of overrides."""
     levels = list(zip(*(path.parts for path in paths), strict=False))
@@ -239,7 +239,7 @@ def told_apart(paths: Sequence[Path]) -> list[str]:
     return ["/".join(parts) for parts in zip(*differ, strict=True)]
 
 
-def total(statuses: Sequence[RunStatus]) -> str:
+def count_states(statuses: Sequence[RunStatus]) -> str:
     """How many runs stand how."""
     counts = Counter(status.state for status in statuses)
     parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
@@ -274,7 +274,7 @@ def show(arguments: Sequence[str]) -> None:
 
     def shown(rows: int | None = None) -> RenderableType:
         shared = os.path.commonpath([status.directory for status in statuses]) or os.curdir
-        header = f"{total(statuses)}\nin {shared}"
+        header = f"{count_states(statuses)}\nin {shared}"
         left_out = len(statuses) - rows if rows is not None and rows < len(statuses) else 0
         footer = f"and {left_out} more" if left_out else ""
         return Group(Text(header), table(statuses[:rows]), Text(footer))

@@ -8,13 +8,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from fm_al.errors import RunError
-from fm_al.launch.sweeper import (
-    LONGEST_NAME,
-    _wait_for_its_begin,
-    plain,
-    planned_run,
-    run_directory,
-)
+from fm_al.launch.detached import wait_until_started
+from fm_al.launch.planning import plain_config, planned_run
+from fm_al.launch.run_directory import LONGEST_NAME, run_directory
 
 CHOICES = {"dataset": "digits", "imbalance": "none", "backbone": "cnn", "strategy": "badge"}
 CONFIG = {"output_dir": "outputs", "experiment_name": "trial", "seed": 3}
@@ -75,12 +71,12 @@ def test_a_process_to_which_a_sweep_is_left_takes_it_up_or_has_nothing_to_do(
         "with locked(Path('lock')): time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path) as process:
-        _wait_for_its_begin(process, tmp_path)
+        wait_until_started(process, tmp_path)
         assert process.poll() is None
         assert (tmp_path / "lock").read_text()
         process.terminate()
     with subprocess.Popen(["true"]) as process:
-        _wait_for_its_begin(process, tmp_path)
+        wait_until_started(process, tmp_path)
 
 
 def test_a_process_that_ends_before_it_takes_up_its_sweep_is_an_error(tmp_path: Path) -> None:
@@ -89,9 +85,9 @@ def test_a_process_that_ends_before_it_takes_up_its_sweep_is_an_error(tmp_path: 
         subprocess.Popen(["false"]) as process,
         pytest.raises(RunError, match=rf"process {process.pid} has .* fm-al: what went wrong$"),
     ):
-        _wait_for_its_begin(process, tmp_path)
+        wait_until_started(process, tmp_path)
 
 
 def test_a_home_folder_is_meant_by_a_dataset_root_however_it_is_quoted() -> None:
-    config = plain(OmegaConf.create({"dataset": {"root": "~/images"}}))
+    config = plain_config(OmegaConf.create({"dataset": {"root": "~/images"}}))
     assert config["dataset"]["root"] == str(Path.home() / "images")
