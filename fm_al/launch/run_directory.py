@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,12 +29,12 @@ NAMED_BY_PATH = (
     "strategy",
     "seed",
 )
-# The order in which a name that has to be cut shows options: those of a comparison first, those
-# that usually hold for all of it last. Other groups come in between.
-SHOWN_FIRST = ("strategy", "trainer", "imbalance", "dataset")
-SHOWN_LAST = ("backbone", "budget")
+# Options of these groups are compared most often. In a name that has to be cut they come first, and
+# those of the budget last.
+COMPARED = ("strategy", "trainer", "imbalance", "dataset")
 LONGEST_NAME = 120  # characters
-LONGEST_VALUE = 32  # characters of one value, in a name that has to be cut
+# Of one option, in a name that has to be cut.
+LONGEST_KEY, LONGEST_VALUE = 40, 24
 OVERRIDES = "overrides.yaml"
 
 
@@ -44,9 +45,9 @@ def run_directory(config: Record, choices: Mapping[str, Any], overrides: Sequenc
 
     It depends on the configuration and the overrides, and not on their order or on what else a
     sweep holds: a single run and that run of a sweep share a directory. So a name cannot know which
-    options are swept. It shows all options, sorted by key, if they fit as they are. Otherwise they
-    come in the order in which they are likely to be swept: single values before lists, strategy and
-    trainer before backbone and budget. Keys and values are shortened, a hash of all options makes
+    options are swept. It shows all options, sorted by key, if they fit as they are. Otherwise the
+    options that are likely to be swept come first: single values before lists, strategy and trainer
+    before the others, the budget last. Keys and values are shortened, a hash of all options makes
     the name unique, and `overrides.yaml` in that folder lists them whole.
 
     Args:
@@ -72,7 +73,8 @@ def run_directory(config: Record, choices: Mapping[str, Any], overrides: Sequenc
 
 def option_texts(overrides: Sequence[str]) -> dict[str, str]:
     """The options that name a run's folder, as they were typed: overrides that can affect results,
-    but for those that name the folders above. Sorted by key; the last override of a key holds."""
+    but for those that name the folders above. Those that are likely to be swept come first. The
+    last override of a key holds."""
     named = _named(overrides)
     return {key: override.get_value_element_as_str() for key, override in named.items()}
 
@@ -82,15 +84,20 @@ def option_values(overrides: Sequence[str]) -> dict[str, Any]:
     return {key: override.value() for key, override in _named(overrides).items()}
 
 
+def value_text(value: Any) -> str:
+    """A value as one line of YAML."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf)
+    return text.removesuffix("...\n").rstrip("\n")
+
+
 def note_overrides(directory: Path, overrides: Sequence[str]) -> None:
     """Write `overrides.yaml` beside a run's directory if the folder's name was cut. It is for
     people alone, so failing to write it is a warning."""
     folder, options = directory.parent, option_texts(overrides)
     if not options or folder.name == _sorted_text(options):
         return
-    values = option_values(overrides)
-    text = yaml.safe_dump(values, default_flow_style=None, allow_unicode=True, width=10_000)
-    path, content = folder / OVERRIDES, text.encode()
+    lines = (f"{key}: {value_text(value)}\n" for key, value in option_values(overrides).items())
+    path, content = folder / OVERRIDES, "".join(lines).encode()
     try:
         if not path.exists() or path.read_bytes() != content:
             folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +109,7 @@ def note_overrides(directory: Path, overrides: Sequence[str]) -> None:
 def _named(overrides: Sequence[str]) -> dict[str, Override]:
     typed = [parsed(text) for text in overrides]
     named = {each.key_or_group: each for each in typed if not _needs_no_name(each.key_or_group)}
-    return dict(sorted(named.items()))
+    return dict(sorted(named.items(), key=_rank))
 
 
 def _needs_no_name(key: str) -> bool:
@@ -118,36 +125,33 @@ def _options_name(options: Mapping[str, str]) -> str:
     text = _sorted_text(options)
     if _file_name(text) == text:
         return text
-    keys = sorted(options, key=lambda key: _rank(key, options[key]))
-    short = short_keys(keys)
+    short = short_keys([*options])
     shown: list[str] = []
-    for position, key in enumerate(keys):
-        part = f"{_plain_text(short[key])}={_readable(options[key])}"
+    for key, value in options.items():
+        part = f"{_readable(short[key], LONGEST_KEY)}={_readable(value, LONGEST_VALUE)}"
         if shown and len(",".join([*shown, part])) > LONGEST_NAME:
-            shown.append(f"and-{len(keys) - position}-more")
+            shown.append(f"and-{len(options) - len(shown)}-more")
             break
         shown.append(part)
     return f"{','.join(shown)}-{_hash(text)}"
 
 
-def _rank(key: str, value: str) -> tuple[bool, int, str]:
+def _rank(named: tuple[str, Override]) -> tuple[bool, bool, int, str]:
     """The place of an option in a name that has to be cut."""
+    key, override = named
     group = re.split(r"[./@]", key)[0]
-    if group in SHOWN_FIRST:
-        place = SHOWN_FIRST.index(group)
-    else:
-        place = len(SHOWN_FIRST) + 1 + (SHOWN_LAST.index(group) if group in SHOWN_LAST else -1)
-    return value.startswith(("[", "{")), place, key
+    place = COMPARED.index(group) if group in COMPARED else len(COMPARED)
+    return group == "budget", isinstance(override.value(), list | dict), place, key
 
 
-def _readable(value: str) -> str:
-    """A value in a folder's name: `[16,32]` is `16,32`. The middle of a long one is left out, since
-    lists may differ at their end, and paths begin alike."""
-    text = _plain_text(value).strip("-,")
-    if len(text) <= LONGEST_VALUE:
-        return text
-    half = LONGEST_VALUE // 2 - 1
-    return f"{text[:half]}..{text[-half:]}"
+def _readable(text: str, longest: int) -> str:
+    """A key or value in a folder's name: `[16,32]` is `16,32`. The middle of a long one is left
+    out, since lists may differ at their end, and paths begin alike."""
+    plain = _plain_text(text).strip("-,")
+    if len(plain) <= longest:
+        return plain
+    half = longest // 2 - 1
+    return f"{plain[:half]}..{plain[-half:]}"
 
 
 def _file_name(text: str) -> str:

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from fm_al.errors import ConfigError, RunError
-from fm_al.launch.run_directory import option_texts, option_values
+from fm_al.launch.run_directory import option_values, value_text
 from fm_al.launch.status import RunStatus, short_names
 from fm_al.records.naming import run_names
 from fm_al.records.writing import Record
@@ -22,10 +22,10 @@ MOST_NAMED = 5  # of the reasons why runs failed
 def shared_options(overrides: Sequence[Sequence[str]]) -> str:
     """The typed options that all runs of a sweep share, but for those that its folders are named
     by. overrides: of each run."""
-    options = [option_texts(each) for each in overrides]
+    options = [option_values(each) for each in overrides]
     first = options[0] if options else {}
-    shared = {key: text for key, text in first.items() if all(o.get(key) == text for o in options)}
-    return " ".join(f"{key}={text}" for key, text in shared.items())
+    shared = [key for key in first if all(key in o and o[key] == first[key] for o in options)]
+    return " ".join(f"{key}={value_text(first[key])}" for key in shared)
 
 
 def summary(
