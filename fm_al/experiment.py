@@ -40,15 +40,7 @@ from fm_al.records.schema import Result, Round
 from fm_al.records.writing import RunRecords
 from fm_al.strategies.base import Query, Strategy
 from fm_al.tracking.wandb_run import Tracker
-from fm_al.training import (
-    UNTRAINED,
-    Evaluation,
-    Fit,
-    Trainer,
-    evaluate,
-    load_network,
-    save_network,
-)
+from fm_al.training import UNTRAINED, Evaluation, Fit, Trainer, evaluate, load_network, save_network
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from fm_al.config import build
 from fm_al.errors import ConfigError, RunError
 from fm_al.experiment import load_data, run
-from fm_al.launch.sweeper import planned_run
+from fm_al.launch.planning import planned_run
 from fm_al.progress import RunProgress
 from fm_al.records.writing import open_run
 from fm_al.strategies.base import Query, Strategy

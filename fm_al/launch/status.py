@@ -38,7 +38,7 @@ TAIL = 4096  # bytes of a log, in which its last line is
 NOT_WHOLE = "its W&B view lacks rounds: fm-al-sync, or its own command again, completes it"
 UNDER_WAY = ("running", "waiting")
 STATES: tuple[State, ...] = get_args(State)
-SILENT = "ended without a word: killed, cancelled or out of memory?"
+NO_EXIT_MESSAGE = "ended without a word: killed, cancelled or out of memory?"
 STYLES = {
     "running": "cyan",
     "failed": "red",
@@ -58,7 +58,7 @@ class RunStatus:
 
     rounds, of_rounds: finished ones, and all. detail: who runs it, what it waits for, or why it
     ended. log: what its job printed. unusual_wait: why its job may wait for long, in words that it
-    shares with others of its array. decides: its configuration, once it has begun."""
+    shares with others of its array. result_config: its configuration, once it has begun."""
 
     directory: Path
     state: State
@@ -70,7 +70,7 @@ class RunStatus:
     log: Path | None = None
     is_config_error: bool = False
     unusual_wait: str | None = None
-    decides: Config | None = field(default=None, compare=False, repr=False)
+    result_config: Config | None = field(default=None, compare=False, repr=False)
 
 
 Queue = Callable[[Iterable[SlurmJob]], Mapping[SlurmJob, str]]
@@ -115,7 +115,7 @@ def _status(run: StoredRun, said: Mapping[SlurmJob, str]) -> RunStatus:
     of_rounds = None
     if run.provenance is not None:
         try:
-            budget = Budget(**run.provenance.decides["budget"])
+            budget = Budget(**run.provenance.result_config["budget"])
             of_rounds = len(range(budget.initial, budget.total, budget.per_round)) + 1
         except (KeyError, TypeError, ValueError, OverflowError):
             path = run.directory / "provenance.json"
@@ -133,7 +133,7 @@ def _status(run: StoredRun, said: Mapping[SlurmJob, str]) -> RunStatus:
             detail,
             log,
             run.error is not None and run.error.kind == "ConfigError",
-            decides=None if run.provenance is None else run.provenance.result_config,
+            result_config=None if run.provenance is None else run.provenance.result_config,
         )
 
     if run.result is not None:
@@ -154,7 +154,7 @@ def _status(run: StoredRun, said: Mapping[SlurmJob, str]) -> RunStatus:
         return status("failed", run.error.message)
     if run.provenance is None and job is None:
         return status("new", "its sweep ended before its turn" if run.job else "")
-    return status("stale", STOPPED if run.stopped else SILENT)
+    return status("stale", STOPPED if run.stopped else NO_EXIT_MESSAGE)
 
 
 def _lack_of_view(directory: Path, result: Result) -> str:
@@ -193,8 +193,8 @@ def table(statuses: Sequence[RunStatus]) -> Table:
         rows.add_column(column, no_wrap=True, justify="left" if column == "state" else "right")
     rows.add_column("", overflow="fold")
     directories = [status.directory for status in statuses]
-    decides = [status.decides for status in statuses]
-    names = run_names(directories, decides, told_apart(directories))
+    result_configs = [status.result_config for status in statuses]
+    names = run_names(directories, result_configs, short_names(directories))
     for name, status in zip(names, statuses, strict=True):
         rows.add_row(
             name,
@@ -229,7 +229,7 @@ def last_line(log: Path) -> str:
     return f"  its last line: {said[-1][:WIDE]}\n" if said else ""
 
 
-def told_apart(paths: Sequence[Path]) -> list[str]:
+def short_names(paths: Sequence[Path]) -> list[str]:
     """Each path by the folders in which it differs from others; one path by its last folder that is
     no list of overrides."""
     levels = list(zip(*(path.parts for path in paths), strict=False))
@@ -243,7 +243,7 @@ def told_apart(paths: Sequence[Path]) -> list[str]:
     return ["/".join(parts) for parts in zip(*differ, strict=True)]
 
 
-def total(statuses: Sequence[RunStatus]) -> str:
+def count_states(statuses: Sequence[RunStatus]) -> str:
     """How many runs stand how."""
     counts = Counter(status.state for status in statuses)
     parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
@@ -278,7 +278,7 @@ def show(arguments: Sequence[str]) -> None:
 
     def shown(rows: int | None = None) -> RenderableType:
         shared = os.path.commonpath([status.directory for status in statuses]) or os.curdir
-        header = f"{total(statuses)}\nin {shared}"
+        header = f"{count_states(statuses)}\nin {shared}"
         left_out = len(statuses) - rows if rows is not None and rows < len(statuses) else 0
         footer = f"and {left_out} more" if left_out else ""
         return Group(Text(header), table(statuses[:rows]), Text(footer))
