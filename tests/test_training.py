@@ -14,11 +14,10 @@ from fm_al.config import build
 from fm_al.data.images import Images
 from fm_al.data.pool import Pool
 from fm_al.errors import ConfigError, RunError, memory_errors_named
+from fm_al.evaluation import Evaluation, evaluate
 from fm_al.training import (
-    Evaluation,
     Trainer,
     class_balanced_weights,
-    evaluate,
     load_network,
     make_optimizer,
     recompute_batch_norm,
