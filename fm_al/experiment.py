@@ -32,6 +32,7 @@ from fm_al.errors import (
     is_of_memory,
     memory_errors_named,
 )
+from fm_al.evaluation import Evaluation, evaluate
 from fm_al.progress import RunProgress
 from fm_al.randomness import generator_for, global_generator_of
 from fm_al.records.curve import area_under_curve
@@ -40,7 +41,7 @@ from fm_al.records.schema import Result, Round
 from fm_al.records.writing import RunRecords
 from fm_al.strategies.base import Query, Strategy
 from fm_al.tracking.wandb_run import Tracker
-from fm_al.training import UNTRAINED, Evaluation, Fit, Trainer, evaluate, load_network, save_network
+from fm_al.training import UNTRAINED, Fit, Trainer, load_network, save_network
 
 logger = logging.getLogger(__name__)
 

@@ -98,7 +98,7 @@ class PlannedRun:
     @property
     def result_config(self) -> Config:
         """What the figures depend on, as far as it is known without the data."""
-        return result_config_of(self.config, self.experiment.device.decides())
+        return result_config_of(self.config, self.experiment.device.result_config())
 
     def result(self, contents: dict[str, Stored | None] | None = None) -> Result | None:
         """The recorded result if the run is complete, be it on a machine with other devices;
@@ -120,7 +120,7 @@ class PlannedRun:
 
     @property
     def _portable_result_config(self) -> Config:
-        return result_config_of(self.config, self.device.decides_on_any_machine())
+        return result_config_of(self.config, self.device.portable_result_config())
 
     def complete(self, console: Console, result: Result) -> bool:
         """Completes what a finished run has beside its result, where a kill or a dead server came

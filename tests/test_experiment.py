@@ -4,6 +4,7 @@ import itertools
 import json
 import shutil
 import statistics
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +177,11 @@ def test_an_image_folder_that_changed_after_its_run_is_another_run(compose, tmp_
     assert "finished already" in fm_al(tmp_path, *options).stdout, "elsewhere, without the images"
 
 
+@dataclass(frozen=True, kw_only=True)
 class Recording(Strategy):
     """Keeps what it is shown."""
+
+    augment: bool = False
 
     def select(self, query, n, generator):
         images = torch.arange(30)
