@@ -25,7 +25,7 @@ from fm_al.launch.planning import plain_config, planned_run, without_hydra
 from fm_al.launch.run_directory import note_overrides
 from fm_al.launch.status_command import show
 from fm_al.launch.sweeper import ExperimentSweep
-from fm_al.planned_run import FORESEEN, closing_line, exit_code, one_line
+from fm_al.planned_run import EXPECTED_ERRORS, closing_line, exit_code, one_line
 from fm_al.tracking.sync import sync
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -74,7 +74,7 @@ def _command(function: Callable[[], None]) -> Callable[[], None]:
             return function()
         except (HydraException, OmegaConfBaseException) as error:  # some are OSErrors too
             sys.exit(_reported(ConfigError(explained(error))))
-        except FORESEEN as error:
+        except EXPECTED_ERRORS as error:
             sys.exit(_reported(error))
         except KeyboardInterrupt:
             print("fm-al: stopped; the same command goes on from here", file=sys.stderr)

@@ -13,7 +13,7 @@ from fm_al.errors import RunError
 from fm_al.launch.interpreter import python_command
 from fm_al.launch.status import last_line
 from fm_al.records.lock import holder
-from fm_al.records.writing import COMMAND, command_line
+from fm_al.records.provenance import COMMAND, command_line
 
 
 def start_detached(folder: Path) -> subprocess.Popen[bytes]:

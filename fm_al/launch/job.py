@@ -17,9 +17,9 @@ from rich.console import Console
 from submitit.core.utils import UncompletedJobError
 from submitit.helpers import DelayedSubmission
 
-from fm_al.errors import ConfigError, HeldError, MethodError, RunError
+from fm_al.errors import ConfigError, MethodError, RunError, RunLockedError
 from fm_al.planned_run import (
-    FORESEEN,
+    EXPECTED_ERRORS,
     PlannedRun,
     closing_line,
     exit_code,
@@ -27,7 +27,11 @@ from fm_al.planned_run import (
     one_line,
 )
 from fm_al.records.lock import Process, holder
-from fm_al.records.writing import Asked, Record, command_line, stored_run
+from fm_al.records.notes import Assignment
+from fm_al.records.provenance import command_line
+from fm_al.records.reading import stored_run
+from fm_al.records.result_config import Config
+from fm_al.records.schema import Result
 
 HELD_AGAIN = 10.0  # seconds between two tries to lock the run
 HELD_FOR = 180.0  # seconds of trying; SLURM gives a cancelled job 30 by default
@@ -57,7 +61,7 @@ class Job:
         limits: SLURM's; None if SLURM does not run the job.
     """
 
-    config: Record
+    config: Config
     directory: str
     working_directory: str
     sweep_folder: str
@@ -89,21 +93,21 @@ class Job:
                     self._refuse_the_cpu()
                 result = self._result(run, console)
             console.print(closing_line(result))
-        except FORESEEN as error:
+        except EXPECTED_ERRORS as error:
             if isinstance(error, MethodError):
                 print(error.shown, end="", file=sys.stderr)
             print(f"fm-al: {one_line(error)}", file=sys.stderr, flush=True)
             sys.exit(exit_code(error))
 
-    def _result(self, run: PlannedRun, console: Console) -> Record:
+    def _result(self, run: PlannedRun, console: Console) -> Result:
         job, since, sweep = Process.this().job, time.monotonic(), Path(self.sweep_folder)
         while True:
             try:
                 if (result := run.result()) is not None:
                     run.complete(console, result)
                     return result
-                return run.run(console, sweep.name, self.command, self._asked())
-            except HeldError as error:
+                return run.run(console, sweep.name, self.command, self._assignment())
+            except RunLockedError as error:
                 # A node that SLURM gave up may still run this very job, which no one else would
                 # start again: wait as long as it takes. Another job may be about to end.
                 holding = holder(run.directory / "lock")
@@ -114,7 +118,7 @@ class Job:
                 console.print(f"{one_line(error)}; trying again")
                 time.sleep(HELD_AGAIN)
 
-    def _asked(self) -> Asked | None:
+    def _assignment(self) -> Assignment | None:
         """What job.json is to say; None if SLURM does not run the job.
 
         The submitting process writes the same, unless it was killed before it could."""
@@ -122,7 +126,7 @@ class Job:
             return None
         log = submitit.JobEnvironment().paths.stdout
         cluster = os.environ.get("SLURM_CLUSTER_NAME")
-        return Asked(Path(self.sweep_folder), log, Process.this().job, cluster)
+        return Assignment(Path(self.sweep_folder), log, Process.this().job, cluster)
 
     def _refuse_the_cpu(self) -> None:
         if self.config["device"]["kind"] != "cpu":

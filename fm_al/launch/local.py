@@ -23,7 +23,7 @@ from fm_al.launch.launcher import jobs_folder
 from fm_al.launch.status import NO_EXIT_MESSAGE
 from fm_al.planned_run import PlannedRun, one_line
 from fm_al.records.lock import holder
-from fm_al.records.writing import STOPPED, ask_for, record_failure
+from fm_al.records.notes import STOPPED, Assignment, assign_run, record_failure
 
 MOST_AT_ONCE = 1024  # processes, of which each holds some 0.5 GB
 PRELOADED = ["fm_al.experiment", "torchvision"]  # the latter reads most data sets
@@ -79,7 +79,7 @@ class LocalLauncher:
             run, slot = waiting[0], min(self._slots)
             try:
                 if holder(run.directory / "lock") is None:  # else another sweep has it
-                    ask_for(run.directory, folder, log)
+                    assign_run(run.directory, Assignment(folder, log))
             except (RunError, OSError) as error:
                 self._ended[waiting.popleft().directory] = one_line(error)
                 continue

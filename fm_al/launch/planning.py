@@ -19,7 +19,7 @@ from fm_al.errors import ConfigError
 from fm_al.launch.combinations import Combination, dimensions
 from fm_al.launch.run_directory import run_directory
 from fm_al.planned_run import PlannedRun
-from fm_al.records.writing import Record
+from fm_al.records.result_config import Config
 
 
 def planned_run(
@@ -38,12 +38,12 @@ def planned_run(
     return _checked(plain_config(without_hydra(composed)), choices, overrides)
 
 
-def _checked(config: Record, choices: Mapping[str, Any], overrides: Sequence[str]) -> PlannedRun:
+def _checked(config: Config, choices: Mapping[str, Any], overrides: Sequence[str]) -> PlannedRun:
     check_settings(config)  # its directory's name depends on them
     return PlannedRun.of(config, run_directory(config, choices, overrides))
 
 
-def plain_config(config: DictConfig) -> Record:
+def plain_config(config: DictConfig) -> Config:
     """Resolve a run's configuration, and `~` in its paths. Raises ConfigError."""
     values = resolved(config)
     for key in ("output_dir", "data_dir"):
@@ -106,7 +106,7 @@ class SweepPlan:
         Raises:
             ConfigError: If a combination is invalid, or two are the same run.
         """
-        settings: dict[Combination, tuple[DictConfig, Record | None, dict[str, Any]]] = {}
+        settings: dict[Combination, tuple[DictConfig, Config | None, dict[str, Any]]] = {}
         planned = []
         for combination in self.combinations:
             seeds = [text for text in combination if re.fullmatch(r"seed=\d+", text)]
@@ -146,7 +146,7 @@ class SweepPlan:
         gone = set(itertools.chain(*lacking.values()))
         return tuple(text for text in combination if parsed(text).key_or_group not in gone)
 
-    def _setting(self, setting: Combination) -> tuple[DictConfig, Record | None, dict[str, Any]]:
+    def _setting(self, setting: Combination) -> tuple[DictConfig, Config | None, dict[str, Any]]:
         """The configuration of a combination without its seed; its plain values, if they are the
         same for all seeds; the option chosen of each group."""
         config, choices = self._explained(setting)

@@ -14,9 +14,9 @@ import yaml
 from hydra.core.override_parser.types import Override
 
 from fm_al.compose.arguments import parsed
-from fm_al.files import write_whole
+from fm_al.files import atomic_write
 from fm_al.records.naming import short_keys
-from fm_al.records.writing import NOT_DECIDING, Record
+from fm_al.records.result_config import NO_EFFECT_ON_RESULTS, Config
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ LONGEST_KEY, LONGEST_VALUE = 40, 24
 OVERRIDES = "overrides.yaml"
 
 
-def run_directory(config: Record, choices: Mapping[str, Any], overrides: Sequence[str]) -> Path:
+def run_directory(config: Config, choices: Mapping[str, Any], overrides: Sequence[str]) -> Path:
     """The directory of a run.
 
     `<output_dir>/<experiment_name>/<dataset>-<imbalance>/<backbone>/<strategy>[/<options>]/seed<k>`
@@ -101,7 +101,7 @@ def note_overrides(directory: Path, overrides: Sequence[str]) -> None:
     try:
         if not path.exists() or path.read_bytes() != content:
             folder.mkdir(parents=True, exist_ok=True)
-            write_whole(path, content)
+            atomic_write(path, content)
     except OSError as error:
         logger.warning("%s can't be written (%s)", path, error)
 
@@ -113,7 +113,7 @@ def _named(overrides: Sequence[str]) -> dict[str, Override]:
 
 
 def _needs_no_name(key: str) -> bool:
-    return key in NAMED_BY_PATH or re.split(r"[./@]", key)[0] in (*NOT_DECIDING, "hydra")
+    return key in NAMED_BY_PATH or re.split(r"[./@]", key)[0] in (*NO_EFFECT_ON_RESULTS, "hydra")
 
 
 def _sorted_text(options: Mapping[str, str]) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fm_al.errors import HeldError, MethodError
+from fm_al.errors import MethodError, RunLockedError
 from fm_al.launch.status import NO_EXIT_MESSAGE
-from fm_al.planned_run import FORESEEN, PlannedRun, one_line
-from fm_al.records.writing import STOPPED, record_failure
+from fm_al.planned_run import EXPECTED_ERRORS, PlannedRun, one_line
+from fm_al.records.notes import STOPPED, record_failure
 
 
 class SerialLauncher:
@@ -40,7 +40,7 @@ class SerialLauncher:
             if run.result() is None:
                 run.run(self.console, folder.name)
             self._ended[run.directory] = NO_EXIT_MESSAGE
-        except HeldError as error:
+        except RunLockedError as error:
             self.console.print(f"left to the process that runs it: {one_line(error)}")
             self._ended[run.directory] = NO_EXIT_MESSAGE
         except KeyboardInterrupt as error:
@@ -49,7 +49,7 @@ class SerialLauncher:
         except Exception as error:
             if isinstance(error, MethodError):
                 print(error.shown, end="", file=sys.stderr)
-            elif not isinstance(error, FORESEEN):
+            elif not isinstance(error, EXPECTED_ERRORS):
                 traceback.print_exception(error)
             self._ended[run.directory] = one_line(error)
 

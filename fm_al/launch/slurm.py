@@ -25,7 +25,8 @@ from fm_al.launch.job_script import CPUS_OF_A_STEP, check_parameters, may_be_req
 from fm_al.launch.launcher import jobs_folder
 from fm_al.launch.queue import largest_array, own_jobs, this_cluster
 from fm_al.planned_run import PlannedRun
-from fm_al.records.writing import Record, ask_for
+from fm_al.records.notes import Assignment, assign_run
+from fm_al.records.result_config import Config
 
 
 class SlurmLauncher:
@@ -37,7 +38,7 @@ class SlurmLauncher:
     silence = 60.0  # a network file system may be that late
 
     def __init__(
-        self, parameters: Record, max_num_timeout: int, max_jobs: int | None, console: Console
+        self, parameters: Config, max_num_timeout: int, max_jobs: int | None, console: Console
     ) -> None:
         """Check the options.
 
@@ -113,7 +114,8 @@ class SlurmLauncher:
             self._submitted.append(array)
             for run, job in zip(runs, jobs, strict=True):
                 try:
-                    ask_for(run.directory, folder, job.paths.stdout, job.job_id, cluster)
+                    assigned = Assignment(folder, job.paths.stdout, job.job_id, cluster)
+                    assign_run(run.directory, assigned)
                 except OSError as error:
                     unnoted.append(
                         f"{run.directory}: its job.json can't be written ({error}); it is job "

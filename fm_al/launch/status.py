@@ -13,8 +13,12 @@ from typing import Literal, get_args
 from fm_al.config import Budget
 from fm_al.errors import RunError
 from fm_al.launch.queue import SlurmJob, in_queue, unusual_wait
+from fm_al.records.discovery import runs_below
 from fm_al.records.lock import Process, holder
-from fm_al.records.writing import STOPPED, Record, StoredRun, runs_below, stored_run
+from fm_al.records.notes import STOPPED
+from fm_al.records.reading import StoredRun, stored_run
+from fm_al.records.result_config import Config
+from fm_al.records.schema import Result
 from fm_al.tracking.wandb_run import has_view, is_noted_as_whole, whole_log
 
 logger = logging.getLogger(__name__)
@@ -48,7 +52,7 @@ class RunStatus:
         log: The file that its job prints to.
         is_config_error: Whether its configuration was the reason why it failed.
         unusual_wait: Why its job may wait for long, in words that all jobs of its array share.
-        decides: The part of its configuration that affects results, once it has started.
+        result_config: The part of its configuration that affects results, once it has started.
     """
 
     directory: Path
@@ -61,7 +65,7 @@ class RunStatus:
     log: Path | None = None
     is_config_error: bool = False
     unusual_wait: str | None = None
-    decides: Record | None = field(default=None, compare=False, repr=False)
+    result_config: Config | None = field(default=None, compare=False, repr=False)
 
 
 Queue = Callable[[Iterable[SlurmJob]], Mapping[SlurmJob, str]]
@@ -104,23 +108,23 @@ def _status_or_damage(
 
 
 def _job_of(run: StoredRun) -> SlurmJob | None:
-    if run.job is None or run.job["job"] is None:
+    if run.job is None or run.job.job is None:
         return None
-    return SlurmJob(run.job["job"], run.job.get("cluster"))
+    return SlurmJob(run.job.job, run.job.cluster)
 
 
 def _status(run: StoredRun, said: Mapping[SlurmJob, str]) -> RunStatus:
-    last = run.rounds[-1] if run.rounds else {}
+    last = run.rounds[-1] if run.rounds else None
     known = RunStatus(
         run.directory,
         state="stale",
         rounds=len(run.rounds),
         of_rounds=_all_rounds(run),
-        labelled=last.get("labelled"),
-        accuracy=last.get("accuracy"),
+        labelled=None if last is None else last.labelled,
+        accuracy=None if last is None else last.accuracy,
         log=_log_of(run),
-        is_config_error=run.error is not None and run.error["kind"] == "ConfigError",
-        decides=None if run.provenance is None else run.provenance["decides"],
+        is_config_error=run.error is not None and run.error.kind == "ConfigError",
+        result_config=None if run.provenance is None else run.provenance.result_config,
     )
     state, detail = _state(run, said)
     job = _job_of(run)
@@ -134,16 +138,16 @@ def _all_rounds(run: StoredRun) -> int | None:
     if run.provenance is None:
         return None
     try:
-        budget = Budget(**run.provenance["decides"]["budget"])
+        budget = Budget(**run.provenance.decides["budget"])
         return len(range(budget.initial, budget.total, budget.per_round)) + 1
     except (KeyError, TypeError, ValueError, OverflowError):
         raise RunError(f"{run.directory / 'provenance.json'} names no budget") from None
 
 
 def _log_of(run: StoredRun) -> Path | None:
-    if run.job is None or run.job["log"] is None:
+    if run.job is None or run.job.log is None:
         return None
-    return (run.directory / run.job["log"]).resolve()  # through links, as it was noted
+    return (run.directory / run.job.log).resolve()  # through links, as it was noted
 
 
 def _state(run: StoredRun, said: Mapping[SlurmJob, str]) -> tuple[State, str]:
@@ -161,7 +165,7 @@ def _state(run: StoredRun, said: Mapping[SlurmJob, str]) -> tuple[State, str]:
     if has_turn_to_come and (process := _holder_of_sweep(run)):
         return "waiting", f"for its turn in the sweep of {process}"
     if run.error is not None:
-        return "failed", run.error["message"]
+        return "failed", run.error.message
     if run.provenance is None and job is None:
         return "new", "its sweep ended before its turn" if run.job else ""
     return "stale", STOPPED if run.stopped else NO_EXIT_MESSAGE
@@ -169,10 +173,10 @@ def _state(run: StoredRun, said: Mapping[SlurmJob, str]) -> tuple[State, str]:
 
 def _holder_of_sweep(run: StoredRun) -> Process | None:
     """The process of the sweep that the run waits for."""
-    return holder(run.directory / run.job["folder"] / "lock") if run.job else None
+    return holder(run.directory / run.job.folder / "lock") if run.job else None
 
 
-def _lack_of_view(directory: Path, result: Record) -> str:
+def _lack_of_view(directory: Path, result: Result) -> str:
     """What the W&B view of a finished run lacks, unless a process is still writing it."""
     if not has_view(directory):
         return ""

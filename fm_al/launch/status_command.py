@@ -100,8 +100,8 @@ def table(statuses: Sequence[RunStatus]) -> Table:
         rows.add_column(column, no_wrap=True, justify="left" if column == "state" else "right")
     rows.add_column("", overflow="fold")
     directories = [status.directory for status in statuses]
-    decides = [status.decides for status in statuses]
-    names = run_names(directories, decides, short_names(directories))
+    configs = [status.result_config for status in statuses]
+    names = run_names(directories, configs, short_names(directories))
     for name, status in zip(names, statuses, strict=True):
         rows.add_row(
             name,

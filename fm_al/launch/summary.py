@@ -14,7 +14,8 @@ from fm_al.errors import ConfigError, RunError
 from fm_al.launch.run_directory import option_values, value_text
 from fm_al.launch.status import RunStatus, short_names
 from fm_al.records.naming import run_names
-from fm_al.records.writing import Record
+from fm_al.records.result_config import Config
+from fm_al.records.schema import Result
 
 MOST_NAMED = 5  # of the reasons why runs failed
 
@@ -29,8 +30,8 @@ def shared_options(overrides: Sequence[Sequence[str]]) -> str:
 
 
 def summary(
-    results: Mapping[Path, Record],
-    configs: Mapping[Path, Record],
+    results: Mapping[Path, Result],
+    configs: Mapping[Path, Config],
     overrides: Mapping[Path, Sequence[str]],
 ) -> Table:
     """A row for the runs that differ in the seed alone.
@@ -74,9 +75,9 @@ def summary(
         table.add_row(
             name,
             str(len(runs)),
-            str(runs[0]["labelled"]),
+            str(runs[0].labelled),
             *(
-                _mean_and_deviation([run[metric] for run in runs])
+                _mean_and_deviation([getattr(run, metric) for run in runs])
                 for metric in ("accuracy", "balanced_accuracy", "area_under_curve")
             ),
         )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from fm_al.errors import ConfigError, RunError
-from fm_al.files import write_whole
+from fm_al.files import atomic_write
 from fm_al.launch.launcher import Launcher
 from fm_al.launch.run_directory import note_overrides
 from fm_al.launch.status import (
@@ -30,14 +30,10 @@ from fm_al.launch.status import (
 from fm_al.launch.summary import failure_of_sweep, shared_options, summary
 from fm_al.planned_run import PlannedRun, closing_line, failure_recorded, one_line
 from fm_al.records.lock import locked
-from fm_al.records.writing import (
-    Record,
-    ask_for,
-    command_line,
-    forget_failure,
-    record_failure,
-    stored_run,
-)
+from fm_al.records.notes import Assignment, assign_run, forget_failure, record_failure
+from fm_al.records.provenance import command_line
+from fm_al.records.reading import stored_run
+from fm_al.records.schema import Result
 
 if TYPE_CHECKING:
     from fm_al.data.base import Stored
@@ -64,7 +60,7 @@ class Sweep:
     launcher: Launcher
     console: Console
     overrides: Mapping[Path, Sequence[str]] = field(default_factory=dict)
-    results: dict[Path, Record] = field(default_factory=dict)
+    results: dict[Path, Result] = field(default_factory=dict)
     failures: dict[Path, RunStatus] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set, init=False)
     _refused_since: float | None = field(default=None, init=False)
@@ -145,7 +141,7 @@ class Sweep:
         with self._made(folder, waiting), locked(folder / "lock"):
             asked = {"command": command_line(), "runs": [str(run.directory) for run in waiting]}
             content = (json.dumps(asked, indent=2) + "\n").encode()
-            write_whole(folder / "sweep.json", content, mode=0o600)
+            atomic_write(folder / "sweep.json", content, mode=0o600)
             if not self.launcher.on_other_machines:
                 waiting = deque(self.assign_all(waiting, folder))
             if wait:
@@ -184,7 +180,7 @@ class Sweep:
         for run in runs:
             try:
                 with failure_recorded(run.directory):
-                    ask_for(run.directory, folder)
+                    assign_run(run.directory, Assignment(folder))
                     forget_failure(run.directory)
                 assigned.append(run)
             except OSError as error:

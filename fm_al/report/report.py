@@ -22,7 +22,7 @@ import joblib
 import pandas as pd
 
 from fm_al.errors import ConfigError
-from fm_al.files import write_whole
+from fm_al.files import atomic_write
 from fm_al.report import figures, text, typeset
 from fm_al.report.claim import claim, claim_together
 from fm_al.report.figures import Figure
@@ -259,7 +259,7 @@ def write(report: Report, folder: Path) -> None:
     index = folder / "index.html"
     folder.mkdir(parents=True, exist_ok=True)
     # First, so that a folder whose writing broke off is known for a report by the next one.
-    write_whole(index, f"{GENERATOR}<p>This report was not written to its end.".encode())
+    atomic_write(index, f"{GENERATOR}<p>This report was not written to its end.".encode())
     for name, endings in FILES.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for old in (folder / name).iterdir():
@@ -272,7 +272,7 @@ def write(report: Report, folder: Path) -> None:
     place = (folder / "figures").resolve()  # other processes may be elsewhere
     tasks = [(figure, place) for figure in drawn]
     svgs = dict(zip(drawn, _in_processes(_saved, tasks, len(report.runs.settings)), strict=True))
-    write_whole(folder / "report.md", markdown(report, "figures").encode())
+    atomic_write(folder / "report.md", markdown(report, "figures").encode())
     sections = [
         Section(
             part.title,
@@ -292,7 +292,7 @@ def write(report: Report, folder: Path) -> None:
         report.notices,
         report.summary,
     )
-    write_whole(index, html.encode())
+    atomic_write(index, html.encode())
 
 
 def _saved(figure: Figure, folder: Path) -> str:

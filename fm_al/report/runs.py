@@ -25,9 +25,11 @@ import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fm_al.errors import ConfigError, RunError
+from fm_al.records.curve import area_under_curve
+from fm_al.records.discovery import runs_below
 from fm_al.records.naming import option_names
-from fm_al.records.reading import as_now
-from fm_al.records.writing import Record, StoredRun, area_under_curve, runs_below, stored_run
+from fm_al.records.reading import StoredRun, stored_run
+from fm_al.records.result_config import Config
 from fm_al.report.text import all_printable, printable
 
 STRATEGY = ("strategy",)
@@ -135,17 +137,17 @@ class Run:
     setting: str
     group: str
     seed: int
-    provenance: Record
-    rounds: Sequence[Record]
-    result: Record
+    provenance: Config
+    rounds: Sequence[Config]
+    result: Config
     options: Mapping[str, str]
 
-    def at(self, labels: int) -> Record:
+    def at(self, labels: int) -> Config:
         """The record of the round of so many labels."""
         return self._by_labels[labels]
 
     @cached_property
-    def _by_labels(self) -> Mapping[int, Record]:
+    def _by_labels(self) -> Mapping[int, Config]:
         return {record["labelled"]: record for record in self.rounds}
 
 
@@ -269,9 +271,9 @@ class _Found:
     keys."""
 
     stored: StoredRun
-    provenance: Record
-    rounds: Sequence[Record]
-    result: Record
+    provenance: Config
+    rounds: Sequence[Config]
+    result: Config
     options: Mapping[str, str]
     flat: Mapping[str, Any]
 
@@ -341,12 +343,13 @@ def _finished(folder: Path, left_out: list[LeftOut]) -> Iterator[_Found]:
     for directory in directories:
         try:
             stored = stored_run(directory)
-            result, provenance = stored.result, stored.provenance
-            if result is None or provenance is None:
+            if stored.result is None or stored.provenance is None:
                 left_out.append(LeftOut(directory, _why_not_finished(stored)))
                 continue
-            rounds, result = _checked(stored.rounds, result, provenance)
-            provenance["decides"] = as_now(provenance["decides"])
+            provenance = stored.provenance.as_json()
+            provenance["decides"] = stored.provenance.result_config
+            written = [record.as_json() for record in stored.rounds]
+            rounds, result = _checked(written, stored.result.as_json(), provenance)
             options = all_printable(option_names(directory, provenance["decides"]))
             provenance = all_printable(provenance)
             flat = flattened(provenance["decides"])
@@ -356,8 +359,8 @@ def _finished(folder: Path, left_out: list[LeftOut]) -> Iterator[_Found]:
 
 
 def _checked(
-    rounds: Sequence[Record], result: Record, provenance: Record
-) -> tuple[list[Record], Record]:
+    rounds: Sequence[Config], result: Config, provenance: Config
+) -> tuple[list[Config], Config]:
     """What a report reads of rounds and result. Raises RunError where none can be made of these."""
     if lacks := [key for key in _Round.model_fields if not all(key in each for each in rounds)]:
         raise RunError(f"has rounds without {', '.join(lacks)}")
@@ -373,7 +376,7 @@ def _checked(
     return read, result
 
 
-def _check_counts(rounds: Sequence[Record], result: Record, budget: Record) -> None:
+def _check_counts(rounds: Sequence[Config], result: Config, budget: Config) -> None:
     before_last = range(budget["initial"], budget["total"], budget["per_round"])
     for source, count in (("result", result["rounds"]), ("budget", len(before_last) + 1)):
         if count != len(rounds):
@@ -394,7 +397,7 @@ def _check_counts(rounds: Sequence[Record], result: Record, budget: Record) -> N
                 raise RunError(f"{place} is damaged ({what}={there}: should be {due})")
 
 
-def _values_read(place: str, record: Record, wanted: type[_Read]) -> Record:
+def _values_read(place: str, record: Config, wanted: type[_Read]) -> Config:
     try:
         return wanted.model_validate(record).model_dump()
     except ValidationError as error:
@@ -429,7 +432,7 @@ def _why_not_finished(stored: StoredRun) -> str:
         return "has a result and no provenance.json"
     rounds = f"{len(stored.rounds)} round{'s' * (len(stored.rounds) != 1)}"
     if stored.error is not None:
-        return f"failed after {rounds}: {stored.error['message']}"
+        return f"failed after {rounds}: {stored.error.message}"
     return f"is not finished: {rounds} so far"
 
 

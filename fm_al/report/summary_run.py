@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fm_al.errors import ConfigError, RunError
-from fm_al.records.writing import stored_run
+from fm_al.records.reading import stored_run
 from fm_al.report.report import TOGETHER, Part, Report
 from fm_al.report.runs import Runs
 from fm_al.report.typeset import columns_of

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from fm_al.records.writing import area_under_curve
+from fm_al.records.curve import area_under_curve
 from fm_al.report.measured import MEASURED, capitalized, measured
 from fm_al.report.published import Published
 from fm_al.report.runs import Runs

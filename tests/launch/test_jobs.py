@@ -29,7 +29,8 @@ from fm_al.launch.planning import planned_run
 from fm_al.launch.slurm import SlurmLauncher
 from fm_al.launch.sweep import Sweep
 from fm_al.records.lock import locked
-from fm_al.records.writing import RunRecords, ask_for, record_failure
+from fm_al.records.notes import Assignment, assign_run, record_failure
+from fm_al.records.writing import RunRecords
 from tests.helpers.command_line import QUICK, fm_al
 from tests.test_experiment import without_times
 
@@ -86,7 +87,7 @@ def test_a_job_runs_what_is_missing_and_says_where_and_how_it_went(compose, caps
         first, *_, last = capsys.readouterr().out.splitlines()
         assert first.startswith(f"{run.directory}: process {os.getpid()} on ")
         assert last.startswith("accuracy ")
-    assert run.result()["labelled"] == 30
+    assert run.result().labelled == 30
     provenance = json.loads((run.directory / "provenance.json").read_text())
     (start,) = provenance["starts"]
     assert start["sweep"] == SWEEP.name
@@ -499,7 +500,7 @@ def test_a_job_that_waits_in_vain_ends_and_leaves_what_is_noted_of_the_run(
     compose, monkeypatch, tmp_path: Path, restarted: bool
 ) -> None:
     run = planned(compose)
-    ask_for(run.directory, SWEEP, job="7")
+    assign_run(run.directory, Assignment(SWEEP, job="7"))
     record_failure(run.directory, RunError(), "the disk is full")
     monkeypatch.setattr("fm_al.launch.job.HELD_FOR", 0.1)
     if restarted:
@@ -553,7 +554,7 @@ def test_a_local_process_is_not_noted_in_a_run_that_another_one_holds(
     compose, tmp_path: Path
 ) -> None:
     run = planned(compose)
-    ask_for(run.directory, SWEEP, job="7")
+    assign_run(run.directory, Assignment(SWEEP, job="7"))
     local = LocalLauncher(1, 1, threads=1, on_gpu=False, console=console())
     with locked(run.directory / "lock"):
         local.start(deque([run]), tmp_path / "sweep")
@@ -573,7 +574,7 @@ def test_a_job_whose_time_is_too_short_for_a_round_is_not_queued_again(
         """Of the job, to which the signal comes after so many minutes, in the second round."""
 
         def add(records: RunRecords, record: Any) -> None:
-            if record["round"] == 1:
+            if record.round == 1:
                 monkeypatch.setattr("time.monotonic", lambda: true_time() + 60 * minutes)
                 assert job.checkpoint().function == job
                 sys.exit("queued again")

@@ -536,8 +536,8 @@ def test_the_work_grows_as_runs_and_settings_do(tmp_path: Path) -> None:
     comparisons: dict[tuple[int, int], int] = {}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("fm_al.report.report.FEWEST_FOR_PROCESSES", 99)
-        read = Counted(patched, "fm_al.records.reading.content_of")
-        parsed = Counted(patched, "fm_al.records.json_files.content_of")
+        read = Counted(patched, "fm_al.records.reading.file_content")
+        parsed = Counted(patched, "fm_al.records.json_files.file_content")
         compared = Counted(patched, "fm_al.report.statistics.compared")
         for settings, seeds in ((2, 3), (4, 3), (2, 6)):
             folder = tmp_path / f"{settings}x{seeds}"

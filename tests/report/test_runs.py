@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fm_al.errors import ConfigError
-from fm_al.records.reading import chained, fingerprint
+from fm_al.records.digests import chained, fingerprint
 from fm_al.report.command import where_of
 from fm_al.report.runs import Runs, by_numbers, read_runs
 from tests.helpers.made_runs import make_run, make_trial
@@ -87,7 +87,9 @@ def test_unfinished_damaged_and_foreign_folders_are_named_and_left_out(tmp_path:
     assert said["random/seed4"].startswith("rounds.jsonl has 1 rounds, its result is of 3; ")
     assert "result.json is damaged" in said["random/seed5"]
     assert "is damaged" in said["random/seed6"]
-    assert "lacks decides, starts" in next(v for k, v in said.items() if k.endswith("elsewhere"))
+    assert "lacks fingerprint, decides" in next(
+        v for k, v in said.items() if k.endswith("elsewhere")
+    )
 
 
 ROUND, RESULT, PROVENANCE = "rounds.jsonl", "result.json", "provenance.json"
