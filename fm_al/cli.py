@@ -23,7 +23,7 @@ from fm_al.data.base import Dataset
 from fm_al.errors import ArgumentParser, ConfigError, MethodError
 from fm_al.launch.planning import plain_config, planned_run, without_hydra
 from fm_al.launch.run_directory import note_overrides
-from fm_al.launch.status import show
+from fm_al.launch.status_command import show
 from fm_al.launch.sweeper import ExperimentSweep
 from fm_al.planned_run import EXPECTED_ERRORS, closing_line, exit_code, one_line
 from fm_al.tracking.sync import sync

@@ -106,7 +106,7 @@ class Job:
                 if (result := run.result()) is not None:
                     run.complete(console, result)
                     return result
-                return run.run(console, sweep.name, self.command, self._asked())
+                return run.run(console, sweep.name, self.command, self._assignment())
             except RunLockedError as error:
                 # A node that SLURM gave up may still run this very job, which no one else would
                 # start again: wait as long as it takes. Another job may be about to end.
@@ -118,7 +118,7 @@ class Job:
                 console.print(f"{one_line(error)}; trying again")
                 time.sleep(HELD_AGAIN)
 
-    def _asked(self) -> Assignment | None:
+    def _assignment(self) -> Assignment | None:
         """What job.json is to say; None if SLURM does not run the job.
 
         The submitting process writes the same, unless it was killed before it could."""

@@ -114,9 +114,8 @@ class SlurmLauncher:
             self._submitted.append(array)
             for run, job in zip(runs, jobs, strict=True):
                 try:
-                    assign_run(
-                        run.directory, Assignment(folder, job.paths.stdout, job.job_id, cluster)
-                    )
+                    assigned = Assignment(folder, job.paths.stdout, job.job_id, cluster)
+                    assign_run(run.directory, assigned)
                 except OSError as error:
                     unnoted.append(
                         f"{run.directory}: its job.json can't be written ({error}); it is job "

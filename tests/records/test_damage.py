@@ -140,7 +140,7 @@ class Found:
         sweep.start(sweep.triage(retry_failed=True), self.folder / "sweep", wait=True)
         assert self.planned[1].directory in sweep.results
         try:
-            sweep.close()
+            sweep.summarize_or_raise()
         except (RunError, ConfigError) as error:
             return str(error)
         return ""
