@@ -32,9 +32,9 @@ from fm_al.fisher.design import (
 )
 from fm_al.fisher.jacobian import MaskedGradients, diagonal_fisher
 from fm_al.randomness import global_generator_of
-from fm_al.strategies.bait import BAIT
 from tests import oracle
 from tests.benchmarks.selection import kilobytes
+from tests.helpers.configs import built
 from tests.helpers.synthetic import given_query
 
 LABELLED = 15
@@ -160,7 +160,8 @@ def seconds(images: int, classes: int, dimensions: int, others: int, n: int) -> 
     stamps.append(time.perf_counter())
     forward = _Design(blocks, _Base(pool_fisher, None, 1.0))
     stamps.append(time.perf_counter())
-    information = _Base(pool_fisher, None, 1.0).information()
+    information = pool_fisher.clone()
+    information.diagonal().add_(1)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(information))
     inverse @ pool_fisher @ inverse
     stamps.append(time.perf_counter())
@@ -182,7 +183,7 @@ def measure_bait(images: int, classes: int, dimensions: int, n: int) -> dict[str
     head = torch.randn(dimensions, classes, generator=generator) * 3 / dimensions**0.5
     query = given_query(embeddings, embeddings @ head, labelled=range(100))
     query.model.head = torch.nn.Linear(dimensions, classes, bias=False)
-    bait = BAIT(1.0, 1.0, "fisher", "pool", True, None, None)
+    bait = built("strategy", "bait", oversampling=1.0)
     start = time.perf_counter()
     bait.select(query, n, generator)
     return {"seconds": time.perf_counter() - start, "peak": kilobytes("VmHWM") * 1024}
@@ -190,7 +191,8 @@ def measure_bait(images: int, classes: int, dimensions: int, n: int) -> dict[str
 
 def in_fresh_process(*sizes: int) -> dict[str, float]:
     command = [sys.executable, "-m", "tests.benchmarks.design", *map(str, sizes)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    # Errors of the process stay visible: only what it prints is captured.
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def main() -> None:
