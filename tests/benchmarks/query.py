@@ -94,13 +94,13 @@ def trained(classes: int) -> tuple[Backbone, Pool]:
     return network.eval(), pool
 
 
-def input_passes(network: nn.Module, images: Tensor, seeds: Tensor) -> None:
-    """A forward pass and a backward pass to the input for each row of the seeds, weights frozen."""
+def input_passes(network: nn.Module, images: Tensor, cotangents: Tensor) -> None:
+    """A forward pass, and a backward pass to the input for each cotangent; weights are frozen."""
     network.requires_grad_(False)
     inputs = images.detach().requires_grad_()
     logits = network(inputs)
-    for seed in seeds.float().unbind(1):
-        torch.autograd.grad(logits, inputs, seed, retain_graph=True)
+    for cotangent in cotangents.float().unbind(1):
+        torch.autograd.grad(logits, inputs, cotangent, retain_graph=True)
     network.requires_grad_(True)
 
 
@@ -168,8 +168,8 @@ def add_rows(table: Table, classes: int) -> None:
     strategy = built("strategy", "fishermask", mask_images=MASK_IMAGES)
     images = pool.images(torch.arange(SAMPLE))
     with torch.no_grad():
-        seeds = fisher_factors(network(images))
-    batches = list(zip(images.split(BATCH), seeds.split(BATCH), strict=True))
+        cotangents = fisher_factors(network(images))
+    batches = list(zip(images.split(BATCH), cotangents.split(BATCH), strict=True))
     calls = [convolution_calls(network, each) for each, _ in batches]
 
     def limit() -> None:
