@@ -19,18 +19,14 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from fm_al.backbones.cnn import CNN
-from fm_al.fisher.design import (
-    Blocks,
-    Selection,
-    _Base,
-    _Design,
-    contrasts,
-    fisher_factors,
-    information_scale,
-    memory_needed,
-    select,
-)
+from fm_al.fisher.blocks import Blocks
+from fm_al.fisher.candidate_scores import CandidateScores
+from fm_al.fisher.criterion import Criterion
+from fm_al.fisher.design import Selection, greedy_design
+from fm_al.fisher.eigenvalues import information_scale
+from fm_al.fisher.factors import contrasts, fisher_factors
 from fm_al.fisher.jacobian import MaskedGradients, diagonal_fisher
+from fm_al.fisher.memory import design_needs
 from fm_al.randomness import global_generator_of
 from tests import oracle
 from tests.benchmarks.selection import kilobytes
@@ -120,7 +116,9 @@ def against_the_textbook(
             start = time.perf_counter()
             prior = blocks[:LABELLED].fisher() * (1 - scale)
             fisher = blocks.fisher()
-            selection = select(blocks, n, fisher, prior, scale, rho * information_scale(fisher))
+            selection = greedy_design(
+                blocks, n, fisher, prior, scale, rho * information_scale(fisher)
+            )
             times.append(time.perf_counter() - start)
         return min(times), selection
 
@@ -158,7 +156,7 @@ def seconds(images: int, classes: int, dimensions: int, others: int, n: int) -> 
     stamps = [time.perf_counter()]
     pool_fisher = blocks.fisher()
     stamps.append(time.perf_counter())
-    forward = _Design(blocks, _Base(pool_fisher, None, 1.0))
+    forward = CandidateScores(blocks, Criterion(pool_fisher, None, 1.0))
     stamps.append(time.perf_counter())
     information = pool_fisher.clone()
     information.diagonal().add_(1)
@@ -216,7 +214,7 @@ def main() -> None:
         "V_x of all images, in float32",
         f"{dense / cost['peak']:.1f}",
     )
-    reckoned = sum(memory_needed(images - 100, classes - 1, dimensions, 0, CPU).values())
+    reckoned = sum(design_needs(images - 100, classes - 1, dimensions, 0, CPU).values())
     table.add_row("  of it reckoned for the matrices beforehand, GiB", f"{reckoned / GIB:.2f}")
     against_the_textbook(table, "synthetic", synthetic_pool(600, 4, 128, 200), 30, 30)
     for classes, others in ((4, 889), (10, 122)):
@@ -248,7 +246,7 @@ def main() -> None:
     Console().print(table)
 
     blocks = blocks_of(*synthetic_pool(*by_pool[1]))
-    forward = _Design(blocks, _Base(blocks.fisher(), None, 1.0))
+    forward = CandidateScores(blocks, Criterion(blocks.fisher(), None, 1.0))
     table = Table("picks", "seconds", title=f"By picks: N, C, D, others = {by_pool[1]}")
     for n in (100, 100, 100):
         start = time.perf_counter()

@@ -16,7 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from fm_al.backbones.base import Backbone
-from fm_al.fisher.design import fisher_factors
+from fm_al.fisher.factors import fisher_factors
 from fm_al.fisher.jacobian import MaskedGradients, diagonal_fisher
 from tests.benchmarks.query import input_passes, trained
 

@@ -27,13 +27,13 @@ from fm_al.backbones.resnet import ResNet
 from fm_al.data.base import Split
 from fm_al.data.images import Images, channel_statistics
 from fm_al.data.pool import Pool
-from fm_al.fisher.design import fisher_factors
+from fm_al.fisher import selection
+from fm_al.fisher.factors import fisher_factors
 from fm_al.fisher.jacobian import diagonal_fisher
+from fm_al.fisher.pool_blocks import PoolBlocks
 from fm_al.randomness import generator_for, global_generator_of
-from fm_al.strategies import optimal_design
 from fm_al.strategies.base import Query
 from fm_al.strategies.fishermask import FisherMask
-from fm_al.strategies.optimal_design import QueryBlocks
 from tests.helpers.configs import built
 
 RARE, POOL = 250, 5_750  # images of every class but one, and of all
@@ -151,9 +151,9 @@ def query_seconds(strategy: FisherMask, network: Backbone, pool: Pool) -> dict[s
     spent: dict[str, float] = {}
 
     with (
-        timed(spent, "mask", FisherMask, "mask"),
-        timed(spent, "gradients", QueryBlocks, "of"),
-        timed(spent, "selection", optimal_design, "select"),
+        timed(spent, "mask", selection, "network_mask"),
+        timed(spent, "gradients", PoolBlocks, "of"),
+        timed(spent, "selection", selection, "greedy_design"),
     ):
         query = Query(network, pool, BATCH)
         start = time.perf_counter()

@@ -14,7 +14,7 @@ from torchvision.models.resnet import BasicBlock
 
 from fm_al.backbones.resnet import ResNet
 from fm_al.errors import RunError
-from fm_al.fisher.design import fisher_factors
+from fm_al.fisher.factors import fisher_factors
 from fm_al.fisher.jacobian import MaskedGradients, diagonal_fisher
 from fm_al.fisher.layers import Masked, layers
 from fm_al.fisher.weight_gradients import Grouped
