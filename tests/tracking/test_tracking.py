@@ -85,7 +85,8 @@ def in_another_process(
     code: str, directory: Path, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run `code` with this module's names and `directory` at hand."""
-    program = "import os, sys, time\nfrom pathlib import Path\nfrom tests.tracking.test_tracking import *\n"
+    program = "import os, sys, time\nfrom pathlib import Path\n"
+    program += "from tests.tracking.test_tracking import *\n"
     program += f"directory = Path({str(directory)!r})\n" + textwrap.dedent(code)
     return subprocess.run(
         [sys.executable, "-c", program],
