@@ -89,16 +89,17 @@ class Device:
         default = 128 if self.torch_device.type == "cpu" else 1024
         return self.scoring_batch_size or default
 
-    def decides(self) -> dict[str, Any]:
-        """What of the device a run's figures depend on."""
-        return self.decides_on_any_machine() | {
+    def resolved_options(self) -> dict[str, Any]:
+        """The options that results depend on, as resolved on this machine. Raises ConfigError for a
+        device that is not there."""
+        return self.portable_options() | {
             "kind": self.torch_device.type,
             "precision": self.resolved_precision,
             "scoring_batch_size": self.scoring_batch,
         }
 
-    def decides_on_any_machine(self) -> dict[str, Any]:
-        """As much of `decides` as is the same wherever the run takes place."""
+    def portable_options(self) -> dict[str, Any]:
+        """The part of `resolved_options` that is the same on every machine."""
         known: dict[str, Any] = {
             "channels_last": self.channels_last,
             "threads": self.threads,

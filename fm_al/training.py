@@ -256,7 +256,7 @@ class Evaluation:
     confusion: Tensor
     loss: float
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """accuracy; balanced_accuracy, the mean of the classes' accuracies; macro_f1, the mean of
         their F1; per_class_accuracy; loss. All in [0, 1] but the loss. A class without test images
         has no accuracy (None) and counts in none of the means."""

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from fm_al.config import Budget, build, check
 from fm_al.errors import ConfigError
-from fm_al.experiment import Experiment
+from fm_al.preparation import Experiment
 from fm_al.strategies.bald import BALD
 from tests.conftest import CONF, Compose
 

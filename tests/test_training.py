@@ -253,26 +253,26 @@ def test_an_optimizer_that_torch_refuses_is_a_configuration_error(options) -> No
         trainer(optimizer=functools.partial(torch.optim.SGD, **options))
 
 
-def test_figures_agree_with_scikit_learn() -> None:
+def test_metrics_agree_with_scikit_learn() -> None:
     generator = torch.Generator().manual_seed(0)
     true = torch.randint(4, (200,), generator=generator)
     predicted = torch.where(torch.rand(200, generator=generator) < 0.6, true, (true * 3) % 4)
     confusion = torch.from_numpy(metrics.confusion_matrix(true, predicted, labels=range(4)))
-    figures = Evaluation(confusion, 0.0).figures()
-    assert figures["accuracy"] == pytest.approx(metrics.accuracy_score(true, predicted))
-    assert figures["balanced_accuracy"] == pytest.approx(
+    computed = Evaluation(confusion, 0.0).metrics()
+    assert computed["accuracy"] == pytest.approx(metrics.accuracy_score(true, predicted))
+    assert computed["balanced_accuracy"] == pytest.approx(
         metrics.balanced_accuracy_score(true, predicted)
     )
-    assert figures["macro_f1"] == pytest.approx(metrics.f1_score(true, predicted, average="macro"))
+    assert computed["macro_f1"] == pytest.approx(metrics.f1_score(true, predicted, average="macro"))
     recalls = metrics.recall_score(true, predicted, average=None)
-    assert figures["per_class_accuracy"] == pytest.approx(recalls.tolist())
+    assert computed["per_class_accuracy"] == pytest.approx(recalls.tolist())
 
 
 def test_a_class_that_the_test_set_lacks_counts_in_no_mean() -> None:
     confusion = torch.tensor([[8, 2, 0], [0, 0, 0], [0, 0, 5]])
-    figures = Evaluation(confusion, 0.0).figures()
-    assert figures["per_class_accuracy"] == [0.8, None, 1.0]
-    assert figures["balanced_accuracy"] == pytest.approx(0.9)
+    computed = Evaluation(confusion, 0.0).metrics()
+    assert computed["per_class_accuracy"] == [0.8, None, 1.0]
+    assert computed["balanced_accuracy"] == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])

@@ -318,7 +318,7 @@ class ExperimentSweep:
         match name := given.pop("_target_").rpartition(".")[2]:
             case "BasicLauncher":
                 for device in devices:
-                    device.decides()  # raises ConfigError for one that is not here
+                    device.resolved_options()  # raises ConfigError for one that is not here
                 return Here(console)
             case "LocalLauncher":
                 from fm_al.launch.job import (
