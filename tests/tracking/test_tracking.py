@@ -318,6 +318,7 @@ def test_a_process_ends_as_soon_as_its_view_was_given_up(
 ) -> None:
     code = f"""
         import logging
+        from dataclasses import replace
         logging.basicConfig()
         one = tracker("online", finish_timeout={finish_timeout})
         one.options = replace(one.options, init_timeout={init_timeout})
