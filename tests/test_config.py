@@ -10,7 +10,7 @@ from pydantic import Field
 
 from fm_al.config import Budget, build, check, check_node
 from fm_al.errors import ConfigError
-from fm_al.experiment import Experiment
+from fm_al.preparation import Experiment
 from fm_al.strategies.bald import BALD
 from fm_al.strategies.base import Strategy
 from fm_al.strategies.margin import Margin

@@ -10,7 +10,7 @@ import torch
 
 from fm_al.config import build
 from fm_al.device import Device, available_memory
-from fm_al.launch.sweeper import planned_run
+from fm_al.launch.planning import planned_run
 from tests.helpers.command_line import ROOT
 
 

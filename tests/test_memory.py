@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fm_al.records.schema import Round
-from fm_al.tracking.wandb_run import NoTracker, TrackedRun
+from fm_al.tracking.tracker import NoTracker, TrackedRun
 from tests.helpers.command_line import ROOT, fm_al
 
 STRATEGIES = sorted(path.stem for path in (ROOT / "conf" / "strategy").glob("*.yaml"))
