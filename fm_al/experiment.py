@@ -19,13 +19,7 @@ from fm_al.backbones.base import Backbone
 from fm_al.data.base import ImageData
 from fm_al.data.images import Images, channel_statistics
 from fm_al.data.pool import Pool
-from fm_al.errors import (
-    DIVERGED,
-    MethodError,
-    RunError,
-    errors_named,
-    memory_errors_named,
-)
+from fm_al.errors import DIVERGED, MethodError, RunError, errors_named, memory_errors_named
 from fm_al.evaluation import Evaluation, evaluate
 from fm_al.progress import RunProgress
 from fm_al.randomness import generator_for
