@@ -14,7 +14,8 @@ from rich.console import Console
 from fm_al.errors import ArgumentParser, ConfigError, RunError
 from fm_al.files import write_whole
 from fm_al.report.report import Report, check_folder, markdown, report_of, write
-from fm_al.report.runs import STRATEGY, read_runs
+from fm_al.report.runs import STRATEGY
+from fm_al.report.selection import read_runs
 from fm_al.report.summary_run import log_summary_runs, trackers_of
 from fm_al.report.text import printable
 

@@ -23,11 +23,14 @@ import pandas as pd
 
 from fm_al.errors import ConfigError
 from fm_al.files import write_whole
-from fm_al.report import figures, text, typeset
+from fm_al.report import text, typeset
 from fm_al.report.claim import claim, claim_together
-from fm_al.report.figures import Figure
-from fm_al.report.measured import MEASURED, is_accuracy
-from fm_al.report.page import Drawing, Section, page
+from fm_al.report.drawing import Figure
+from fm_al.report.export import inline_svg, save
+from fm_al.report.figures import figures_of_setting
+from fm_al.report.metrics import METRICS, equals_accuracy
+from fm_al.report.overall_figures import penalty_figure, rank_figure
+from fm_al.report.page import Section, SvgFigure, page
 from fm_al.report.palette import Palette
 from fm_al.report.published import Published, published
 from fm_al.report.runs import Runs
@@ -146,7 +149,7 @@ def _part(
         runs.settings[0],
         command,
         [*tables_of_setting(runs, prefix, targets), *beside_published(runs, prefix, beside)],
-        figures.figures_of_setting(runs, prefix, palette, beside),
+        figures_of_setting(runs, prefix, palette, beside),
         claim(runs, beside),
     )
 
@@ -172,16 +175,14 @@ def _together(runs: Runs, command: str, palette: Palette) -> Part:
         table = penalty_table(beaten)
         all_tables.insert(0, table)
         note = typeset.sentence(table.notes)
-        drawn.append(figures.penalty_figure(beaten, table.title, note))
+        drawn.append(penalty_figure(beaten, table.title, note))
     means = {name: rankable(each.area("accuracy")).mean() for name, each in of_settings.items()}
     if ranked := ranks(pd.DataFrame(means, index=groups).T):
         table = rank_table(ranked, list(of_settings), groups)
         all_tables.append(table)
         if ranked.critical_difference is not None:
             note = typeset.sentence(table.notes)
-            drawn.append(
-                figures.rank_figure(ranked.mean, ranked.critical_difference, table.title, note)
-            )
+            drawn.append(rank_figure(ranked.mean, ranked.critical_difference, table.title, note))
     return Part(TOGETHER, command, all_tables, drawn)
 
 
@@ -200,7 +201,7 @@ def _notices(runs: Runs) -> list[str]:
 def _notices_of_setting(runs: Runs, groups: Sequence[str]) -> Iterator[str]:
     """groups: of all settings."""
     frame = runs.final("accuracy")
-    if same := [name for key, name in MEASURED.items() if is_accuracy(runs, key)]:
+    if same := [name for key, name in METRICS.items() if equals_accuracy(runs, key)]:
         yield (
             f"{' and '.join(same)} is accuracy, as the test images have as many of each class, and "
             "is left out"
@@ -277,7 +278,7 @@ def write(report: Report, folder: Path) -> None:
         Section(
             part.title,
             part.tables,
-            [Drawing(each.name, each.title, each.caption, svgs[each]) for each in part.figures],
+            [SvgFigure(each.name, each.title, each.caption, svgs[each]) for each in part.figures],
             part.command,
             part.sentences,
         )
@@ -297,8 +298,8 @@ def write(report: Report, folder: Path) -> None:
 
 def _saved(figure: Figure, folder: Path) -> str:
     """Its inline SVG."""
-    figures.save(figure, folder)
-    return figures.inline_svg(figure)
+    save(figure, folder)
+    return inline_svg(figure)
 
 
 def markdown(report: Report, figures_folder: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fm_al.records.writing import area_under_curve
-from fm_al.report.measured import MEASURED, capitalized, measured
+from fm_al.report.metrics import METRICS, capitalized, metrics_of
 from fm_al.report.published import Published
 from fm_al.report.runs import Runs
 from fm_al.report.statistics import (
@@ -42,11 +42,11 @@ def tables_of_setting(runs: Runs, prefix: str, targets: Sequence[float]) -> list
     """Of the runs of one setting. targets: accuracies to count the labels for, beside that which
     random labels reach in the end; the same for the other figures."""
     return [
-        *(_over_labels(runs, prefix, figure) for figure in measured(runs)),
+        *(_over_labels(runs, prefix, figure) for figure in metrics_of(runs)),
         _areas(runs, prefix),
         *(
             table
-            for figure in measured(runs)
+            for figure in metrics_of(runs)
             for table in _labels_to_targets(runs, prefix, figure, targets)
         ),
         *_per_class(runs, prefix),
@@ -81,7 +81,7 @@ def _over_labels(runs: Runs, prefix: str, figure: str) -> Table:
     return _means(
         runs,
         f"{prefix}{figure}",
-        f"{capitalized(MEASURED[figure])} by number of labels",
+        f"{capitalized(METRICS[figure])} by number of labels",
         frames,
     )
 
@@ -91,7 +91,7 @@ def _areas(runs: Runs, prefix: str) -> Table:
         runs,
         f"{prefix}areas",
         f"Area under the curve over labels, {runs.labels[0]} to {runs.labels[-1]}",
-        {name: runs.area(figure) for figure, name in measured(runs).items()},
+        {name: runs.area(figure) for figure, name in metrics_of(runs).items()},
         [AREA],
     )
 
@@ -123,7 +123,7 @@ def _labels_to_targets(
     if len(columns) == 1:
         return []
     notes = [
-        f"labels: the first number at which that {MEASURED[figure]} was measured, mean ± standard "
+        f"labels: the first number at which that {METRICS[figure]} was measured, mean ± standard "
         "deviation over the seeds that reach it, and how many do; nothing is interpolated",
     ]
     if reference is not None:
@@ -132,7 +132,7 @@ def _labels_to_targets(
             f"saved: 1 - labels / labels of {reference}, over the seeds, so many, where both get "
             "there",
         ]
-    title = f"Labels needed to reach {'an' if figure == 'accuracy' else 'a'} {MEASURED[figure]}"
+    title = f"Labels needed to reach {'an' if figure == 'accuracy' else 'a'} {METRICS[figure]}"
     return [Table(f"{prefix}labels_needed_{figure}", title, columns, list(cells.values()), notes)]
 
 

@@ -15,9 +15,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from fm_al.report.page import Drawing, Section, page, provenance_of
+from fm_al.report.page import Section, SvgFigure, page, provenance_of
 from fm_al.report.palette import Look, Palette
-from fm_al.report.runs import LeftOut, Run, Runs, read_runs
+from fm_al.report.runs import LeftOut, Run, Runs
+from fm_al.report.selection import read_runs
 from fm_al.report.typeset import Cell, Table
 from tests.helpers.made_runs import make_run, make_trial
 
@@ -54,7 +55,7 @@ def a_table(name: str = "accuracy", *rows: tuple[Cell, ...], columns: int = 9) -
 
 
 def a_section(title: str = "cifar10", *tables: Table, svg: str = SVG) -> Section:
-    drawing = Drawing("curves", "Learning curves", "Means over seeds.", svg)
+    drawing = SvgFigure("curves", "Learning curves", "Means over seeds.", svg)
     return Section(title, tables or [a_table()], [drawing], "fm-al-report outputs --where a=b")
 
 
@@ -165,7 +166,9 @@ def test_the_best_are_bold_and_those_level_with_them_are_marked() -> None:
 
 
 def test_remarks_notes_and_captions_are_shown() -> None:
-    section = Section("a", [a_table()], [Drawing("b", "B", "A caption.", SVG)], "c", ["A remark."])
+    section = Section(
+        "a", [a_table()], [SvgFigure("b", "B", "A caption.", SVG)], "c", ["A remark."]
+    )
     html = a_page(section)
     html += a_page(summary=("A summary.",))
     remark, summary = "<p>A remark.</p>", "<p>A summary.</p>"
@@ -206,7 +209,7 @@ def test_what_records_say_is_text(name: str) -> None:
 def hostile_page(name: str) -> str:
     row = (Cell(name), Cell(name, 0.5))
     table = Table(name, name, [name, name], [row], [name])
-    section = Section(name, [table], [Drawing(name, name, name, SVG)], name, [name])
+    section = Section(name, [table], [SvgFigure(name, name, name, SVG)], name, [name])
     provenance = {
         "decides": {name: name, "strategy": name, "seed": 0},
         "software": {name: name},

@@ -18,7 +18,7 @@ from fm_al.report.claim import claim, claim_together
 from fm_al.report.published import published
 from fm_al.report.report import GENERATOR, report_of
 from fm_al.report.report import markdown as report_markdown
-from fm_al.report.runs import read_runs
+from fm_al.report.selection import read_runs
 from fm_al.report.tables import by_area, tables_of_setting
 from fm_al.report.typeset import Cell, Table, as_csv, latex, markdown
 from tests.helpers.command_line import Ended, fm_al
@@ -157,7 +157,7 @@ def test_a_new_or_empty_folder_and_an_earlier_report_are_written_to(tmp_path: Pa
 def test_a_report_that_broke_off_is_written_again(tmp_path: Path) -> None:
     make_run(tmp_path / "outputs", "random", 0, [0.3, 0.5])
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("fm_al.report.figures.save", lambda *_: (tmp_path / "none" / "x").open())
+        patched.setattr("fm_al.report.report.save", lambda *_: (tmp_path / "none" / "x").open())
         broken = report(tmp_path, "outputs")
     assert broken.returncode == 1
     assert broken.stderr.startswith("fm-al: the report can't be written: ")

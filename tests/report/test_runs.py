@@ -14,7 +14,9 @@ import pytest
 from fm_al.errors import ConfigError
 from fm_al.records.reading import chained, fingerprint
 from fm_al.report.command import where_of
-from fm_al.report.runs import Runs, by_numbers, read_runs
+from fm_al.report.runs import Runs
+from fm_al.report.selection import read_runs
+from fm_al.report.values import by_numbers
 from tests.helpers.made_runs import make_run, make_trial
 
 RISING = [0.3, 0.5, 0.7]
