@@ -23,7 +23,7 @@ from fm_al.data.base import Dataset
 from fm_al.errors import ArgumentParser, ConfigError, MethodError
 from fm_al.launch.status import show
 from fm_al.launch.sweeper import ExperimentSweep, plain, planned_run, without_hydra
-from fm_al.planned_run import FORESEEN, closing_line, exit_code, one_line
+from fm_al.planned_run import EXPECTED_ERRORS, closing_line, exit_code, one_line
 from fm_al.tracking.sync import sync
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -71,7 +71,7 @@ def _command(function: Callable[[], None]) -> Callable[[], None]:
             return function()
         except (HydraException, OmegaConfBaseException) as error:  # some are OSErrors too
             sys.exit(_reported(ConfigError(explained(error))))
-        except FORESEEN as error:
+        except EXPECTED_ERRORS as error:
             sys.exit(_reported(error))
         except KeyboardInterrupt:
             print("fm-al: stopped; the same command goes on from here", file=sys.stderr)

@@ -25,7 +25,7 @@ class RunError(RuntimeError):
     """A well configured run can't go on: says where, why and what to try. Exit code 1."""
 
 
-class HeldError(RunError):
+class RunLockedError(RunError):
     """Another live process writes the run; it goes on there."""
 
 

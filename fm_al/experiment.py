@@ -34,7 +34,10 @@ from fm_al.errors import (
 )
 from fm_al.progress import RunProgress
 from fm_al.randomness import generator_for, global_generator_of
-from fm_al.records.writing import Record, RunRecords, area_under_curve
+from fm_al.records.curve import area_under_curve
+from fm_al.records.result_config import Config
+from fm_al.records.schema import Result, Round
+from fm_al.records.writing import RunRecords
 from fm_al.strategies.base import Query, Strategy
 from fm_al.tracking.wandb_run import Tracker
 from fm_al.training import (
@@ -58,8 +61,8 @@ KINDS: dict[str, type] = {
     "device": Device,
     "tracker": Tracker,
 }
-FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "per_class_accuracy", "loss")
-OF_A_RESULT = ("labelled", *FIGURES, "seconds")  # what each round's line is read for at the end
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "per_class_accuracy", "loss")
+OF_A_RESULT = ("labelled", *METRICS, "seconds")  # what each round's line is read for at the end
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Experiment:
     budget: Budget
     dataset: Dataset
     imbalance: Imbalance
-    backbone: Record
+    backbone: Config
     strategy: Strategy
     trainer: Trainer
     device: Device
@@ -169,10 +172,10 @@ def run(
     records: RunRecords,
     tracker: Tracker,
     progress: RunProgress,
-) -> Record:
+) -> Result:
     """Runs the rounds that are not recorded yet and returns the result."""
     device, trainer, seed = experiment.device, experiment.trainer, experiment.seed
-    labels = experiment.budget.labelled()
+    labels = experiment.budget.schedule()
     queries = [after - before for before, after in pairwise(labels)] + [0]
     classes = len(data.class_names)
     pool, test_images, test_targets = _on_device(experiment, data)
@@ -180,13 +183,13 @@ def run(
     for number, record in enumerate(records.rounds):
         if number >= len(labels):
             raise records.damaged(number, f"the budget has {len(labels)} rounds")
-        if len(record["queried"]) != queries[number]:
+        if len(record.queried) != queries[number]:
             raise records.damaged(number, f"the budget has {queries[number]} images to query")
         wanted = (*OF_A_RESULT, "confusion_matrix") if number == len(labels) - 1 else OF_A_RESULT
-        if lacks := [key for key in wanted if key not in record]:
+        if lacks := record.lacks(*wanted):
             raise records.damaged(number, f"lacks {', '.join(lacks)}")
         try:
-            pool.label(torch.tensor(record["queried"], dtype=torch.int64))
+            pool.label(torch.tensor(record.queried, dtype=torch.int64))
         except (ValueError, IndexError, TypeError, RuntimeError) as error:
             raise records.damaged(number, f"queried: {error}") from None
 
@@ -240,15 +243,16 @@ def run(
 
         record = _record(round, pool, picks, data, fit, evaluation, query, seconds)
         if n and trainer.reset != "all":
-            record["weights_digest"] = records.weights_digest(round)
+            digest = records.weights_digest(round)
+            record = record.model_copy(update={"weights_digest": digest})
         records.add_round(record)
         if n:
-            records.drop_weights_but(round)
+            records.remove_weights(but=round)
             pool.label(picks)
         tracker.round(record)
         progress.finish_round(record)
 
-    records.drop_weights_but(None)
+    records.remove_weights()
     if records.result is None:
         records.finish(_result(records.rounds, data.class_names))
     assert records.result is not None
@@ -331,44 +335,44 @@ def _record(
     evaluation: Evaluation,
     query: Query,
     seconds: dict[str, float],
-) -> Record:
+) -> Round:
     """A round's line. The picks' classes come from the data: the pool learns them by `label`."""
 
     def class_counts(indices: Tensor) -> list[int]:
         return torch.bincount(data.train.targets[indices], minlength=pool.classes).tolist()
 
-    record = {
-        "round": number,
-        "labelled": len(pool.labelled),
-        "labelled_classes": class_counts(pool.labelled.cpu()),
-        "queried": picks.tolist(),
-        "queried_classes": class_counts(picks),
-        **evaluation.figures(),
-        "epochs": fit.epochs,
-        "train_accuracy": fit.train_accuracy,
-        "epoch_cap_hit": fit.epoch_cap_hit,
-        "seconds": seconds,
-        "strategy": query.recorded,
-    }
+    record = Round(
+        round=number,
+        labelled=len(pool.labelled),
+        labelled_classes=class_counts(pool.labelled.cpu()),
+        queried=picks.tolist(),
+        queried_classes=class_counts(picks),
+        **evaluation.metrics(),
+        epochs=fit.epochs,
+        train_accuracy=fit.train_accuracy,
+        epoch_cap_hit=fit.epoch_cap_hit,
+        seconds=seconds,
+        strategy=query.recorded,
+    )
     if not len(picks):
-        record["confusion_matrix"] = evaluation.confusion.tolist()
+        return record.model_copy(update={"confusion_matrix": evaluation.confusion.tolist()})
     return record
 
 
-def _result(rounds: list[Record], class_names: tuple[str, ...]) -> Record:
-    """The final figures, from the records alone."""
+def _result(rounds: list[Round], class_names: tuple[str, ...]) -> Result:
+    """The final metrics, from the records alone."""
     final = rounds[-1]
-    return {
-        "rounds": len(rounds),
-        "labelled": final["labelled"],
-        **{name: final[name] for name in FIGURES},
-        "area_under_curve": area_under_curve(
-            [record["labelled"] for record in rounds], [record["accuracy"] for record in rounds]
+    return Result(
+        rounds=len(rounds),
+        labelled=final.labelled,
+        **{name: getattr(final, name) for name in METRICS},
+        area_under_curve=area_under_curve(
+            [record.labelled for record in rounds], [record.accuracy for record in rounds]
         ),
-        "class_names": list(class_names),
-        "confusion_matrix": final["confusion_matrix"],
-        "seconds": {
-            stage: round(sum(record["seconds"].get(stage, 0.0) for record in rounds), 3)
-            for stage in rounds[0]["seconds"]
+        class_names=list(class_names),
+        confusion_matrix=final.confusion_matrix,
+        seconds={
+            stage: round(sum(record.seconds.get(stage, 0.0) for record in rounds), 3)
+            for stage in rounds[0].seconds
         },
-    }
+    )

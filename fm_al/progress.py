@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+
+from fm_al.records.schema import Round
 
 
 class RunProgress:
@@ -18,7 +19,7 @@ class RunProgress:
         self.console = console
         self.labelled = labelled
         self.round = 0
-        self._records: list[dict[str, Any]] = []  # of the rounds of this process
+        self._records: list[Round] = []  # of the rounds of this process
         self._finished_at = time.monotonic()
         self._live = Progress(
             TextColumn("round {task.fields[round]}/{task.fields[rounds]}"),
@@ -55,19 +56,19 @@ class RunProgress:
     def epoch(self, epoch: int, train_accuracy: float) -> None:
         self._show(f"train: epoch {epoch}, accuracy {train_accuracy:.3f}")
 
-    def finish_round(self, record: dict[str, Any]) -> None:
+    def finish_round(self, record: Round) -> None:
         self.round += 1
         self._records.append(record)
         self._finished_at = time.monotonic()
-        cap = " (the cap)" if record["epoch_cap_hit"] else ""
+        cap = " (the cap)" if record.epoch_cap_hit else ""
         left = self._time_left()
         self.console.print(
             f"round {self.round}/{len(self.labelled)}"
-            f"  {record['labelled']} labels"
-            f"  accuracy {record['accuracy']:.3f}"
-            f"  balanced {record['balanced_accuracy']:.3f}"
-            f"  trained to {record['train_accuracy']:.3f} in {record['epochs']} epochs{cap}"
-            f"  {sum(record['seconds'].values()):.1f} s" + (f"  {left}" if left else ""),
+            f"  {record.labelled} labels"
+            f"  accuracy {record.accuracy:.3f}"
+            f"  balanced {record.balanced_accuracy:.3f}"
+            f"  trained to {record.train_accuracy:.3f} in {record.epochs} epochs{cap}"
+            f"  {sum(record.seconds.values()):.1f} s" + (f"  {left}" if left else ""),
             soft_wrap=True,
         )
         self._show("")
@@ -91,9 +92,9 @@ class RunProgress:
             return ""
 
         def seconds(stage: str) -> float:
-            return sum(record["seconds"].get(stage, 0.0) for record in self._records)
+            return sum(record.seconds.get(stage, 0.0) for record in self._records)
 
-        training = seconds("train") * sum(left) / sum(r["labelled"] for r in self._records)
+        training = seconds("train") * sum(left) / sum(r.labelled for r in self._records)
         others = seconds("evaluate") * len(left) + seconds("query") * (len(left) - 1)
         expected = training + others / len(self._records)
         since = time.monotonic() - self._finished_at

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import torch
 
 
-def generator_for(seed: int, purpose: str, round: int = 0) -> torch.Generator:
+def generator_for(seed: int, purpose: str, round_index: int = 0) -> torch.Generator:
     """A CPU generator, the same for the same arguments on every machine and device."""
-    digest = hashlib.sha256(f"{seed}/{purpose}/{round}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}/{purpose}/{round_index}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 

@@ -21,7 +21,7 @@ from fm_al.backbones.folding import folded
 from fm_al.data.images import Images
 from fm_al.data.pool import Pool
 from fm_al.errors import DIVERGED, ConfigError, RunError
-from fm_al.files import written_whole
+from fm_al.files import atomic_file
 from fm_al.randomness import generator_for, global_generator_of
 
 
@@ -91,14 +91,14 @@ class Trainer:
         pool: Pool,
         autocast: torch.dtype | None,
         seed: int,
-        round: int,
+        round_index: int,
         on_epoch: Callable[[int, float], None],
     ) -> Fit:
         """Trains on the pool's labelled images. on_epoch: told each epoch's number and accuracy.
 
         Raises RunError if the loss is not finite."""
-        order = generator_for(seed, "batch order", round)
-        augmentation = generator_for(seed, "augmentation", round)
+        order = generator_for(seed, "batch order", round_index)
+        augmentation = generator_for(seed, "augmentation", round_index)
         optimizer = _made(self.optimizer, network.parameters())
         labelled = pool.labelled
         targets = pool.targets(labelled)
@@ -122,7 +122,7 @@ class Trainer:
             return loss.detach(), (logits.argmax(1) == targets[chosen]).sum()
 
         accuracy = 0.0
-        with global_generator_of(generator_for(seed, "dropout", round), pool.device):
+        with global_generator_of(generator_for(seed, "dropout", round_index), pool.device):
             for epoch in range(1, self.max_epochs + 1):
                 network.train()
                 total_loss = torch.zeros((), device=pool.device)
@@ -137,7 +137,7 @@ class Trainer:
                     right += correct
                 if not math.isfinite(total := total_loss.item()):
                     raise RunError(
-                        f"round {round + 1}, epoch {epoch}: the training loss is {total}; "
+                        f"round {round_index + 1}, epoch {epoch}: the training loss is {total}; "
                         + DIVERGED
                     )
                 accuracy = right.item() / len(labelled)
@@ -256,7 +256,7 @@ class Evaluation:
     confusion: Tensor
     loss: float
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """accuracy; balanced_accuracy, the mean of the classes' accuracies; macro_f1, the mean of
         their F1; per_class_accuracy; loss. All in [0, 1] but the loss. A class without test images
         has no accuracy (None) and counts in none of the means."""
@@ -302,7 +302,7 @@ def evaluate(
 
 def save_network(network: nn.Module, path: Path) -> None:
     """Parameters and buffers, whole or not at all."""
-    with written_whole(path) as file:
+    with atomic_file(path) as file:
         torch.save(network.state_dict(), file)
 
 

@@ -29,7 +29,7 @@ def device(**options) -> Device:
 def test_what_decides_is_resolved(compose) -> None:
     config = compose("device=auto", "device.threads=3", "device.kind=cpu")
     planned = planned_run(config, config.hydra.runtime.choices, [])
-    assert planned.decides["device"] == {
+    assert planned.result_config["device"] == {
         "kind": "cpu",
         "precision": "fp32",
         "channels_last": True,

@@ -42,8 +42,8 @@ def ran(compose, *overrides: str) -> Path:
     experiment = planned.experiment
     data = load_data(experiment, Path("unused"), download=False)
     with (
-        open_run(planned.directory, {}, planned.decides, [], []) as records,
-        RunProgress(Console(quiet=True), experiment.budget.labelled()) as progress,
+        open_run(planned.directory, {}, planned.result_config, [], []) as records,
+        RunProgress(Console(quiet=True), experiment.budget.schedule()) as progress,
     ):
         run(experiment, data, records, build(planned.config["tracker"]), progress)
     return planned.directory
@@ -324,11 +324,11 @@ def class_accuracies_at_155_labels(compose, *overrides: str) -> list[float]:
     experiment = planned.experiment
     data = load_data(experiment, Path(planned.config["data_dir"]), download=False)
     with (
-        open_run(planned.directory, {}, planned.decides, [], []) as records,
+        open_run(planned.directory, {}, planned.result_config, [], []) as records,
         RunProgress(Console(quiet=True), [155]) as progress,
     ):
         result = run(experiment, data, records, build(planned.config["tracker"]), progress)
-    return result["per_class_accuracy"]
+    return result.per_class_accuracy
 
 
 def test_the_papers_network_learns_the_papers_imbalance_from_155_labels(compose) -> None:

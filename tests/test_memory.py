@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from fm_al.records.writing import Record
+from fm_al.records.schema import Round
 from fm_al.tracking.wandb_run import NoTracker, TrackedRun
 from tests.helpers.command_line import ROOT, fm_al
 
@@ -50,8 +50,8 @@ class MemoryReader(NoTracker):
     def start(self, run: TrackedRun) -> None:
         self.run = run.name
 
-    def round(self, record: Record) -> None:
-        if record["round"] != SETTLED and record["queried"]:
+    def round(self, record: Round) -> None:
+        if record.round != SETTLED and record.queried:
             return
         gc.collect()
         tensors = sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())

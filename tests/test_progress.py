@@ -7,18 +7,21 @@ import pytest
 from rich.console import Console
 
 from fm_al.progress import RunProgress, duration
+from fm_al.records.schema import Round
 
 
-def record(labelled: int, cap: bool = False) -> dict:
-    return {
-        "labelled": labelled,
-        "accuracy": 0.5,
-        "balanced_accuracy": 0.25,
-        "train_accuracy": 1.0,
-        "epochs": 7,
-        "epoch_cap_hit": cap,
-        "seconds": {"train": labelled * 1.0, "evaluate": 2.0, "query": 10.0},
-    }
+def record(labelled: int, cap: bool = False) -> Round:
+    return Round(
+        round=0,
+        labelled=labelled,
+        queried=[],
+        accuracy=0.5,
+        balanced_accuracy=0.25,
+        train_accuracy=1.0,
+        epochs=7,
+        epoch_cap_hit=cap,
+        seconds={"train": labelled * 1.0, "evaluate": 2.0, "query": 10.0},
+    )
 
 
 def test_a_file_gets_a_plain_line_for_each_finished_round(monkeypatch) -> None:

@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 import pytest
+import sklearn.metrics
 import torch
-from sklearn import metrics
 from torch import Tensor, nn
 
 from fm_al.backbones.base import Backbone
@@ -56,12 +56,17 @@ def trainer(**options) -> Trainer:
     return Trainer(**{**defaults, **options})
 
 
-def fitted(trainer: Trainer, pool: Pool | None = None, seed: int = 0, round: int = 0):
+def fitted(trainer: Trainer, pool: Pool | None = None, seed: int = 0, round_index: int = 0):
     generator = torch.Generator().manual_seed(seed)
     network = trainer.network(Small, None, generator)
     epochs: list[float] = []
     fit = trainer.fit(
-        network, pool or pool_of(), None, seed, round, lambda _, accuracy: epochs.append(accuracy)
+        network,
+        pool or pool_of(),
+        None,
+        seed,
+        round_index,
+        lambda _, accuracy: epochs.append(accuracy),
     )
     assert len(epochs) == fit.epochs
     assert epochs[-1] == fit.train_accuracy
@@ -95,7 +100,7 @@ def test_the_same_seed_gives_the_same_network_whatever_the_global_generator() ->
     assert same(first, again)
     assert torch.equal(state, torch.get_rng_state())
     assert not same(first, fitted(trainer(), seed=1)[0])
-    assert not same(first, fitted(trainer(), round=1)[0]), "another round, another order"
+    assert not same(first, fitted(trainer(), round_index=1)[0]), "another round, another order"
 
 
 def test_only_labelled_images_are_learnt_from() -> None:
@@ -167,7 +172,7 @@ def test_class_balanced_loss_gives_every_class_the_same_part_in_an_epoch() -> No
 def test_a_loss_that_is_not_finite_says_where_and_what_to_try() -> None:
     bad = trainer(optimizer=functools.partial(torch.optim.SGD, lr=1e30), max_epochs=50)
     with pytest.raises(RunError, match=r"round 3, epoch \d+: .* trainer.optimizer.lr"):
-        fitted(bad, round=2)
+        fitted(bad, round_index=2)
 
 
 def test_reset_all_builds_anew_weights_keeps_batch_norm_and_none_goes_on() -> None:
@@ -253,26 +258,28 @@ def test_an_optimizer_that_torch_refuses_is_a_configuration_error(options) -> No
         trainer(optimizer=functools.partial(torch.optim.SGD, **options))
 
 
-def test_figures_agree_with_scikit_learn() -> None:
+def test_metrics_agree_with_scikit_learn() -> None:
     generator = torch.Generator().manual_seed(0)
     true = torch.randint(4, (200,), generator=generator)
     predicted = torch.where(torch.rand(200, generator=generator) < 0.6, true, (true * 3) % 4)
-    confusion = torch.from_numpy(metrics.confusion_matrix(true, predicted, labels=range(4)))
-    figures = Evaluation(confusion, 0.0).figures()
-    assert figures["accuracy"] == pytest.approx(metrics.accuracy_score(true, predicted))
-    assert figures["balanced_accuracy"] == pytest.approx(
-        metrics.balanced_accuracy_score(true, predicted)
+    confusion = torch.from_numpy(sklearn.metrics.confusion_matrix(true, predicted, labels=range(4)))
+    metrics = Evaluation(confusion, 0.0).metrics()
+    assert metrics["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(true, predicted))
+    assert metrics["balanced_accuracy"] == pytest.approx(
+        sklearn.metrics.balanced_accuracy_score(true, predicted)
     )
-    assert figures["macro_f1"] == pytest.approx(metrics.f1_score(true, predicted, average="macro"))
-    recalls = metrics.recall_score(true, predicted, average=None)
-    assert figures["per_class_accuracy"] == pytest.approx(recalls.tolist())
+    assert metrics["macro_f1"] == pytest.approx(
+        sklearn.metrics.f1_score(true, predicted, average="macro")
+    )
+    recalls = sklearn.metrics.recall_score(true, predicted, average=None)
+    assert metrics["per_class_accuracy"] == pytest.approx(recalls.tolist())
 
 
 def test_a_class_that_the_test_set_lacks_counts_in_no_mean() -> None:
     confusion = torch.tensor([[8, 2, 0], [0, 0, 0], [0, 0, 5]])
-    figures = Evaluation(confusion, 0.0).figures()
-    assert figures["per_class_accuracy"] == [0.8, None, 1.0]
-    assert figures["balanced_accuracy"] == pytest.approx(0.9)
+    metrics = Evaluation(confusion, 0.0).metrics()
+    assert metrics["per_class_accuracy"] == [0.8, None, 1.0]
+    assert metrics["balanced_accuracy"] == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
@@ -283,7 +290,7 @@ def test_evaluation_counts_every_image_once_whatever_the_batch(batch_size: int) 
     images, targets = pool._images, pool._targets
     evaluation = evaluate(network, images, targets, 3, batch_size, None)
     logits = network.eval()(images.batch(torch.arange(30)))
-    expected = metrics.confusion_matrix(targets, logits.argmax(1), labels=range(3))
+    expected = sklearn.metrics.confusion_matrix(targets, logits.argmax(1), labels=range(3))
     np.testing.assert_array_equal(evaluation.confusion, expected)
     loss = nn.functional.cross_entropy(logits, targets).item()
     assert evaluation.loss == pytest.approx(loss, rel=1e-5)

@@ -29,12 +29,12 @@ from rich.console import Console
 from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
 from submitit.helpers import DelayedSubmission
 
-from fm_al.errors import ConfigError, HeldError, MethodError, RunError
+from fm_al.errors import ConfigError, MethodError, RunError, RunLockedError
 from fm_al.launch.job_script import CPUS_OF_A_STEP, check_parameters, may_be_requeued, or_end
 from fm_al.launch.queue import largest_array, own_jobs, this_cluster
 from fm_al.launch.status import SILENT
 from fm_al.planned_run import (
-    FORESEEN,
+    EXPECTED_ERRORS,
     PlannedRun,
     closing_line,
     exit_code,
@@ -42,15 +42,11 @@ from fm_al.planned_run import (
     one_line,
 )
 from fm_al.records.lock import Process, holder
-from fm_al.records.writing import (
-    STOPPED,
-    Asked,
-    Record,
-    ask_for,
-    command_line,
-    record_failure,
-    stored_run,
-)
+from fm_al.records.notes import STOPPED, Assignment, assign_run, record_failure
+from fm_al.records.provenance import command_line
+from fm_al.records.reading import stored_run
+from fm_al.records.result_config import Config
+from fm_al.records.schema import Result
 
 HELD_AGAIN = 10.0  # seconds
 HELD_FOR = 180.0  # seconds; a job that is cancelled has 30 by SLURM's default
@@ -93,7 +89,7 @@ class Job:
     command: that started the sweep. gpu: the job was promised one. limits: None where it is no job
     of SLURM's."""
 
-    config: Record
+    config: Config
     directory: str
     working_directory: str
     sweep_folder: str
@@ -116,13 +112,13 @@ class Job:
                     self._say_that_the_gpu_is_not_there()
                 result = self._result(run, console)
             console.print(closing_line(result))
-        except FORESEEN as error:
+        except EXPECTED_ERRORS as error:
             if isinstance(error, MethodError):
                 print(error.shown, end="", file=sys.stderr)
             print(f"fm-al: {one_line(error)}", file=sys.stderr, flush=True)
             sys.exit(exit_code(error))
 
-    def _result(self, run: PlannedRun, console: Console) -> Record:
+    def _result(self, run: PlannedRun, console: Console) -> Result:
         job, since, sweep = Process.this().job, time.monotonic(), Path(self.sweep_folder)
         while True:
             try:
@@ -130,7 +126,7 @@ class Job:
                     run.complete(console, result)
                     return result
                 return run.run(console, sweep.name, self.command, self._asked())
-            except HeldError as error:
+            except RunLockedError as error:
                 # A node that SLURM gave up may still live: nobody would start its job, which is
                 # this one, again. Another job that was cancelled may be about to end.
                 holding = holder(run.directory / "lock")
@@ -141,14 +137,14 @@ class Job:
                 console.print(f"{one_line(error)}; trying again")
                 time.sleep(HELD_AGAIN)
 
-    def _asked(self) -> Asked | None:
+    def _asked(self) -> Assignment | None:
         """What the submitting process notes too, unless it has ended before; None where this is no
         job of SLURM's."""
         if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
             return None
         log = submitit.JobEnvironment().paths.stdout
         cluster = os.environ.get("SLURM_CLUSTER_NAME")
-        return Asked(Path(self.sweep_folder), log, Process.this().job, cluster)
+        return Assignment(Path(self.sweep_folder), log, Process.this().job, cluster)
 
     def _say_that_the_gpu_is_not_there(self) -> None:
         if self.config["device"]["kind"] != "cpu":
@@ -219,7 +215,7 @@ class Slurm:
     silence = 60.0  # what a network file system may be late
 
     def __init__(
-        self, parameters: Record, max_num_timeout: int, max_jobs: int | None, console: Console
+        self, parameters: Config, max_num_timeout: int, max_jobs: int | None, console: Console
     ) -> None:
         """parameters: submitit's, as `AutoExecutor.update_parameters` takes them. max_jobs: of
         this user that are in the queue at a time. Raises ConfigError for what a job script can't
@@ -284,7 +280,9 @@ class Slurm:
             self._submitted.append(array)
             for run, job in zip(runs, jobs, strict=True):
                 try:
-                    ask_for(run.directory, folder, job.paths.stdout, job.job_id, cluster)
+                    assign_run(
+                        run.directory, Assignment(folder, job.paths.stdout, job.job_id, cluster)
+                    )
                 except OSError as error:
                     unnoted.append(
                         f"{run.directory}: that it is job {job.job_id}, which prints to "
@@ -377,7 +375,7 @@ class Local:
             run, slot = waiting[0], min(self._slots)
             try:
                 if holder(run.directory / "lock") is None:  # else it is another sweep's
-                    ask_for(run.directory, folder, log)
+                    assign_run(run.directory, Assignment(folder, log))
             except (RunError, OSError) as error:
                 self._ended[waiting.popleft().directory] = one_line(error)
                 continue

@@ -9,7 +9,7 @@ from typing import Any
 
 from fm_al.config import check_range
 from fm_al.errors import ConfigError
-from fm_al.records.writing import Record
+from fm_al.records.result_config import Config
 
 # From 22.05 to 23.02 srun does not take this over from the job by itself.
 CPUS_OF_A_STEP = '[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"'
@@ -31,7 +31,7 @@ def or_end(line: str) -> list[str]:
     return [line, f"[ $? -eq 0 ] || {{ echo {said} >&2; exit 1; }}"]
 
 
-def may_be_requeued(additional: Record) -> Record:
+def may_be_requeued(additional: Config) -> Config:
     """sbatch's further options without those that are off. Each run goes on where it ended, so it
     may be queued again after a failure of its node, unless they rule that out."""
     # By identity, since 0 is a value: {nice: 0}.
@@ -47,7 +47,7 @@ def _sbatch_name(key: str) -> str:
     return key.replace("_", "-")
 
 
-def check_parameters(parameters: Record) -> None:
+def check_parameters(parameters: Config) -> None:
     def texts(value: Any) -> Iterable[str]:
         if isinstance(value, dict):
             return [text for pair in value.items() for item in pair for text in texts(item)]

@@ -20,9 +20,13 @@ from rich.text import Text
 from fm_al.config import Budget
 from fm_al.errors import ArgumentParser, ConfigError, RunError
 from fm_al.launch.queue import SlurmJob, in_queue, unusual_wait
+from fm_al.records.discovery import runs_below
 from fm_al.records.lock import holder
 from fm_al.records.naming import run_names
-from fm_al.records.writing import STOPPED, Record, StoredRun, runs_below, stored_run
+from fm_al.records.notes import STOPPED
+from fm_al.records.reading import StoredRun, stored_run
+from fm_al.records.result_config import Config
+from fm_al.records.schema import Result
 from fm_al.tracking.wandb_run import has_view, is_noted_as_whole, whole_log
 
 logger = logging.getLogger(__name__)
@@ -66,7 +70,7 @@ class RunStatus:
     log: Path | None = None
     is_config_error: bool = False
     unusual_wait: str | None = None
-    decides: Record | None = field(default=None, compare=False, repr=False)
+    decides: Config | None = field(default=None, compare=False, repr=False)
 
 
 Queue = Callable[[Iterable[SlurmJob]], Mapping[SlurmJob, str]]
@@ -99,24 +103,24 @@ def _status_or_damage(
 
 
 def _job_of(run: StoredRun) -> SlurmJob | None:
-    if run.job is None or run.job["job"] is None:
+    if run.job is None or run.job.job is None:
         return None
-    return SlurmJob(run.job["job"], run.job.get("cluster"))
+    return SlurmJob(run.job.job, run.job.cluster)
 
 
 def _status(run: StoredRun, said: Mapping[SlurmJob, str]) -> RunStatus:
     log = None
-    if run.job is not None and run.job["log"] is not None:
-        log = (run.directory / run.job["log"]).resolve()  # through links, as it was noted
+    if run.job is not None and run.job.log is not None:
+        log = (run.directory / run.job.log).resolve()  # through links, as it was noted
     of_rounds = None
     if run.provenance is not None:
         try:
-            budget = Budget(**run.provenance["decides"]["budget"])
+            budget = Budget(**run.provenance.decides["budget"])
             of_rounds = len(range(budget.initial, budget.total, budget.per_round)) + 1
         except (KeyError, TypeError, ValueError, OverflowError):
             path = run.directory / "provenance.json"
             return RunStatus(run.directory, "damaged", detail=f"{path} names no budget")
-    last = run.rounds[-1] if run.rounds else {}
+    last = run.rounds[-1] if run.rounds else None
 
     def status(state: State, detail: str = "") -> RunStatus:
         return RunStatus(
@@ -124,12 +128,12 @@ def _status(run: StoredRun, said: Mapping[SlurmJob, str]) -> RunStatus:
             state,
             len(run.rounds),
             of_rounds,
-            last.get("labelled"),
-            last.get("accuracy"),
+            None if last is None else last.labelled,
+            None if last is None else last.accuracy,
             detail,
             log,
-            run.error is not None and run.error["kind"] == "ConfigError",
-            decides=None if run.provenance is None else run.provenance["decides"],
+            run.error is not None and run.error.kind == "ConfigError",
+            decides=None if run.provenance is None else run.provenance.result_config,
         )
 
     if run.result is not None:
@@ -143,17 +147,17 @@ def _status(run: StoredRun, said: Mapping[SlurmJob, str]) -> RunStatus:
         waits = status("waiting", f"job {job.id}: {said[job]}")
         return replace(waits, unusual_wait=unusual_wait(job.id, said[job]))
     if run.job is not None and job is None and run.error is None:
-        sweep = run.directory / run.job["folder"] / "lock"
+        sweep = run.directory / run.job.folder / "lock"
         if process := holder(sweep):
             return status("waiting", f"for its turn in the sweep of {process}")
     if run.error is not None:
-        return status("failed", run.error["message"])
+        return status("failed", run.error.message)
     if run.provenance is None and job is None:
         return status("new", "its sweep ended before its turn" if run.job else "")
     return status("stale", STOPPED if run.stopped else SILENT)
 
 
-def _lack_of_view(directory: Path, result: Record) -> str:
+def _lack_of_view(directory: Path, result: Result) -> str:
     """What is wrong with the W&B view of a finished run, unless a process is still at it."""
     if not has_view(directory):
         return ""

@@ -21,8 +21,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fm_al.errors import ConfigError, HeldError, MethodError, RunError
-from fm_al.files import write_whole
+from fm_al.errors import ConfigError, MethodError, RunError, RunLockedError
+from fm_al.files import atomic_write
 from fm_al.launch.status import (
     SILENT,
     UNDER_WAY,
@@ -32,18 +32,14 @@ from fm_al.launch.status import (
     told_apart,
     total,
 )
-from fm_al.planned_run import FORESEEN, PlannedRun, closing_line, failure_recorded, one_line
+from fm_al.planned_run import EXPECTED_ERRORS, PlannedRun, closing_line, failure_recorded, one_line
 from fm_al.records.lock import locked
 from fm_al.records.naming import run_names
-from fm_al.records.writing import (
-    STOPPED,
-    Record,
-    ask_for,
-    command_line,
-    forget_failure,
-    record_failure,
-    stored_run,
-)
+from fm_al.records.notes import STOPPED, Assignment, assign_run, forget_failure, record_failure
+from fm_al.records.provenance import command_line
+from fm_al.records.reading import stored_run
+from fm_al.records.result_config import Config
+from fm_al.records.schema import Result
 
 if TYPE_CHECKING:
     from fm_al.data.base import Stored
@@ -98,7 +94,7 @@ class Here:
             if run.result() is None:
                 run.run(self.console, folder.name)
             self._ended[run.directory] = SILENT
-        except HeldError as error:
+        except RunLockedError as error:
             self.console.print(f"left to whoever runs it: {one_line(error)}")
             self._ended[run.directory] = SILENT
         except KeyboardInterrupt as error:
@@ -107,7 +103,7 @@ class Here:
         except Exception as error:
             if isinstance(error, MethodError):
                 print(error.shown, end="", file=sys.stderr)
-            elif not isinstance(error, FORESEEN):
+            elif not isinstance(error, EXPECTED_ERRORS):
                 traceback.print_exception(error)
             self._ended[run.directory] = one_line(error)
 
@@ -123,7 +119,7 @@ class Sweep:
     planned: Sequence[PlannedRun]
     launching: Launching
     console: Console
-    results: dict[Path, Record] = field(default_factory=dict)
+    results: dict[Path, Result] = field(default_factory=dict)
     failures: dict[Path, RunStatus] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set, init=False)
     _refused_since: float | None = field(default=None, init=False)
@@ -188,7 +184,7 @@ class Sweep:
         with self._made(folder, waiting), locked(folder / "lock"):
             asked = {"command": command_line(), "runs": [str(run.directory) for run in waiting]}
             content = (json.dumps(asked, indent=2) + "\n").encode()
-            write_whole(folder / "sweep.json", content, mode=0o600)
+            atomic_write(folder / "sweep.json", content, mode=0o600)
             if not self.launching.on_other_machines:
                 waiting = deque(self.ask_for_all(waiting, folder))
             if wait:
@@ -222,7 +218,7 @@ class Sweep:
         for run in runs:
             try:
                 with failure_recorded(run.directory):
-                    ask_for(run.directory, folder)
+                    assign_run(run.directory, Assignment(folder))
                     forget_failure(run.directory)
                 asked.append(run)
             except OSError as error:
@@ -345,7 +341,7 @@ def _and_more(others: int) -> str:
     return f" and {others} other{'s' * (others > 1)}" if others else ""
 
 
-def summary(results: dict[Path, Record], configs: dict[Path, Record]) -> Table:
+def summary(results: dict[Path, Result], configs: dict[Path, Config]) -> Table:
     """A row for the runs that differ in nothing but the seed: mean and standard deviation over the
     seeds of the final accuracy, balanced accuracy and area under the accuracy curve. results,
     configs: of the runs of these directories."""
@@ -375,9 +371,9 @@ def summary(results: dict[Path, Record], configs: dict[Path, Record]) -> Table:
         table.add_row(
             name,
             str(len(runs)),
-            str(runs[0]["labelled"]),
+            str(runs[0].labelled),
             *(
-                _mean_and_deviation([run[figure] for run in runs])
+                _mean_and_deviation([getattr(run, figure) for run in runs])
                 for figure in ("accuracy", "balanced_accuracy", "area_under_curve")
             ),
         )

@@ -31,7 +31,8 @@ from fm_al.launch.status import last_line
 from fm_al.launch.sweep import Here, Launching, Sweep
 from fm_al.planned_run import PlannedRun
 from fm_al.records.lock import holder
-from fm_al.records.writing import COMMAND, NOT_DECIDING, Record, command_line
+from fm_al.records.provenance import COMMAND, command_line
+from fm_al.records.result_config import NO_EFFECT_ON_RESULTS, Config
 
 if TYPE_CHECKING:
     from fm_al.launch.job import Slurm
@@ -60,7 +61,7 @@ OF_EVERY_EXECUTOR = (
 OWN_FOLDER = "./.submitit/%j"  # hydra-submitit-launcher's default
 
 
-def run_directory(config: Record, choices: Mapping[str, Any], overrides: Sequence[str]) -> Path:
+def run_directory(config: Config, choices: Mapping[str, Any], overrides: Sequence[str]) -> Path:
     """<output_dir>/<experiment_name>/<dataset>-<imbalance>/<backbone>/<strategy>[/<overrides>]/seed<k>.
 
     choices: the option chosen of each group. overrides: as typed or swept."""
@@ -83,7 +84,7 @@ def run_directory(config: Record, choices: Mapping[str, Any], overrides: Sequenc
 
 
 def _needs_no_name(key: str) -> bool:
-    return key in NAMED_BY_PATH or re.split(r"[./@]", key)[0] in (*NOT_DECIDING, "hydra")
+    return key in NAMED_BY_PATH or re.split(r"[./@]", key)[0] in (*NO_EFFECT_ON_RESULTS, "hydra")
 
 
 def _file_name(text: str) -> str:
@@ -102,12 +103,12 @@ def planned_run(
     return _planned(plain(without_hydra(composed)), choices, overrides)
 
 
-def _planned(config: Record, choices: Mapping[str, Any], overrides: Sequence[str]) -> PlannedRun:
+def _planned(config: Config, choices: Mapping[str, Any], overrides: Sequence[str]) -> PlannedRun:
     check_settings(config)  # which name the directory
     return PlannedRun.of(config, run_directory(config, choices, overrides))
 
 
-def plain(config: DictConfig) -> Record:
+def plain(config: DictConfig) -> Config:
     """A run's configuration, resolved. Raises ConfigError."""
     values = resolved(config)
     for key in ("output_dir", "data_dir"):
@@ -239,7 +240,7 @@ class ExperimentSweep:
     def planned(self) -> list[PlannedRun]:
         """The run of each combination. A setting is composed once, whatever the number of its
         seeds: composing takes most of the time in a large sweep."""
-        settings: dict[Combination, tuple[DictConfig, Record | None, dict[str, Any]]] = {}
+        settings: dict[Combination, tuple[DictConfig, Config | None, dict[str, Any]]] = {}
         planned = []
         for combination in self.combinations:
             seeds = [text for text in combination if re.fullmatch(r"seed=\d+", text)]
@@ -258,7 +259,7 @@ class ExperimentSweep:
             raise ConfigError("some runs of this sweep are the same; name each value once")
         return planned
 
-    def _setting(self, setting: Combination) -> tuple[DictConfig, Record | None, dict[str, Any]]:
+    def _setting(self, setting: Combination) -> tuple[DictConfig, Config | None, dict[str, Any]]:
         """A combination's configuration; as plain values, if these are the same for all seeds; and
         the option chosen of each group."""
         config, choices = self._explained(setting)

@@ -29,9 +29,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO
 
-from fm_al.errors import HeldError, RunError
-from fm_al.files import naming, not_through_links
-from fm_al.records.json_files import Schema, parsed
+from fm_al.errors import RunError, RunLockedError
+from fm_al.files import not_through_links, with_filename
+from fm_al.records.json_files import Schema, parse_object, validated
 
 logger = logging.getLogger(__name__)
 
@@ -91,17 +91,17 @@ class Lock:
         self.token = secrets.token_hex(16)
 
     def check(self) -> None:
-        """Raises HeldError if another process has taken the file, or somebody removed it."""
+        """Raises RunLockedError if another process has taken the file, or somebody removed it."""
         try:
             with _opened(self.file, "rb") as stream:
                 process, token = _read(stream)
         except FileNotFoundError:
-            raise HeldError(
+            raise RunLockedError(
                 f"{self.file} was removed while this process held it, which therefore stops; "
                 "start again to go on"
             ) from None
         if token != self.token:
-            raise HeldError(
+            raise RunLockedError(
                 f"{self.file.parent} was taken over by {process or 'another process'}; this "
                 "process, suspended or cut off for long, or started at the same moment, stops"
             )
@@ -119,8 +119,8 @@ def locked(file: Path) -> Iterator[Lock]:
     temporary = file.with_name(f".{file.name}.{lock.token}")
     with contextlib.ExitStack() as stack:
         with (
-            naming(file),
-            _nobody_lives(file, this.machine) as contested,
+            with_filename(file),
+            _wait_until_free(file, this.machine) as contested,
             contextlib.ExitStack() as opened,
         ):
             own = opened.enter_context(temporary.open("xb"))
@@ -141,7 +141,7 @@ def locked(file: Path) -> Iterator[Lock]:
 
 
 @contextlib.contextmanager
-def _nobody_lives(file: Path, machine: str) -> Iterator[bool]:
+def _wait_until_free(file: Path, machine: str) -> Iterator[bool]:
     """Waits until the file may be replaced, and keeps others of this machine from it meanwhile;
     gives whether others may replace it nevertheless. Raises RunError if its holder lives."""
     seen, since = None, time.monotonic()
@@ -230,17 +230,19 @@ def _opened(file: Path, mode: str) -> IO[bytes]:
         ) from None
 
 
-def _taken(file: Path, process: Process | None) -> HeldError:
-    return HeldError(f"{file.parent} is being written by {process or 'another process'}")
+def _taken(file: Path, process: Process | None) -> RunLockedError:
+    return RunLockedError(f"{file.parent} is being written by {process or 'another process'}")
 
 
 def _read(stream: IO[bytes]) -> tuple[Process | None, str | None]:
     """Whom the file names, and its token; None for both where it says nothing of the kind."""
     try:
-        record = parsed(stream.read(4096), Holder)
+        record = validated(parse_object(stream.read(4096)), Holder)
     except ValueError:
         return None, None
-    return Process(**{field.name: record[field.name] for field in fields(Process)}), record["token"]
+    return Process(
+        **{field.name: getattr(record, field.name) for field in fields(Process)}
+    ), record.token
 
 
 def _flock(stream: IO[bytes], kind: int) -> bool:

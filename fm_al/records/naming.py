@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fm_al.records.writing import NOT_DECIDING
+from fm_al.records.result_config import NO_EFFECT_ON_RESULTS
 
 # What a run's directory is named by has a place of its own in a name.
 LEVELS = (("experiment_name",), ("dataset", "imbalance"), ("backbone",), ("strategy",))
@@ -74,7 +74,7 @@ class _Described:
         self.options = {
             key: value if isinstance(value, str) else json.dumps(value)
             for key, value in _flattened(config)
-            if key.partition(".")[0] not in (*NOT_DECIDING, "seed", "experiment_name")
+            if key.partition(".")[0] not in (*NO_EFFECT_ON_RESULTS, "seed", "experiment_name")
         }
 
     def value(self, key: str) -> str:

@@ -133,7 +133,7 @@ def _of_imbalance(of_settings: Mapping[str, Runs], verdicts: Mapping[str, _Verdi
 
 
 def _is_balanced(runs: Runs) -> bool:
-    imbalance = runs.runs[0].provenance["decides"]["imbalance"]
+    imbalance = runs.runs[0].config["imbalance"]
     counts = imbalance.get("pool")
     if isinstance(counts, Mapping):
         return len({*counts.values()}) == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fm_al.errors import ArgumentParser, ConfigError, RunError
-from fm_al.files import write_whole
+from fm_al.files import atomic_write
 from fm_al.report.report import Report, check_folder, markdown, report_of, write
 from fm_al.report.runs import STRATEGY
 from fm_al.report.selection import read_runs
@@ -32,7 +32,7 @@ def report(arguments: Sequence[str]) -> None:
         write(made, out)
         if given.markdown is not None:
             figures = os.path.relpath(out / "figures", given.markdown.parent)
-            write_whole(given.markdown, markdown(made, figures).encode())
+            atomic_write(given.markdown, markdown(made, figures).encode())
     except OSError as error:
         raise RunError(f"the report can't be written: {error}") from error
     console = Console(markup=False, highlight=False, soft_wrap=True)

@@ -75,8 +75,8 @@ def query_figure(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
 def _query_shares(runs: Runs, group: str) -> pd.DataFrame:
     """queries x classes, mean over seeds; the last round queries nothing."""
     of_group = runs.of_group(group)
-    queries = [[record["queried_classes"] for record in run.rounds[:-1]] for run in of_group]
-    classes = of_group[0].result["class_names"]
+    queries = [[each.queried_classes for each in run.rounds[:-1]] for run in of_group]
+    classes = of_group[0].result.class_names
     counts = np.array(queries, float).reshape(len(of_group), -1, len(classes))
     return pd.DataFrame((counts / counts.sum(axis=2, keepdims=True)).mean(axis=0), columns=classes)
 
@@ -119,7 +119,7 @@ def _mask_shares(runs: Runs, group: str) -> pd.DataFrame:
     """layers x queries, mean over seeds; many layers are taken together by the beginnings of their
     names. Empty without masks."""
     masks = [
-        {record["labelled"]: record["strategy"].get("mask_sizes", {}) for record in run.rounds[:-1]}
+        {each.labelled: each.strategy.get("mask_sizes", {}) for each in run.rounds[:-1]}
         for run in runs.of_group(group)
     ]
     layers = _in_order(sizes for of_seed in masks for sizes in of_seed.values())
@@ -162,7 +162,7 @@ def _in_order(masks: Iterable[Iterable[str]]) -> list[str]:
 
 def seconds_figure(runs: Runs, prefix: str, palette: Palette) -> Figure:
     groups = palette.ordered(runs.groups)
-    seconds = pd.DataFrame([run.result["seconds"] for run in runs.runs]).fillna(0)
+    seconds = pd.DataFrame([run.result.seconds for run in runs.runs]).fillna(0)
     means = seconds.groupby([run.group for run in runs.runs]).mean().loc[groups]
     longest = means.sum(axis=1).max()
     units = ("seconds", 1), ("minutes", 60), ("hours", 3600)

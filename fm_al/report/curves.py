@@ -134,7 +134,9 @@ class _Curve:
 
     @classmethod
     def of(cls, runs: Runs, group: str, metric: str) -> _Curve:
-        values = np.array([[each[metric] for each in run.rounds] for run in runs.of_group(group)])
+        values = np.array(
+            [[getattr(each, metric) for each in run.rounds] for run in runs.of_group(group)]
+        )
         half = half_interval(values) if len(values) >= FEWEST_FOR_T else None
         return cls(labels_of(runs, group), values, values.mean(axis=0), half)
 

@@ -149,7 +149,7 @@ def label_right(axes: Axes, x: float, y: float, text: str, **options: Any) -> An
 
 def labels_of(runs: Runs, group: str) -> list[int]:
     """Numbers of labels of the group's rounds."""
-    return [record["labelled"] for record in runs.of_group(group)[0].rounds]
+    return [each.labelled for each in runs.of_group(group)[0].rounds]
 
 
 def half_interval(values: np.ndarray) -> np.ndarray | None:

@@ -18,9 +18,9 @@ def equals_accuracy(runs: Runs, metric: str) -> bool:
     """Whether a metric repeats accuracy. Balanced accuracy does if all classes have the same
     number of test images."""
     return metric != "accuracy" and all(
-        abs(record[metric] - record["accuracy"]) < 1e-9
+        abs(getattr(each, metric) - each.accuracy) < 1e-9
         for run in runs.runs
-        for record in run.rounds
+        for each in run.rounds
     )
 
 

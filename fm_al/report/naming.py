@@ -57,6 +57,7 @@ def named_runs(
             setting_names[each.setting],
             group_names[each.setting][each.group],
             each.run.seed,
+            each.run.config,
             each.run.provenance,
             each.run.rounds,
             each.run.result,
@@ -92,7 +93,7 @@ def _original(runs: Sequence[FinishedRun], left_out: list[LeftOut]) -> FinishedR
     """The first of several runs with the same setting, group and seed if the others are copies of
     it; None if they differ."""
     first, *others = sorted(runs, key=_displacement)
-    if all(other.rounds_as_stored == first.rounds_as_stored for other in others):
+    if all(other.rounds == first.rounds for other in others):
         left_out += [
             LeftOut(other.directory, f"is a copy of {first.directory}") for other in others
         ]

@@ -70,8 +70,7 @@ class Provenance:
 def provenance_of(runs: Runs) -> Provenance:
     """Of the runs of one setting."""
     of_group = {
-        group: [flattened(run.provenance["decides"]) for run in runs.of_group(group)]
-        for group in runs.groups
+        group: [flattened(run.config) for run in runs.of_group(group)] for group in runs.groups
     }
     every = [flat for flats in of_group.values() for flat in flats]
     shared, differing = {}, {}
@@ -82,9 +81,9 @@ def provenance_of(runs: Runs) -> Provenance:
             differing[key] = {
                 group: ", ".join(_values(key, flats)) for group, flats in of_group.items()
             }
-    starts = [start for run in runs.runs for start in run.provenance["starts"]]
-    starts.sort(key=lambda start: start["time"])
-    software = [run.provenance["software"] for run in runs.runs]
+    starts = [start for run in runs.runs for start in run.provenance.starts]
+    starts.sort(key=lambda start: start.time or "")
+    software = [run.provenance.software for run in runs.runs]
     return Provenance(
         runs.runs[0].setting,
         len(runs.runs),
@@ -96,10 +95,10 @@ def provenance_of(runs: Runs) -> Provenance:
             name: Counter(format_value(each.get(name)) for each in software)
             for name in dict.fromkeys(name for each in software for name in each)
         },
-        Counter(sorted(start["host"] for start in starts)),
-        list(dict.fromkeys(shlex.join(start["command"]) for start in starts)),
-        starts[0]["time"] if starts else None,
-        starts[-1]["time"] if starts else None,
+        Counter(sorted(start.host for start in starts if start.host)),
+        list(dict.fromkeys(shlex.join(start.command) for start in starts)),
+        starts[0].time if starts else None,
+        starts[-1].time if starts else None,
     )
 
 

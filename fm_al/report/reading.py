@@ -6,23 +6,26 @@ A run is used only if everything that a report takes from its records is there a
 from __future__ import annotations
 
 import difflib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from fm_al.errors import ConfigError, RunError
+from fm_al.records.discovery import runs_below
+from fm_al.records.json_files import Schema, shortened, validated
 from fm_al.records.naming import option_names
-from fm_al.records.reading import as_now
-from fm_al.records.writing import Record, StoredRun, runs_below, stored_run
+from fm_al.records.reading import StoredRun, stored_run
+from fm_al.records.result_config import Config
+from fm_al.records.schema import Count, Provenance, Result, Round
 from fm_al.report.runs import LeftOut
 from fm_al.report.text import all_printable, printable
-from fm_al.report.values import MISSING, cut, flattened, matches
+from fm_al.report.values import MISSING, flattened, matches
 
 # Keys that stand for the option of that name, and the configuration behind it. BAIT alone trains
 # before its first query in the FisherMask authors' code.
@@ -34,56 +37,34 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
 }
 LIKE_A_RUN = {"config.yaml", "rounds.jsonl", "result.json"}
 
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, AfterValidator(printable)]  # a class folder's may have line breaks
-Seconds = Annotated[float, Field(ge=0, lt=2**63)]
+NEEDED_OF_A_ROUND = ("balanced_accuracy", "macro_f1", "per_class_accuracy", "queried_classes")
 
 
-class _Read(BaseModel):
-    """What a report reads of a record, which may hold more."""
+class _Masks(Schema):
+    """What strategies with a mask record of a query."""
 
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
-
-
-class _Recorded(_Read):
-    mask_sizes: dict[Name, Count] = {}
+    mask_sizes: dict[str, Count] = Field(default_factory=dict)
 
 
-class _Round(_Read):
-    labelled: Count
-    accuracy: Share
-    balanced_accuracy: Share
-    macro_f1: Share
-    per_class_accuracy: list[Share | None]
-    queried_classes: list[Count]
-    strategy: _Recorded
-
-
-class _Result(_Read):
-    rounds: Count
-    confusion_matrix: list[list[Count]] = []
-    class_names: list[Name]
-    seconds: Annotated[dict[str, Seconds], Field(min_length=1)]
-
-
-class _Option(_Read):
+class _Option(Schema):
     target: Annotated[str, Field(alias="_target_", pattern=r"\.")]
     name: str | None = None
 
 
-class _Budget(_Read):
+class _Budget(Schema):
     initial: Count
     per_round: Annotated[Count, Field(ge=1)]
     total: Count
     train_before_first_query: bool = True
 
 
-class _Device(_Read):
+class _Device(Schema):
     kind: str
 
 
-class _Decides(_Read):
+class _ResultConfig(Schema):
+    """The keys of the configuration that a report needs."""
+
     dataset: _Option
     imbalance: _Option
     backbone: _Option
@@ -94,43 +75,30 @@ class _Decides(_Read):
     experiment_name: Annotated[str, Field(min_length=1)]
 
 
-class _Software(_Read):
-    torch: str | None
-
-
-class _Start(_Read):
-    time: str
-    host: str
-    command: list[str]
-
-
-class _Provenance(_Read):
-    decides: _Decides
-    software: _Software
-    starts: list[_Start]
-
-
 @dataclass(frozen=True)
 class FinishedRun:
     """A finished run, not yet named.
 
     Attributes:
         directory: Where it is.
-        provenance: The whole provenance.json.
-        rounds: What a report reads of its rounds.
-        result: What a report reads of its result.
+        config: The part of its configuration that results depend on.
+        provenance: Software, starts.
+        rounds: Its rounds.
+        result: Its result.
         options: Names of the options of some groups, such as `dataset`.
-        flat: What decides its results, by dotted keys.
-        rounds_as_stored: Its rounds, whole.
     """
 
     directory: Path
-    provenance: Record
-    rounds: Sequence[Record]
-    result: Record
+    config: Config
+    provenance: Provenance
+    rounds: Sequence[Round]
+    result: Result
     options: Mapping[str, str]
-    flat: Mapping[str, Any]
-    rounds_as_stored: Sequence[Record]
+
+    @cached_property
+    def flat(self) -> dict[str, Any]:
+        """`config` by dotted keys."""
+        return flattened(self.config)
 
     @property
     def seed(self) -> int:
@@ -157,19 +125,28 @@ def finished_runs(folder: Path, left_out: list[LeftOut]) -> Iterator[FinishedRun
             if result is None or provenance is None:
                 left_out.append(LeftOut(directory, _why_unfinished(stored)))
                 continue
-            rounds, result = _checked(stored.rounds, result, provenance)
-            provenance["decides"] = as_now(provenance["decides"])
-            yield FinishedRun(
-                directory,
-                provenance=all_printable(provenance),
-                rounds=rounds,
-                result=result,
-                options=all_printable(option_names(directory, provenance["decides"])),
-                flat=flattened(all_printable(provenance["decides"])),
-                rounds_as_stored=stored.rounds,
-            )
+            _check(stored.rounds, result, provenance)
+            yield _printable_run(directory, stored.rounds, result, provenance)
         except (RunError, OSError) as error:
             left_out.append(LeftOut(directory, str(error).replace(f"{directory}/", "")))
+
+
+def _printable_run(
+    directory: Path, rounds: Sequence[Round], result: Result, provenance: Provenance
+) -> FinishedRun:
+    """A run whose names, such as those of classes, can be printed in one line."""
+    config = provenance.result_config
+    names = all_printable(result.class_names)
+    return FinishedRun(
+        directory,
+        config=all_printable(config),
+        provenance=provenance,
+        rounds=[
+            each.model_copy(update={"strategy": all_printable(each.strategy)}) for each in rounds
+        ],
+        result=result.model_copy(update={"class_names": names}),
+        options=all_printable(option_names(directory, config)),
+    )
 
 
 def chosen_runs(
@@ -202,60 +179,52 @@ def check_key(option: str, key: str, finished: Sequence[FinishedRun]) -> None:
         raise ConfigError(f"{option} {key}: no run has this key{hint}; keys: {', '.join(known)}")
 
 
-def _checked(
-    rounds: Sequence[Record], result: Record, provenance: Record
-) -> tuple[list[Record], Record]:
-    """The parts of rounds and result that a report reads. Raises RunError if they are unusable."""
-    if lacks := [key for key in _Round.model_fields if not all(key in each for each in rounds)]:
-        raise RunError(f"has rounds without {', '.join(lacks)}")
-    read = [
-        _values_read(f"rounds.jsonl: line {number}", record, _Round)
-        for number, record in enumerate(rounds, 1)
-    ]
-    result = _values_read("result.json", result, _Result)
-    _values_read("provenance.json", provenance, _Provenance)
-    if len({*(names := result["class_names"])}) < len(names):
-        raise RunError(f"result.json is damaged (class_names={_as_json(names)}: should differ)")
-    _check_counts(read, result, provenance["decides"]["budget"])
-    return read, result
+def _check(rounds: Sequence[Round], result: Result, provenance: Provenance) -> None:
+    """Raise RunError if a report cannot use these records."""
+    missing = {name: None for each in rounds for name in each.lacks(*NEEDED_OF_A_ROUND)}
+    if missing:
+        raise RunError(f"has rounds without {', '.join(missing)}")
+    for number, each in enumerate(rounds, 1):
+        _check_values(f"rounds.jsonl: line {number}", each.strategy, _Masks, "strategy")
+    config = provenance.decides
+    _check_values("provenance.json", config, _ResultConfig, "decides")
+    if "torch" not in provenance.software:
+        raise RunError("provenance.json lacks software.torch")
+    names = result.class_names
+    if len({*map(printable, names)}) < len(names):
+        raise RunError(f"result.json is damaged (class_names={shortened(names)}: should differ)")
+    _check_counts(rounds, result, config["budget"])
 
 
-def _check_counts(rounds: Sequence[Record], result: Record, budget: Record) -> None:
+def _check_values(place: str, values: Config, schema: type[Schema], key: str) -> None:
+    try:
+        validated(values, schema)
+    except ValueError as error:
+        what = str(error)
+        if what.startswith("lacks "):
+            raise RunError(f"{place} lacks {key}.{what.removeprefix('lacks ')}") from None
+        raise RunError(f"{place} is damaged ({key}.{what})") from None
+
+
+def _check_counts(rounds: Sequence[Round], result: Result, budget: Config) -> None:
+    """Check that the rounds are those of the budget, with as many queried images and classes."""
     before_last = range(budget["initial"], budget["total"], budget["per_round"])
-    for source, count in (("result", result["rounds"]), ("budget", len(before_last) + 1)):
+    for source, count in (("result", result.rounds), ("budget", len(before_last) + 1)):
         if count != len(rounds):
             raise RunError(f"has {len(rounds)} rounds, its {source} is of {count}")
     labels = [*before_last, budget["total"]]
     queried = [after - before for before, after in pairwise(labels)] + [0]
-    classes = len(result["class_names"])
-    for number, record in enumerate(rounds):
-        of_classes = record["queried_classes"]
-        for what, there, due in (
-            ("labelled", record["labelled"], labels[number]),
-            ("length of per_class_accuracy", len(record["per_class_accuracy"]), classes),
-            ("length of queried_classes", len(of_classes), classes),
-            ("sum of queried_classes", sum(of_classes), queried[number]),
+    classes = len(result.class_names)
+    for number, each in enumerate(rounds):
+        for what, found, expected in (
+            ("labelled", each.labelled, labels[number]),
+            ("length of per_class_accuracy", len(each.per_class_accuracy), classes),
+            ("length of queried_classes", len(each.queried_classes), classes),
+            ("sum of queried_classes", sum(each.queried_classes), queried[number]),
         ):
-            if there != due:
+            if found != expected:
                 place = f"rounds.jsonl: line {number + 1}"
-                raise RunError(f"{place} is damaged ({what}={there}: should be {due})")
-
-
-def _values_read(place: str, record: Record, wanted: type[_Read]) -> Record:
-    try:
-        return wanted.model_validate(record).model_dump()
-    except ValidationError as error:
-        first = error.errors()[0]
-        steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
-        key = "".join(steps).removeprefix(".")
-        if first["type"] == "missing":
-            raise RunError(f"{place} lacks {key}") from None
-        should, _, _ = first["msg"].removeprefix("Input ").partition(" or instance of")
-        raise RunError(f"{place} is damaged ({key}={_as_json(first['input'])}: {should})") from None
-
-
-def _as_json(value: Any) -> str:
-    return cut(json.dumps(value))
+                raise RunError(f"{place} is damaged ({what}={found}: should be {expected})")
 
 
 def _foreign(folder: Path, runs: Set[Path]) -> list[LeftOut]:
@@ -276,5 +245,5 @@ def _why_unfinished(stored: StoredRun) -> str:
         return "has a result and no provenance.json"
     rounds = f"{len(stored.rounds)} round{'s' * (len(stored.rounds) != 1)}"
     if stored.error is not None:
-        return f"failed after {rounds}: {stored.error['message']}"
+        return f"failed after {rounds}: {stored.error.message}"
     return f"is not finished: {rounds} so far"

@@ -22,7 +22,7 @@ import joblib
 import pandas as pd
 
 from fm_al.errors import ConfigError
-from fm_al.files import write_whole
+from fm_al.files import atomic_write
 from fm_al.report import text, typeset
 from fm_al.report.claim import claim, claim_together
 from fm_al.report.drawing import Figure
@@ -155,7 +155,7 @@ def _part(
 
 
 def _experiment(runs: Runs) -> str:
-    return runs.runs[0].provenance["decides"]["experiment_name"]
+    return str(runs.runs[0].config["experiment_name"])
 
 
 def _together(runs: Runs, command: str, palette: Palette) -> Part:
@@ -260,7 +260,7 @@ def write(report: Report, folder: Path) -> None:
     index = folder / "index.html"
     folder.mkdir(parents=True, exist_ok=True)
     # First, so that a folder whose writing broke off is known for a report by the next one.
-    write_whole(index, f"{GENERATOR}<p>This report was not written to its end.".encode())
+    atomic_write(index, f"{GENERATOR}<p>This report was not written to its end.".encode())
     for name, endings in FILES.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for old in (folder / name).iterdir():
@@ -273,7 +273,7 @@ def write(report: Report, folder: Path) -> None:
     place = (folder / "figures").resolve()  # other processes may be elsewhere
     tasks = [(figure, place) for figure in drawn]
     svgs = dict(zip(drawn, _in_processes(_saved, tasks, len(report.runs.settings)), strict=True))
-    write_whole(folder / "report.md", markdown(report, "figures").encode())
+    atomic_write(folder / "report.md", markdown(report, "figures").encode())
     sections = [
         Section(
             part.title,
@@ -293,7 +293,7 @@ def write(report: Report, folder: Path) -> None:
         report.notices,
         report.summary,
     )
-    write_whole(index, html.encode())
+    atomic_write(index, html.encode())
 
 
 def _saved(figure: Figure, folder: Path) -> str:
@@ -327,14 +327,14 @@ def markdown(report: Report, figures_folder: str) -> str:
 def _in_words(runs: Runs) -> str:
     """Of one setting, in Markdown."""
     made = [run.provenance for run in runs.runs]
-    budgets = [each["decides"]["budget"] for each in made]
+    budgets = [run.config["budget"] for run in runs.runs]
     initial, per_round, total = (
         " or ".join(map(str, sorted({budget[key] for budget in budgets})))
         for key in ("initial", "per_round", "total")
     )
-    versions = sorted({str(each["software"]["torch"]) for each in made})
+    versions = sorted({str(each.software["torch"]) for each in made})
     commits = f", fm_al at {', '.join(_commits(runs))}" * bool(_commits(runs))
-    commands = sorted({shlex.join(start["command"]) for each in made for start in each["starts"]})
+    commands = sorted({shlex.join(start.command) for each in made for start in each.starts})
     facts = (
         f"{runs.runs[0].setting}: {len(made)} run{'s' * (len(made) > 1)}, "
         f"seed{'s' * (len(runs.seeds) > 1)} {', '.join(map(str, runs.seeds))}; {initial} labels at "
@@ -345,11 +345,11 @@ def _in_words(runs: Runs) -> str:
 
 
 def _devices(runs: Runs) -> list[str]:
-    return sorted({run.provenance["decides"]["device"]["kind"] for run in runs.runs})
+    return sorted({run.config["device"]["kind"] for run in runs.runs})
 
 
 def _commits(runs: Runs) -> list[str]:
-    commits = {run.provenance["software"].get("git_commit") for run in runs.runs}
+    commits = {run.provenance.software.get("git_commit") for run in runs.runs}
     return sorted(commit[:SHORT_COMMIT] for commit in commits if commit)
 
 

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from fm_al.records.writing import Record, area_under_curve
+from fm_al.records.curve import area_under_curve
+from fm_al.records.result_config import Config
+from fm_al.records.schema import Provenance, Result, Round
 from fm_al.report.values import by_numbers
 
 STRATEGY = ("strategy",)
@@ -37,9 +39,10 @@ class Run:
         setting: Name of its setting.
         group: Name of what is compared, such as its strategy.
         seed: What it is paired by.
-        provenance: The whole provenance.json.
-        rounds: What a report reads of its rounds.
-        result: What a report reads of its result.
+        config: The part of its configuration that results depend on.
+        provenance: Software, starts.
+        rounds: Its rounds.
+        result: Its result.
         options: Names of the options of some groups, such as `dataset`.
     """
 
@@ -47,18 +50,19 @@ class Run:
     setting: str
     group: str
     seed: int
-    provenance: Record
-    rounds: Sequence[Record]
-    result: Record
+    config: Config
+    provenance: Provenance
+    rounds: Sequence[Round]
+    result: Result
     options: Mapping[str, str]
 
-    def at(self, labels: int) -> Record:
+    def at(self, labels: int) -> Round:
         """The record of the round with this number of labels."""
         return self._by_labels[labels]
 
     @cached_property
-    def _by_labels(self) -> Mapping[int, Record]:
-        return {record["labelled"]: record for record in self.rounds}
+    def _by_labels(self) -> Mapping[int, Round]:
+        return {each.labelled: each for each in self.rounds}
 
 
 @dataclass(frozen=True)
@@ -123,27 +127,27 @@ class Runs:
 
         The first is left out if only some runs were trained before their first query.
         """
-        of_runs = [{record["labelled"] for record in run.rounds} for run in self.runs]
+        of_runs = [{each.labelled for each in run.rounds} for run in self.runs]
         common = sorted(set.intersection(*of_runs))
         return common[1:] if self.differ_at_first and len(common) > 1 else common
 
     @property
     def labels_after_first(self) -> list[int]:
         """`labels` without the first, at which strategies have not chosen anything yet."""
-        first = {run.rounds[0]["labelled"] for run in self.runs}
+        first = {run.rounds[0].labelled for run in self.runs}
         return [labels for labels in self.labels if labels not in first]
 
     @property
     def differ_at_first(self) -> bool:
         """Whether only some runs were trained before their first query."""
-        budgets = [run.provenance["decides"]["budget"] for run in self.runs]
+        budgets = [run.config["budget"] for run in self.runs]
         return len({budget.get("train_before_first_query", True) for budget in budgets}) > 1
 
     @property
     def class_names(self) -> list[str] | None:
         """None if runs have different classes."""
-        names = self.runs[0].result["class_names"]
-        return names if all(run.result["class_names"] == names for run in self.runs) else None
+        names = self.runs[0].result.class_names
+        return names if all(run.result.class_names == names for run in self.runs) else None
 
     @cached_property
     def seeds(self) -> list[int]:
@@ -151,7 +155,7 @@ class Runs:
 
     def at(self, metric: str, labels: int) -> pd.DataFrame:
         """A metric at this number of labels: seeds x groups, NaN for a missing run."""
-        return self.framed({run: run.at(labels)[metric] for run in self.runs})
+        return self.framed({run: getattr(run.at(labels), metric) for run in self.runs})
 
     def final(self, metric: str) -> pd.DataFrame:
         """A metric at the largest number of labels: seeds x groups."""
@@ -162,7 +166,7 @@ class Runs:
         labels = self.labels
         return self.framed(
             {
-                run: area_under_curve(labels, [run.at(each)[metric] for each in labels])
+                run: area_under_curve(labels, [getattr(run.at(each), metric) for each in labels])
                 for run in self.runs
             }
         )

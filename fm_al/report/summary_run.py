@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fm_al.errors import ConfigError, RunError
-from fm_al.records.writing import stored_run
+from fm_al.records.reading import stored_run
 from fm_al.report.report import TOGETHER, Part, Report
 from fm_al.report.runs import Runs
 from fm_al.report.typeset import columns_of
@@ -39,7 +39,7 @@ def log_summary_runs(report: Report, folder: Path, wanted: Mapping[str, str | No
         if part.title == TOGETHER:
             continue
         run = report.runs.of(part.title).runs[0]
-        experiment = run.provenance["decides"]["experiment_name"]
+        experiment = run.config["experiment_name"]
         experiments.setdefault(experiment, []).append(part)
         trackers[experiment] = of_settings[part.title]
     together = [part for part in report.parts if part.title == TOGETHER]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from fm_al.records.writing import area_under_curve
+from fm_al.records.curve import area_under_curve
 from fm_al.report.metrics import METRICS, capitalized, metrics_of
 from fm_al.report.published import Published
 from fm_al.report.runs import Runs
@@ -158,7 +158,7 @@ def _per_class(runs: Runs, prefix: str) -> list[Table]:
     if names is None:
         return []
     at = {
-        run: np.array([run.at(each)["per_class_accuracy"] for each in labels], float)
+        run: np.array([run.at(each).per_class_accuracy for each in labels], float)
         for run in runs.runs
     }
     last = {
@@ -186,7 +186,7 @@ def _per_class(runs: Runs, prefix: str) -> list[Table]:
 def _seconds(runs: Runs, prefix: str) -> Table:
     rows = []
     for group in by_area(runs):
-        of_runs = [run.result["seconds"] for run in runs.of_group(group)]
+        of_runs = [run.result.seconds for run in runs.of_group(group)]
         stages = [pd.Series([float(each.get(stage, 0)) for each in of_runs]) for stage in STAGES]
         total = pd.Series([float(sum(each.values())) for each in of_runs])
         rows.append([Cell(group), *(mean_cell(each, "{:.1f}") for each in [*stages, total])])
@@ -268,7 +268,7 @@ def _few(names: Sequence[str]) -> str:
 
 def test_image_count(runs: Runs) -> int | None:
     """How many test images there are; None where runs have different ones or do not say."""
-    counts = {sum(map(sum, run.result.get("confusion_matrix", []))) for run in runs.runs}
+    counts = {sum(map(sum, run.result.confusion_matrix)) for run in runs.runs}
     return (counts.pop() or None) if len(counts) == 1 else None
 
 

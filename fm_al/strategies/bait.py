@@ -41,7 +41,7 @@ class BAIT(Strategy):
         memory_limit_gib: Positive | None,
         augment: bool = False,
     ) -> None:
-        super().__init__(augment)
+        self.augment = augment
         self.design = OptimalDesign(
             regularization,
             regularization_scale,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -15,6 +16,7 @@ MOST_SAMPLES = 100_000  # whose mean is within a third of a percent of a deviati
 CHUNK = 4096  # images at a time; part of the result, since it orders the draws of the masks
 
 
+@dataclass(frozen=True, kw_only=True)
 class BALD(Strategy):
     """The n largest mutual informations of prediction and mask, H(mean_s p_s) - mean_s H(p_s), with
     p_s = softmax(head(h * mask_s / (1 - dropout))); ties go to the lowest index.
@@ -22,13 +24,8 @@ class BALD(Strategy):
     samples: masks per image. dropout: the probability that a number of the embedding is dropped.
     """
 
-    def __init__(
-        self,
-        samples: Annotated[int, Field(ge=2, le=MOST_SAMPLES)] = 20,
-        dropout: Annotated[float, Field(gt=0, lt=1)] = 0.5,
-    ) -> None:
-        self.samples = samples
-        self.dropout = dropout
+    samples: Annotated[int, Field(ge=2, le=MOST_SAMPLES)] = 20
+    dropout: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         masks = torch.Generator(query.device)

@@ -68,7 +68,7 @@ class FisherMask(Strategy):
         memory_limit_gib: Positive | None,
         augment: bool = False,
     ) -> None:
-        super().__init__(augment)
+        self.augment = augment
         self.kind = mask
         self.fraction = fraction
         self.mask_images = mask_images

@@ -19,7 +19,7 @@ class FisherMaskEntropy(Strategy):
     """
 
     def __init__(self, fishermask: FisherMask) -> None:
-        super().__init__(fishermask.augment)
+        self.augment = fishermask.augment
         self.fishermask = fishermask
         self.fishermask.key = "strategy.fishermask"
 

@@ -11,7 +11,6 @@ all rows of an offline run a second time, and so is made to skip the folders of 
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import time
@@ -19,18 +18,18 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import Progress
 
 from fm_al.config import check_node
-from fm_al.errors import ArgumentParser, ConfigError, HeldError, RunError
-from fm_al.files import write_whole
-from fm_al.records.json_files import Schema, read_json
+from fm_al.errors import ArgumentParser, ConfigError, RunError, RunLockedError
+from fm_al.files import write_json
+from fm_al.records.discovery import runs_below
+from fm_al.records.json_files import read_object
 from fm_al.records.lock import holder, locked
-from fm_al.records.reading import RESTORE
-from fm_al.records.writing import WRITTEN_ANEW, Record, StoredRun, runs_below, stored_run
+from fm_al.records.reading import RESTORE, REWRITTEN, StoredRun, stored_run
 from fm_al.tracking.wandb_run import (
     UPLOADED,
     TrackedRun,
@@ -49,7 +48,7 @@ RETRIES = 2  # of a request that the server does not answer as it should
 CONFIRMING = 30.0  # seconds in which the server should show what it was sent
 WANDB_TRACKER = "fm_al.tracking.WandbTracker"  # as every run's config.yaml has it
 # Of a run without options of its own. There is time: nothing waits for the end of an upload.
-OPTIONS: Record = {
+OPTIONS: dict[str, Any] = {
     "project": "fm_al",
     "entity": None,
     "group": None,
@@ -92,7 +91,7 @@ def sync(arguments: Sequence[str]) -> int:
     return upload_below(folder, wanted, Console(markup=False, highlight=False))
 
 
-def upload_below(folder: Path, wanted: Record, console: Console) -> int:
+def upload_below(folder: Path, wanted: dict[str, Any], console: Console) -> int:
     """Uploads what the server lacks of the runs in a folder and below. wanted: options that stand
     in for the runs' own. Returns 1 if a run could not be uploaded, else 0."""
     outcomes: Counter[str] = Counter()
@@ -133,7 +132,7 @@ def _say(failures: dict[Path, Exception], console: Console) -> None:
 
 def _upload_all(
     directories: list[Path],
-    wanted: Record,
+    wanted: dict[str, Any],
     console: Console,
     outcomes: Counter[str],
     failures: dict[Path, Exception],
@@ -176,38 +175,38 @@ def connected_server() -> wandb.Api:
         raise RunError(f"W&B can't be used from here: {_one_line(error)}") from None
 
 
-def _options(run: StoredRun, wanted: Record) -> WandbTracker | str:
+def _options(run: StoredRun, wanted: dict[str, Any]) -> WandbTracker | str:
     """How a run is to be uploaded, or why there is nothing to upload."""
     if not run.rounds:
         return "without a finished round"
     if _mark(run.directory).items() >= (_standing(run) | wanted).items():
         return "uploaded before"
-    tracker = run.whole_config["tracker"]
+    tracker = run.tracked_config["tracker"]
     if tracker.get("_target_") != WANDB_TRACKER:
         if "project" not in wanted:
             return "without W&B (--project NAME uploads them)"
         return WandbTracker(**OPTIONS | wanted)
     if lacks := [f"tracker.{key}" for key in (*OF_A_RUN, "mode") if key not in tracker]:
         path = run.directory / "config.yaml"
-        raise RunError(f"{path} is damaged (lacks {', '.join(lacks)}); {WRITTEN_ANEW}")
+        raise RunError(f"{path} is damaged (lacks {', '.join(lacks)}); {REWRITTEN}")
     if tracker["mode"] == "online" and holder(run.directory / "lock"):
         return "going on and uploading by themselves"
     own = {key: tracker[key] for key in OF_A_RUN}
     return WandbTracker(**OPTIONS | own | wanted)
 
 
-def _standing(run: StoredRun) -> Record:
+def _standing(run: StoredRun) -> dict[str, Any]:
     state = "finished" if run.result else "failed" if run.error else "unfinished"
     return {"rounds": len(run.rounds), "state": state}
 
 
-def _mark(directory: Path) -> Record:
+def _mark(directory: Path) -> dict[str, Any]:
     """What the server is known to have of a run."""
     advice = "remove it to upload the run again"
-    return read_json(directory / UPLOADED, Schema, advice) or {}
+    return read_object(directory / UPLOADED, advice) or {}
 
 
-def _upload(server: wandb.Api, directory: Path, wanted: Record, scratch: Path) -> str:
+def _upload(server: wandb.Api, directory: Path, wanted: dict[str, Any], scratch: Path) -> str:
     """Uploads what the server lacks of a run; returns what there was to do."""
     try:
         with locked(directory / "wandb_sync.lock"):
@@ -226,19 +225,18 @@ def _upload(server: wandb.Api, directory: Path, wanted: Record, scratch: Path) -
                 "entity": options.entity or sent.entity,
                 "group": options.group or sent.group,
             }
-            content = json.dumps(mark | _standing(run), indent=2)
-            write_whole(directory / UPLOADED, f"{content}\n".encode())
+            write_json(directory / UPLOADED, mark | _standing(run))
             return DONE
-    except HeldError:
+    except RunLockedError:
         return "left to another fm-al-sync"
 
 
 def _send(run: StoredRun, options: WandbTracker, folder: Path) -> wandb.Run:
     assert run.provenance is not None  # or the rounds would be nobody's
-    class_names = (run.result or run.provenance).get("class_names")
-    if not isinstance(class_names, list) or not all(isinstance(name, str) for name in class_names):
+    source = run.result or run.provenance
+    if source.lacks("class_names"):
         raise RunError(f"{run.directory / 'provenance.json'} names no classes; {RESTORE}")
-    config = run.whole_config
+    config = run.tracked_config
     view = WandbRun(
         options,
         TrackedRun(
@@ -246,9 +244,9 @@ def _send(run: StoredRun, options: WandbTracker, folder: Path) -> wandb.Run:
             name=_name(run.directory),
             group=config["experiment_name"],
             config=config,
-            class_names=class_names,
+            class_names=source.class_names,
             rounds=run.rounds,
-            launch=run.provenance["starts"][-1],
+            launch=run.provenance.starts[-1],
         ),
         folder,
     )

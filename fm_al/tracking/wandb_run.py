@@ -27,8 +27,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from fm_al.errors import RunError
-from fm_al.files import write_whole
-from fm_al.records.json_files import Record, Schema, content_of, read_json
+from fm_al.files import atomic_write
+from fm_al.records.json_files import Schema, file_content, read_json
+from fm_al.records.result_config import Config
+from fm_al.records.schema import Result, Round, Start
 
 if TYPE_CHECKING:
     import wandb
@@ -38,13 +40,10 @@ logger = logging.getLogger(__name__)
 RUN_ID = re.compile(r"([A-Za-z0-9_-]+)\s*")
 LONGEST_NAME = 128  # characters; the W&B server refuses longer names of runs and groups
 WRITING = 5.0  # seconds in which wandb should have written what it was given
-# Lists with an entry for each class.
-PER_CLASS = ("per_class_accuracy", "labelled_classes", "queried_classes")
-NOT_FIGURES = ("queried", "confusion_matrix", "class_names", "digest", "weights_digest")
 LOGGED = "wandb_logged.json"
 UPLOADED = "wandb_uploaded.json"
 A_DAY = 86_400.0  # seconds
-LAUNCH = ("sweep", "job", "node", "partition", "host")  # what W&B is told of a start
+LAUNCH = {"sweep", "job", "node", "partition", "host"}  # what W&B is told of a start
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,10 @@ class TrackedRun:
     directory: Path
     name: str
     group: str
-    config: Record
+    config: Config
     class_names: list[str]
-    rounds: list[Record]
-    launch: Record
+    rounds: list[Round]
+    launch: Start
 
 
 class Tracker(abc.ABC):
@@ -75,11 +74,11 @@ class Tracker(abc.ABC):
         """Begin, or go on with, a run."""
 
     @abc.abstractmethod
-    def round(self, record: Record) -> None:
+    def round(self, record: Round) -> None:
         """A round has finished; `record`, its line in rounds.jsonl, does not change any more."""
 
     @abc.abstractmethod
-    def finish(self, result: Record | None) -> None:
+    def finish(self, result: Result | None) -> None:
         """The run has ended: with `result`, what result.json holds, or with an error (None)."""
 
 
@@ -89,10 +88,10 @@ class NoTracker(Tracker):
     def start(self, run: TrackedRun) -> None:
         pass
 
-    def round(self, record: Record) -> None:
+    def round(self, record: Round) -> None:
         pass
 
-    def finish(self, result: Record | None) -> None:
+    def finish(self, result: Result | None) -> None:
         pass
 
 
@@ -128,11 +127,11 @@ class WandbTracker(Tracker):
         self._view = _View(self, replace(run, rounds=list(run.rounds)))
         self._view.begin()
 
-    def round(self, record: Record) -> None:
+    def round(self, record: Round) -> None:
         if self._view is not None:
             self._view.events.put(("round", record))
 
-    def finish(self, result: Record | None) -> None:
+    def finish(self, result: Result | None) -> None:
         if self._view is None:
             return
         view, self._view = self._view, None
@@ -186,7 +185,7 @@ class _View:
             run.finish(exit_code=1 if result is None else 0)
             drop_other_logs(run.log)
             if result is not None:
-                note_as_whole(self.tracked.directory, result["rounds"])
+                note_as_whole(self.tracked.directory, result.rounds)
         except Exception as error:  # whatever goes wrong in here, the run goes on
             self.give_up(f"{type(error).__name__}: {error}")
 
@@ -228,7 +227,7 @@ class WandbRun:
             name=tracked.name[-LONGEST_NAME:],
             notes=options.notes,
             tags=options.tags,
-            config=tracked.config | {"launch": {key: tracked.launch.get(key) for key in LAUNCH}},
+            config=tracked.config | {"launch": tracked.launch.model_dump(include=LAUNCH)},
             group=(options.group or tracked.group)[-LONGEST_NAME:],
             mode=options.mode,
             reinit="create_new",
@@ -239,13 +238,13 @@ class WandbRun:
         self.run.define_metric("labelled")
         self.run.define_metric("*", step_metric="labelled")
 
-    def log_round(self, record: Record) -> None:
+    def log_round(self, record: Round) -> None:
         """Every round is to be given, also those that the server has."""
         import wandb
 
-        row = dict(figures(record, self.tracked.class_names))
-        if any(record["queried_classes"]):
-            counts = zip(self.tracked.class_names, record["queried_classes"], strict=True)
+        row = metrics(record, self.tracked.class_names)
+        if any(record.queried_classes):
+            counts = zip(self.tracked.class_names, record.queried_classes, strict=True)
             row["query"] = wandb.plot.bar(
                 wandb.Table(columns=["class", "images"], data=[list(count) for count in counts]),
                 label="class",
@@ -253,17 +252,17 @@ class WandbRun:
                 title="Queried images",
             )
         self._last_round = record
-        self._log(record["round"], row)
+        self._log(record.round, row)
 
-    def log_result(self, result: Record) -> None:
+    def log_result(self, result: Result) -> None:
         """The final figures into the summary, the confusion matrix into a row of its own."""
         import wandb
 
-        self.run.summary.update(dict(figures(result, self.tracked.class_names)))
+        self.run.summary.update(metrics(result, self.tracked.class_names))
         cells = [
             [actual, predicted, count]
             for actual, counts in zip(
-                self.tracked.class_names, result["confusion_matrix"], strict=True
+                self.tracked.class_names, result.confusion_matrix, strict=True
             )
             for predicted, count in zip(self.tracked.class_names, counts, strict=True)
         ]
@@ -276,10 +275,10 @@ class WandbRun:
             fields={column: column for column in columns},
             string_fields={"title": "Confusion matrix of the test set"},
         )
-        row = {"labelled": self._last_round["labelled"], "confusion_matrix": chart}
-        self._log(self._last_round["round"] + 1, row)
+        row = {"labelled": self._last_round.labelled, "confusion_matrix": chart}
+        self._log(self._last_round.round + 1, row)
 
-    def _log(self, step: int, row: Record) -> None:
+    def _log(self, step: int, row: dict[str, Any]) -> None:
         import wandb
 
         for name, value in row.items():
@@ -353,15 +352,22 @@ def quiet_settings(**settings: Any) -> wandb.Settings:
     return wandb.Settings(console="off", quiet=True, silent=True, **settings)
 
 
-def figures(record: Record, class_names: list[str]) -> Iterator[tuple[str, Any]]:
-    """What a record holds to plot, nested ones as `seconds/train`, `per_class_accuracy/<class>`."""
-    for key, value in record.items():
-        if key in NOT_FIGURES:
-            continue
-        if key in PER_CLASS:
-            value = dict(zip(class_names, value, strict=True))
+def metrics(record: Round | Result, class_names: list[str]) -> dict[str, Any]:
+    """Returns what a record holds to plot, by name: nested values as `seconds/train`, a class's as
+    `per_class_accuracy/<class>`."""
+    values = record.as_json()
+    for name in type(record).names(is_metric=False):
+        values.pop(name, None)
+    for name in type(record).names(per_class=True):
+        if name in values:
+            values[name] = dict(zip(class_names, values[name], strict=True))
+    return dict(_flattened(values))
+
+
+def _flattened(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
         if isinstance(value, dict):
-            yield from ((f"{key}/{name}", figure) for name, figure in figures(value, class_names))
+            yield from ((f"{key}/{name}", each) for name, each in _flattened(value))
         else:
             yield key, value
 
@@ -369,10 +375,10 @@ def figures(record: Record, class_names: list[str]) -> Iterator[tuple[str, Any]]
 def run_id(directory: Path) -> str:
     """The W&B id of the run in `directory`, drawn at random the first time."""
     file = directory / "wandb_run_id"
-    content = content_of(file)
+    content = file_content(file)
     if content is None:
         content = f"{secrets.token_hex(8)}\n".encode()
-        write_whole(file, content)
+        atomic_write(file, content)
     found = RUN_ID.fullmatch(content.decode(errors="replace"))
     if found is None:
         raise RunError(
@@ -392,29 +398,29 @@ class _Whole(Schema):
 def note_as_whole(directory: Path, rounds: int) -> None:
     """Notes that the view of a finished run holds all of it."""
     content = json.dumps({"rounds": rounds, "state": "finished"}, indent=2)
-    write_whole(directory / LOGGED, f"{content}\n".encode())
+    atomic_write(directory / LOGGED, f"{content}\n".encode())
 
 
 def has_view(directory: Path) -> bool:
     return (directory / "wandb_run_id").exists()
 
 
-def is_noted_as_whole(directory: Path, result: Record) -> bool:
+def is_noted_as_whole(directory: Path, result: Result) -> bool:
     """Whether a note says that the view of a finished run, or what was uploaded, holds all of it.
     Raises RunError for a damaged note."""
     for name in (LOGGED, UPLOADED):
         note = read_json(directory / name, _Whole, "remove it to have W&B's view completed again")
-        if note is not None and (note["rounds"], note["state"]) == (result["rounds"], "finished"):
+        if note is not None and (note.rounds, note.state) == (result.rounds, "finished"):
             return True
     return False
 
 
-def whole_log(directory: Path, result: Record) -> Path | None:
+def whole_log(directory: Path, result: Result) -> Path | None:
     """A log that shows that the view of a finished run holds all of it, if there is one."""
     # Earlier versions, whose results have no digest, noted nothing of what they had sent.
-    logs = "offline-run-*" if "digest" in result else "*run-*"
+    logs = "offline-run-*" if result.digest else "*run-*"
     found = (directory / "wandb").glob(f"{logs}/run-*.wandb")
-    return next((log for log in sorted(found) if _is_log_whole(log, result["rounds"])), None)
+    return next((log for log in sorted(found) if _is_log_whole(log, result.rounds)), None)
 
 
 def drop_other_logs(log: Path) -> None:
@@ -437,12 +443,12 @@ def _is_log_whole(log: Path, rounds: int) -> bool:
     return has_ended and step == rounds
 
 
-def history(log: Path) -> Iterator[Record]:
+def history(log: Path) -> Iterator[dict[str, Any]]:
     """The rows of history in a run's `.wandb` file, up to where it breaks off."""
     return (_row(message) for message in _messages(log) if message.HasField("history"))
 
 
-def _row(message: Any) -> Record:
+def _row(message: Any) -> dict[str, Any]:
     return {
         item.key or "/".join(item.nested_key): json.loads(item.value_json)
         for item in message.history.item

@@ -26,7 +26,8 @@ from fm_al.launch.job import HELD_AGAIN, Job, Limits, Local, Slurm, _run_in_proc
 from fm_al.launch.sweep import Sweep
 from fm_al.launch.sweeper import planned_run
 from fm_al.records.lock import locked
-from fm_al.records.writing import RunRecords, ask_for, record_failure
+from fm_al.records.notes import Assignment, assign_run, record_failure
+from fm_al.records.writing import RunRecords
 from tests.helpers.command_line import QUICK, fm_al
 from tests.test_experiment import without_times
 
@@ -491,7 +492,7 @@ def test_a_job_that_waits_in_vain_ends_and_leaves_what_is_noted_of_the_run(
     compose, monkeypatch, tmp_path: Path, restarted: bool
 ) -> None:
     run = planned(compose)
-    ask_for(run.directory, SWEEP, job="7")
+    assign_run(run.directory, Assignment(SWEEP, job="7"))
     record_failure(run.directory, RunError(), "the disk is full")
     monkeypatch.setattr("fm_al.launch.job.HELD_FOR", 0.1)
     if restarted:
@@ -545,7 +546,7 @@ def test_a_local_process_is_not_noted_in_a_run_that_another_one_holds(
     compose, tmp_path: Path
 ) -> None:
     run = planned(compose)
-    ask_for(run.directory, SWEEP, job="7")
+    assign_run(run.directory, Assignment(SWEEP, job="7"))
     local = Local(1, 1, threads=1, on_gpu=False, console=console())
     with locked(run.directory / "lock"):
         local.start(deque([run]), tmp_path / "sweep")

@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 from fm_al.launch.status import RunStatus, statuses_below, total
-from fm_al.records.writing import runs_below
+from fm_al.records.discovery import runs_below
 from tests.helpers.command_line import ROOT, fm_al
 from tests.launchers.test_slurm import SLOW, SLURM
 from tests.test_experiment import without_times

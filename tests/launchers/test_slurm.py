@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from fm_al.launch.status import RunStatus, statuses_below
-from fm_al.records.writing import runs_below
+from fm_al.records.discovery import runs_below
 from tests.helpers.command_line import QUICK, ROOT, Ended, fm_al
 from tests.test_experiment import without_times
 

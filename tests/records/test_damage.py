@@ -295,7 +295,7 @@ def test_a_damaged_configuration_is_named_and_written_anew(
         assert upload_below(found.folder, {}, console) == 1
     assert isinstance(console.file, io.StringIO)
     assert f"{file} is " in console.file.getvalue()
-    assert "start the run's own command again, which writes it anew" in console.file.getvalue()
+    assert "start the run's own command again, which rewrites it" in console.file.getvalue()
     assert found.files() == before
     assert found.by_run() == ""
     assert not file.is_symlink()

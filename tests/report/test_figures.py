@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -25,6 +26,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from scipy import stats
 
+from fm_al.records.schema import Provenance, Result, Round
 from fm_al.report import palette
 from fm_al.report.curves import metric_figure
 from fm_al.report.drawing import STYLE, Figure
@@ -38,7 +40,8 @@ from fm_al.report.selection import read_runs
 from fm_al.report.statistics import Penalties, all_compared, by_mean, compared
 from tests.helpers.made_runs import CLASSES, MASKED, make_run, make_trial
 
-PROVENANCE = {"decides": {"budget": {}}}
+CONFIG = {"budget": {}}
+PROVENANCE = Provenance.model_construct(software={}, starts=[])
 ODD = 'fishermask (fraction=0.01) <b>&amp; "x" 100% $a$ ümlaut'
 
 
@@ -283,7 +286,7 @@ def test_shares_of_a_query_are_of_all_of_it(trial: Runs, drawn: dict[str, Figure
             assert data.edges.tolist() == trial.labels
         counts = np.array(
             [
-                [record["queried_classes"] for record in run.rounds[:-1]]
+                [record.queried_classes for record in run.rounds[:-1]]
                 for run in trial.of_group(str(group_of(axes)))
             ]
         )
@@ -296,18 +299,17 @@ def test_many_classes_are_taken_together(tmp_path: Path) -> None:
     classes = [f"_class {number}" for number in range(30)]
     counts = [100 if 5 <= number < 24 else 1 for number in range(30)]
     rounds = [
-        {
-            "labelled": labels,
-            "accuracy": 0.5,
-            "balanced_accuracy": 0.5,
-            "macro_f1": 0.5,
-            "queried_classes": counts if labels == 10 else [0] * 30,
-            "strategy": {},
-        }
+        Round.model_construct(
+            labelled=labels,
+            accuracy=0.5,
+            balanced_accuracy=0.5,
+            macro_f1=0.5,
+            queried_classes=counts if labels == 10 else [0] * 30,
+        )
         for labels in (10, 10 + sum(counts))
     ]
-    result = {"class_names": classes, "seconds": {"train": 1.0}}
-    runs = Runs([Run(tmp_path, "setting", "badge", 0, PROVENANCE, rounds, result, {})])
+    result = Result.model_construct(class_names=classes, seconds={"train": 1.0})
+    runs = Runs([Run(tmp_path, "setting", "badge", 0, CONFIG, PROVENANCE, rounds, result, {})])
     queries = by_name(figures_of_setting(runs, "", Palette.of(runs.groups)))["queries"]
     [axes] = queries.mpl.axes
     names = [patch.get_label() for patch in axes.patches]
@@ -327,7 +329,7 @@ def test_masks_are_shown_by_layer(trial: Runs, drawn: dict[str, Figure]) -> None
     assert axes.yaxis_inverted()
     shown = axes.collections[0].get_array()
     for number, record in enumerate(trial.of_group("fishermask")[0].rounds[:-1]):
-        sizes = np.array(list(record["strategy"]["mask_sizes"].values()))
+        sizes = np.array(list(record.strategy["mask_sizes"].values()))
         np.testing.assert_allclose(shown[:, number], sizes / sizes.sum())
 
 
@@ -340,6 +342,7 @@ def mask_axes(trial: Runs, masks: Sequence[Sequence[dict[str, int]]]) -> Axes:
             old.setting,
             old.group,
             seed,
+            CONFIG,
             PROVENANCE,
             [*rounds, old.rounds[-1]],
             old.result,
@@ -348,7 +351,7 @@ def mask_axes(trial: Runs, masks: Sequence[Sequence[dict[str, int]]]) -> Axes:
         for seed, of_seed in enumerate(masks)
         for rounds in [
             [
-                record | {"strategy": {"mask_sizes": sizes} if sizes else {}}
+                record.model_copy(update={"strategy": {"mask_sizes": sizes} if sizes else {}})
                 for record, sizes in zip(old.rounds[:-1], of_seed, strict=True)
             ]
         ]
@@ -460,11 +463,7 @@ def test_colours_differ_in_grey() -> None:
 
 def test_inline_svg_has_groups_by_name(tmp_path: Path, trial: Runs) -> None:
     runs = Runs(
-        [
-            Run(run.directory, run.setting, ODD if run.group == "fishermask" else run.group, *rest)
-            for run in trial.runs
-            for rest in [(run.seed, run.provenance, run.rounds, run.result, {})]
-        ]
+        [replace(run, group=ODD) if run.group == "fishermask" else run for run in trial.runs]
     )
     made = figures_of_setting(runs, "odd-", Palette.of(runs.groups))
     for figure in made:

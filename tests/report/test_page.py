@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
+from fm_al.records.schema import Provenance, Result, Start
 from fm_al.report.page import Section, SvgFigure, page, provenance_of
 from fm_al.report.palette import Look, Palette
 from fm_al.report.runs import LeftOut, Run, Runs
@@ -40,8 +41,21 @@ SVG = """
 
 
 def a_run(group: str = "random", seed: int = 0) -> Run:
-    provenance = {"decides": {"seed": seed}, "software": {}, "starts": []}
-    return Run(Path(f"{group}/seed{seed}"), "cifar10", group, seed, provenance, [], {}, {})
+    return made_up(Path(f"{group}/seed{seed}"), "cifar10", group, seed, {"seed": seed})
+
+
+def made_up(
+    directory: Path,
+    setting: str,
+    group: str,
+    seed: int,
+    config: dict[str, Any],
+    software: dict[str, str | None] | None = None,
+    starts: Sequence[Start] = (),
+) -> Run:
+    provenance = Provenance.model_construct(software=software or {}, starts=[*starts])
+    result = Result.model_construct()
+    return Run(directory, setting, group, seed, config, provenance, [], result, {})
 
 
 def a_table(name: str = "accuracy", *rows: tuple[Cell, ...], columns: int = 9) -> Table:
@@ -210,14 +224,13 @@ def hostile_page(name: str) -> str:
     row = (Cell(name), Cell(name, 0.5))
     table = Table(name, name, [name, name], [row], [name])
     section = Section(name, [table], [SvgFigure(name, name, name, SVG)], name, [name])
-    provenance = {
-        "decides": {name: name, "strategy": name, "seed": 0},
-        "software": {name: name},
-        "starts": [{"time": name, "host": name, "command": [name]}],
-    }
-    other = provenance | {"decides": {}, "software": {}}
+    config = {name: name, "strategy": name, "seed": 0}
+    starts = [Start.model_construct(time=name, host=name, command=[name])]
     runs = Runs(
-        [Run(Path(name), name, name, 0, each, [], {}, {}) for each in (provenance, other)],
+        [
+            made_up(Path(name), name, name, 0, config, {name: name}, starts),
+            made_up(Path(name), name, name, 0, {}, {}, starts),
+        ],
         [LeftOut(Path(name), name)],
     )
     return page(name, name, [section, section], {name: Look(name, (), "o")}, runs, [name], [name])

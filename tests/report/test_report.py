@@ -178,14 +178,14 @@ def test_settings_with_names_alike_have_files_of_their_own(tmp_path: Path) -> No
     ("arguments", "message"),
     [
         (["nowhere"], "nowhere: there is no such folder"),
-        (["empty"], "empty: no finished runs are here or below"),
+        (["empty"], "empty: no finished run in this folder or below"),
         (["outputs", "--where", "seed"], "--where seed: should be KEY=VALUE"),
         (
             ["outputs", "--where", "seeed=1"],
-            "--where seeed: no run has such a key, but seed, if you mean that",
+            r"--where seeed: no run has this key; did you mean seed\?; keys: ",
         ),
         (["outputs", "--markdown", "no/R.md"], "--markdown no/R.md: there is no folder no"),
-        (["outputs", "--by", "nothing"], "--by nothing: no run has such a key"),
+        (["outputs", "--by", "nothing"], "--by nothing: no run has this key"),
         (["outputs", "--target", "80"], "--target 80: should be an accuracy"),
         (["outputs", "--wandb"], "--wandb: outputs/.* was run without W&B, .* give --project NAME"),
     ],
@@ -536,8 +536,8 @@ def test_the_work_grows_as_runs_and_settings_do(tmp_path: Path) -> None:
     comparisons: dict[tuple[int, int], int] = {}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("fm_al.report.report.FEWEST_FOR_PROCESSES", 99)
-        read = Counted(patched, "fm_al.records.reading.content_of")
-        parsed = Counted(patched, "fm_al.records.json_files.content_of")
+        read = Counted(patched, "fm_al.records.reading.file_content")
+        parsed = Counted(patched, "fm_al.records.json_files.file_content")
         compared = Counted(patched, "fm_al.report.statistics.compared")
         for settings, seeds in ((2, 3), (4, 3), (2, 6)):
             folder = tmp_path / f"{settings}x{seeds}"

@@ -27,7 +27,9 @@ def test_scores_and_picks_equal_explicit_loops_over_the_same_masks() -> None:
         masks.double().numpy(),
         dropout,
     )
-    picks = BALD(samples, dropout).select(query, 28, torch.Generator().manual_seed(7))
+    picks = BALD(samples=samples, dropout=dropout).select(
+        query, 28, torch.Generator().manual_seed(7)
+    )
     assert picks.tolist() == query.unlabelled[torch.from_numpy(np.argsort(-scores))].tolist()
 
 

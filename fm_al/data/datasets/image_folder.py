@@ -19,7 +19,7 @@ from fm_al.data.decoding import UndecodableError, decoded, decoders, pillow_in_o
 from fm_al.data.parallel import in_threads
 from fm_al.device import require_memory
 from fm_al.errors import RunError
-from fm_al.files import write_whole, written_whole
+from fm_al.files import atomic_file, atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -209,9 +209,9 @@ def _store(cache: Path, outcome: _Outcome, images: np.ndarray) -> None:
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         if outcome.content is not None:
-            with written_whole(cache) as file:
+            with atomic_file(cache) as file:
                 np.save(file, images, allow_pickle=False)
-        write_whole(cache.with_suffix(".json"), outcome.model_dump_json().encode())
+        atomic_write(cache.with_suffix(".json"), outcome.model_dump_json().encode())
     except OSError as error:
         logger.warning("the decoded images can't be kept in %s (%s)", cache.parent, error)
 
