@@ -36,6 +36,7 @@ MOST_LAYERS = 36
 
 
 def query_figure(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
+    """Draw the classes of the queried images; None if nothing was queried."""
     shares = {group: _query_shares(runs, group) for group in palette.ordered(runs.groups)}
     shares = {group: share for group, share in shares.items() if len(share)}
     if not shares:
@@ -43,8 +44,8 @@ def query_figure(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
     together = pd.concat(shares.values()).fillna(0)
     classes = list(together.columns)
     caption = (
-        "What each query consists of: the share of each class, mean over seeds. A bar spans the "
-        "labels that its query added."
+        "Fraction of every class in each query, mean over seeds. A bar spans the labels that its "
+        "query added."
     )
     if len(classes) > MOST_CLASSES:
         most = set(together.mean().nlargest(MOST_CLASSES - 1).index)
@@ -53,7 +54,7 @@ def query_figure(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
         classes = [*(name for name in classes if name in most), others]
         for share in shares.values():
             share[others] = share.reindex(columns=rest).sum(axis=1)
-        caption += f" The {len(most)} classes queried most, of all groups, are told apart."
+        caption += f" Only the {len(most)} classes queried most are shown separately."
     mpl = new_figure(WIDTH, 0.3 + 1.35 * math.ceil(len(shares) / 3))
     for (group, share), axes in zip(shares.items(), label_grid(mpl, len(shares), 3), strict=True):
         labels = labels_of(runs, group)
@@ -67,13 +68,13 @@ def query_figure(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
             title=wrapped(group), xlim=(labels[0], labels[-1]), ylim=(0, 1), yticks=(0, 0.5, 1)
         )
         mark(group, axes)
-    mpl.supylabel("share of the query", fontsize=8)
+    mpl.supylabel("fraction of the query", fontsize=8)
     add_legend(mpl, [Patch(**fill(number)) for number in range(len(classes))], classes)
     return finished(f"{prefix}queries", "Classes of the queried images", caption, mpl)
 
 
 def _query_shares(runs: Runs, group: str) -> pd.DataFrame:
-    """queries x classes, mean over seeds; the last round queries nothing."""
+    """Queries x classes, mean over seeds; the last round queries nothing."""
     of_group = runs.of_group(group)
     queries = [[each.queried_classes for each in run.rounds[:-1]] for run in of_group]
     classes = of_group[0].result.class_names
@@ -82,6 +83,7 @@ def _query_shares(runs: Runs, group: str) -> pd.DataFrame:
 
 
 def mask_figure(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
+    """Draw the layers of the masked weights; None without masks."""
     shares = {group: _mask_shares(runs, group) for group in palette.ordered(runs.groups)}
     shares = {group: share for group, share in shares.items() if np.nansum(share) > 0}
     if not shares:
@@ -101,12 +103,12 @@ def mask_figure(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
         axes.tick_params(axis="y", length=0)
         mark(group, axes)
     thin = 6 * mpl.get_figheight()
-    bar = mpl.colorbar(mesh, ax=grid, label="share of the mask", aspect=thin)
+    bar = mpl.colorbar(mesh, ax=grid, label="fraction of the mask", aspect=thin)
     bar.ax.yaxis.set_major_formatter(FuncFormatter(_percent))
     bar.ax.minorticks_off()
     caption = (
-        "Where the mask's weights lie: the share of them in each layer or block, from the input at "
-        "the top to the output, at each query; mean over seeds, white where there are none."
+        "Fraction of the mask's weights in each layer or block at each query, mean over seeds. The "
+        "input is at the top, the output at the bottom. White: none."
     )
     return finished(f"{prefix}mask", "Layers of the masked weights", caption, mpl)
 
@@ -116,8 +118,7 @@ def _percent(share: float, position: int) -> str:
 
 
 def _mask_shares(runs: Runs, group: str) -> pd.DataFrame:
-    """layers x queries, mean over seeds; many layers are taken together by the beginnings of their
-    names. Empty without masks."""
+    """Layers x queries, mean over seeds. Many layers are merged by the starts of their names."""
     masks = [
         {each.labelled: each.strategy.get("mask_sizes", {}) for each in run.rounds[:-1]}
         for run in runs.of_group(group)
@@ -134,9 +135,11 @@ def _mask_shares(runs: Runs, group: str) -> pd.DataFrame:
 
 
 def _in_order(masks: Iterable[Iterable[str]]) -> list[str]:
-    """The layers of all masks as they come in the network; a mask names, in that order, only those
-    that it has weights of. What no mask tells is told by the numbers in names, but that a module's
-    weight comes before its bias."""
+    """The layers of all masks in the network's order.
+
+    A mask names, in that order, only layers in which it has weights. What the masks leave open is
+    decided by the numbers in names; a module's weight comes before its bias.
+    """
 
     def module(layer: str) -> str:
         return re.sub(r"\.(weight|bias)$", "", layer)
@@ -161,6 +164,7 @@ def _in_order(masks: Iterable[Iterable[str]]) -> list[str]:
 
 
 def seconds_figure(runs: Runs, prefix: str, palette: Palette) -> Figure:
+    """Draw the time of a run by stage."""
     groups = palette.ordered(runs.groups)
     seconds = pd.DataFrame([run.result.seconds for run in runs.runs]).fillna(0)
     means = seconds.groupby([run.group for run in runs.runs]).mean().loc[groups]
@@ -185,7 +189,7 @@ def seconds_figure(runs: Runs, prefix: str, palette: Palette) -> Figure:
     stages = list(means.columns)
     add_legend(mpl, [Patch(**fill(number)) for number in range(len(stages))], stages)
     caption = (
-        f"How long a run took by stage, mean of {seed_count(runs)}, with the total at the end; on "
-        "whatever machines they ran."
+        f"Time of a run by stage, mean of {seed_count(runs)}, with the total at the end. Machines "
+        "may differ."
     )
     return finished(f"{prefix}seconds", "Time by stage", caption, mpl)

@@ -29,7 +29,7 @@ from fm_al.report.statistics import Penalties
 
 @style.context(STYLE)
 def penalty_figure(penalties: Penalties, title: str, note: str) -> Figure:
-    """note: what has to be known."""
+    """Draw how often each group beats the others. note: what a reader must know."""
     matrix = penalties.matrix
     count = len(matrix)
     values = np.vstack([matrix, penalties.lost]).astype(float)
@@ -68,12 +68,11 @@ def penalty_figure(penalties: Penalties, title: str, note: str) -> Figure:
 
 @style.context(STYLE)
 def rank_figure(ranks: pd.Series, critical_difference: float, title: str, note: str) -> Figure:
-    """Mean ranks, of which 1 is best, in the diagram of Demšar 2006 (JMLR 7, figure 1). note: what
-    has to be known beside that."""
+    """Draw mean ranks as in Demšar 2006 (JMLR 7, figure 1). note: what else a reader must know."""
     ordered = ranks.sort_values(kind="stable")
     count, end = len(ordered), max(2, len(ordered))
     margin, step = 0.04 * (end - 1), row_height(ordered.index) / 0.3
-    caption = "Mean ranks: 1, at the left, is best."
+    caption = "Mean ranks; 1, at the left, is best."
     mpl = new_figure(WIDTH, 0)
     axes = mpl.subplots()
     axes.axis("off")
@@ -111,7 +110,7 @@ def rank_figure(ranks: pd.Series, critical_difference: float, title: str, note: 
 
 
 def _connected(ranks: Sequence[float], critical_difference: float) -> list[tuple[int, int]]:
-    """The first and last of each longest run of sorted ranks that differ by less."""
+    """First and last index of each maximal group of sorted ranks within the critical difference."""
     spans: list[tuple[int, int]] = []
     for first, rank in enumerate(ranks):
         last = sum(other - rank < critical_difference for other in ranks) - 1

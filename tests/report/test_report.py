@@ -16,11 +16,12 @@ import pytest
 
 from fm_al.report.claim import claim, claim_together
 from fm_al.report.published import published
-from fm_al.report.report import GENERATOR, report_of
-from fm_al.report.report import markdown as report_markdown
+from fm_al.report.report import report_of
 from fm_al.report.selection import read_runs
 from fm_al.report.tables import by_area, tables_of_setting
 from fm_al.report.typeset import Cell, Table, as_csv, latex, markdown
+from fm_al.report.writing import GENERATOR
+from fm_al.report.writing import markdown as report_markdown
 from tests.helpers.command_line import Ended, fm_al
 from tests.helpers.made_runs import make_run, make_trial
 
@@ -157,7 +158,7 @@ def test_a_new_or_empty_folder_and_an_earlier_report_are_written_to(tmp_path: Pa
 def test_a_report_that_broke_off_is_written_again(tmp_path: Path) -> None:
     make_run(tmp_path / "outputs", "random", 0, [0.3, 0.5])
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("fm_al.report.report.save", lambda *_: (tmp_path / "none" / "x").open())
+        patched.setattr("fm_al.report.writing.save", lambda *_: (tmp_path / "none" / "x").open())
         broken = report(tmp_path, "outputs")
     assert broken.returncode == 1
     assert broken.stderr.startswith("fm-al: the report can't be written: ")
@@ -535,7 +536,7 @@ def test_the_work_grows_as_runs_and_settings_do(tmp_path: Path) -> None:
     often for twice as many settings."""
     comparisons: dict[tuple[int, int], int] = {}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("fm_al.report.report.FEWEST_FOR_PROCESSES", 99)
+        patched.setattr("fm_al.report.parallel.FEWEST_FOR_PROCESSES", 99)
         read = Counted(patched, "fm_al.records.reading.file_content")
         parsed = Counted(patched, "fm_al.records.json_files.file_content")
         compared = Counted(patched, "fm_al.report.statistics.compared")
