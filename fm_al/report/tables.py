@@ -131,7 +131,7 @@ def _target_notes(metric: str, reference: str | None) -> list[str]:
     if reference is not None:
         notes += [
             f"{reference}'s last: the final {metric} of {reference}, seed by seed",
-            f"saved: 1 - labels / labels of {reference}, over the seeds that reach it with both; "
+            f"saved: 1 - labels / labels of {reference}, over the seeds where both reach it; "
             "their number is in brackets",
         ]
     return notes

@@ -461,7 +461,7 @@ def test_runs_are_chosen_by_any_key(tmp_path: Path) -> None:
     ):
         chosen(strategi="badge")
     with pytest.raises(
-        ConfigError, match=r"--by budget.totl: no run has such a key, but budget.total, if"
+        ConfigError, match=r"--by budget.totl: no run has this key; did you mean budget.total"
     ):
         read_runs(tmp_path, by=["budget.totl"])
 
