@@ -22,8 +22,9 @@ from rich.console import Console
 
 from fm_al.launch.status import NOT_WHOLE, RunStatus, statuses_of
 from fm_al.planned_run import PlannedRun
-from fm_al.records import lock, writing
-from fm_al.tracking.wandb_run import WandbTracker, history
+from fm_al.records import lock, provenance
+from fm_al.tracking.wandb_log import history
+from fm_al.tracking.wandb_tracker import WandbTracker
 from tests.helpers.command_line import QUICK, Ended, fm_al
 from tests.helpers.fault_runs import Start
 from tests.test_experiment import without_times
@@ -51,14 +52,14 @@ SAVE = "fm_al.experiment:save_network"
 ADD_ROUND = "fm_al.records.writing:RunRecords.add_round"
 FINISH = "fm_al.records.writing:RunRecords.finish"
 PLANNED = "fm_al.launch.sweep:Sweep.start"
-NEXT_RUN = "fm_al.launch.sweep:Here.start"
+NEXT_RUN = "fm_al.launch.serial:SerialLauncher.start"
 BEFORE_LOCKING = {
     "composing": "fm_al.cli:planned_run",
-    "loading the data": "fm_al.experiment:load_data",
-    "asking for versions": "fm_al.records.writing:_software",
+    "loading the data": "fm_al.preparation:load_data",
+    "asking for versions": "fm_al.records.writing:software",
 }
 ONCE = {
-    "provenance": "fm_al.records.writing:_write_json",
+    "provenance": "fm_al.records.writing:write_json",
     "loading the network": "fm_al.experiment:load_network",
     "result": FINISH,
 }
@@ -68,7 +69,7 @@ IN_EACH_ROUND = {
     "query": "tests.helpers.fault_runs:Recording.select",
     "saving the network": SAVE,
     "the round's line": ADD_ROUND,
-    "dropping the network": "fm_al.records.writing:RunRecords.drop_weights_but",
+    "dropping the network": "fm_al.records.writing:RunRecords.remove_weights",
 }
 STAGES = BEFORE_LOCKING | ONCE | IN_EACH_ROUND
 TRACKING = [
@@ -305,8 +306,8 @@ def test_a_run_killed_while_wandb_begins_logs_and_finishes_is_tracked_once(
     ("place", "call", "limit", "says"),
     [
         (LOCKED, 1, 10, "lock"),
-        ("fm_al.records.writing:write_whole", 1, 700, "config.yaml"),
-        ("fm_al.records.writing:_write_json", 1, 700, "provenance.json"),
+        ("fm_al.records.writing:atomic_write", 1, 700, "config.yaml"),
+        ("fm_al.records.writing:write_json", 1, 700, "provenance.json"),
         (SAVE, 2, 700, "weights-1.pt"),
         (ADD_ROUND, 3, 1500, "round 3 can't be written to"),
         (FINISH, 1, 700, "the result can't be written to"),
@@ -499,7 +500,7 @@ def set_clock(hours: float) -> None:
         def now(cls, *zone: Any) -> datetime:
             return true_now(*zone) + timedelta(hours=hours)
 
-    writing.datetime = Now
+    provenance.datetime = Now
 
 
 @pytest.mark.parametrize("hours", [-5, 5])

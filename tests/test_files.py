@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fm_al.files import drop_begun, write_whole, written_whole
+from fm_al.files import atomic_file, atomic_write, remove_partial_files
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "file"
-    write_whole(path, b"old")
+    atomic_write(path, b"old")
     with monkeypatch.context() as patched:
 
         def full(_: int) -> None:
@@ -20,13 +20,13 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> 
 
         patched.setattr("os.fsync", full)
         with pytest.raises(OSError, match="full"):
-            write_whole(path, b"new")
+            atomic_write(path, b"new")
     assert path.read_bytes() == b"old"
-    with contextlib.suppress(KeyError), written_whole(path) as file:
+    with contextlib.suppress(KeyError), atomic_file(path) as file:
         file.write(b"new")
         raise KeyError
     assert path.read_bytes() == b"old"
-    write_whole(path, b"new")
+    atomic_write(path, b"new")
     assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -38,8 +38,8 @@ def test_what_killed_processes_have_begun_is_removed_and_what_others_may_be_at_i
     for name in begun:
         (tmp_path / name).touch()
     os.utime(tmp_path / ".job.json.8", (time.time() - 7200,) * 2)
-    drop_begun(tmp_path, ["result.json", "weights-*"])
-    drop_begun(tmp_path, ["job.json"], seconds=3600)
+    remove_partial_files(tmp_path, ["result.json", "weights-*"])
+    remove_partial_files(tmp_path, ["job.json"], min_age=3600)
     assert {path.name for path in tmp_path.iterdir()} == {".job.json.9", ".keep", "kept"}
 
 
@@ -47,5 +47,5 @@ def test_a_link_where_the_temporary_file_would_be_is_not_written_through(tmp_pat
     (tmp_path / "elsewhere").write_bytes(b"theirs")
     (tmp_path / f".file.{os.getpid()}").symlink_to("elsewhere")
     with pytest.raises(OSError, match="symbolic links"):
-        write_whole(tmp_path / "file", b"ours")
+        atomic_write(tmp_path / "file", b"ours")
     assert (tmp_path / "elsewhere").read_bytes() == b"theirs"

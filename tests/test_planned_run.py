@@ -9,13 +9,13 @@ import pytest
 from rich.console import Console
 
 from fm_al.data.base import Stored
-from fm_al.errors import ConfigError, HeldError, RunError
-from fm_al.experiment import KINDS
-from fm_al.launch.sweeper import planned_run
+from fm_al.errors import ConfigError, RunError, RunLockedError
+from fm_al.launch.planning import planned_run
 from fm_al.planned_run import KINDS_WITHOUT_TORCH, PlannedRun, failure_recorded, one_line
+from fm_al.preparation import KINDS
 from fm_al.records.writing import open_run
 from tests.helpers.command_line import QUICK
-from tests.helpers.made_records import result_of
+from tests.helpers.made_records import a_result
 
 
 def test_errors_are_one_line_and_name_their_kind_where_it_is_not_ours() -> None:
@@ -30,7 +30,7 @@ def test_a_run_that_an_error_of_the_system_ends_says_that_its_rounds_are_kept(
     def full(*_: object) -> None:
         raise OSError(28, "No space left")
 
-    monkeypatch.setattr("fm_al.experiment.load_data", full)
+    monkeypatch.setattr("fm_al.preparation.load_data", full)
     composed = compose()
     run = planned_run(composed, composed.hydra.runtime.choices, [])
     with pytest.raises(RunError, match=r"^\[Errno 28\] No space left; finished rounds are kept: "):
@@ -55,7 +55,7 @@ def test_why_a_run_failed_is_noted_where_it_has_a_directory(tmp_path, error, kin
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("error", [HeldError("elsewhere"), SystemExit()])
+@pytest.mark.parametrize("error", [RunLockedError("elsewhere"), SystemExit()])
 def test_an_end_and_a_run_that_goes_on_elsewhere_are_no_failures(
     tmp_path: Path, error: BaseException
 ) -> None:
@@ -76,9 +76,9 @@ def test_a_sweep_looks_at_the_contents_of_a_data_set_once(compose, monkeypatch) 
     for seed in range(3):
         composed = compose(f"seed={seed}")
         run = planned_run(composed, composed.hydra.runtime.choices, [])
-        decides = run.decides | {"dataset_content": "as it is"}
+        decides = run.result_config | {"dataset_content": "as it is"}
         with open_run(run.directory, {}, decides, [], []) as records:
-            records.finish(result_of(0))
+            records.finish(a_result(0))
         assert run.result(contents=contents)
     assert len(looks) == 1
 
@@ -101,7 +101,7 @@ def test_the_classes_and_their_counts_are_printed_and_recorded_at_the_start(
 def test_a_run_of_classes_that_its_configuration_no_longer_names_is_not_resumed(compose) -> None:
     composed = compose(*QUICK, "imbalance=counts", "imbalance.pool={3: 20, 8: 10}")
     run = planned_run(composed, composed.hydra.runtime.choices, [])
-    with open_run(run.directory, {}, run.decides, ["5", "9"], []):
+    with open_run(run.directory, {}, run.result_config, ["5", "9"], []):
         pass
     with pytest.raises(RunError, match=r'classes \["5", "9"\], and .* now names \["3", "8"\]; use'):
         run.run(Console(quiet=True))

@@ -12,7 +12,7 @@ import pytest
 
 from fm_al.launch.status import statuses_below
 from fm_al.report.command import parser, report_from
-from fm_al.report.report import markdown
+from fm_al.report.writing import markdown
 from tests.helpers.command_line import ROOT
 
 RESULTS = (ROOT / "RESULTS.md").read_text()
@@ -44,7 +44,6 @@ def test_the_records_of_full_length_are_whole(tmp_path: Path) -> None:
         (each.directory.relative_to(tmp_path).parts[0], each.state) for each in statuses
     )
     assert states == {
-        ("imbalanced_mnist", "finished"): 35,
-        ("imbalanced_cifar10", "finished"): 12,
-        ("imbalanced_cifar10", "stale"): 12,
+        (f"imbalanced_{dataset}", "finished"): 55
+        for dataset in ("cifar10", "fashion_mnist", "mnist")
     }

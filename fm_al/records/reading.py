@@ -1,214 +1,174 @@
-"""The files of a run's directory: what has to be in them, and whether they go together.
+"""Read a run's directory without disturbing the process that writes it, and check that its files
+belong together.
 
-Each line of rounds.jsonl has a digest of its values and of the digest before it; the first goes on
-from the run's fingerprint, and result.json from the last line. So a value that was changed is
-noticed, wherever it stands. Lines of earlier versions have none: the lines after them vouch for
-them too, and where there are none, nothing does.
+Records of older versions have no digests. The lines after them vouch for them, and without such
+lines nothing does.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any
 
 import yaml
-from pydantic import Field
 
 from fm_al.errors import RunError
-from fm_al.records.json_files import Record, Schema, Text, content_of, parsed, read_json, shown
-
-logger = logging.getLogger(__name__)
+from fm_al.records.digests import chained, fingerprint
+from fm_al.records.json_files import (
+    damage_named,
+    file_content,
+    parse_object,
+    read_json,
+    read_object,
+    shortened,
+    validated,
+)
+from fm_al.records.notes import read_notes
+from fm_al.records.result_config import Config, is_identical, refuse_another_run
+from fm_al.records.schema import Failure, JobNote, Provenance, Result, Round
 
 RESTORE = "restore it from a copy, or move the run's directory away to redo the run"
-DIGITS = 32
-# Of strategies that have a regularization.
-ADDED_OPTIONS = {"regularization_scale": "absolute", "labelled_weight": "mean", "temperature": 1}
-OF_A_CONFIG = {"tracker": dict, "experiment_name": str}  # what is read of config.yaml
-
-Count = Annotated[int, Field(ge=0)]
-Counts = Annotated[list[Count], Field(default_factory=list)]
+REWRITTEN = "restore it from a copy, or start the run's own command again, which rewrites it"
+NEEDED_FOR_TRACKING: Mapping[str, type] = {"tracker": dict, "experiment_name": str}
 
 
-class Round(Schema):
-    """What is read of a line, by a run that resumes and by those who look."""
+@dataclass(frozen=True)
+class RecordFiles:
+    """provenance.json, rounds.jsonl and result.json of a run, which belong together.
 
-    round: Count
-    labelled: Count
-    queried: list[Count]
-    accuracy: float
-    balanced_accuracy: float = 0.0
-    macro_f1: float = 0.0
-    loss: float = 0.0
-    per_class_accuracy: Annotated[list[float | None], Field(default_factory=list)]
-    queried_classes: Counts
-    confusion_matrix: Annotated[list[list[Count]], Field(default_factory=list)]
-    seconds: Annotated[dict[str, float], Field(default_factory=dict)]
-    weights_digest: str = ""
+    Attributes:
+        provenance: None if the run has not begun.
+        rounds: The finished rounds.
+        result: None if the run is not finished.
+        digest: Of the last line, or the fingerprint: what the next digest continues.
+        end: Where the last whole line of rounds.jsonl ends, in bytes.
+        torn_line: Number, from 1, of an incomplete line behind it, if there is one.
+    """
 
-
-class Result(Schema):
-    """What is read of result.json, by those who sum up runs and by those who track them."""
-
-    rounds: Count
-    labelled: Count
-    accuracy: float
-    balanced_accuracy: float
-    area_under_curve: float
-    seconds: dict[str, float]
-    class_names: list[str]
-    confusion_matrix: list[list[Count]]
-
-
-class Provenance(Schema):
-    """What is read of provenance.json."""
-
-    decides: dict[str, Any]
-    starts: Annotated[list[dict[str, Any]], Field(min_length=1)]
-    fingerprint: str
-    software: dict[str, Any]
-
-
-class Failure(Schema):
-    """What is read of error.json."""
-
-    kind: str
-    message: str
-
-
-class AskedFor(Schema):
-    """What is read of job.json."""
-
-    folder: Text
-    job: Text | None
-    log: Text | None
-    cluster: Text | None = None
-
-
-class Rounds(NamedTuple):
-    """What rounds.jsonl holds. digest: of the last line, or the fingerprint. are_vouched_for: by
-    digests. end: where the last whole line ends, in bytes. torn: the number of a line that breaks
-    off there."""
-
-    records: list[Record]
+    provenance: Provenance | None
+    rounds: list[Round]
+    result: Result | None
     digest: str
-    are_vouched_for: bool
-    end: int
-    torn: int | None
+    end: int = 0
+    torn_line: int | None = None
 
 
-def canonical(record: Record) -> str:
-    return json.dumps(record, sort_keys=True, separators=(",", ":"))
+@dataclass(frozen=True)
+class StoredRun:
+    """What a run's directory holds.
 
+    Attributes:
+        error: Why the last start failed.
+        stopped: The last start was stopped by Ctrl-C, which is no error: such a run is resumed even
+            if failed runs are not to be tried again.
+        job: Who is to run it.
+    """
 
-def as_now(decides: Record) -> Record:
-    """What decides a run, with the options that were added since it began, at the values that stand
-    for what its version did."""
+    directory: Path
+    provenance: Provenance | None
+    rounds: list[Round]
+    result: Result | None
+    error: Failure | None
+    stopped: bool
+    job: JobNote | None
 
-    def completed(node: Any) -> Any:
-        if not isinstance(node, dict):
-            return node
-        completed_node = {key: completed(value) for key, value in node.items()}
-        return ADDED_OPTIONS | completed_node if "regularization" in node else completed_node
+    @property
+    def config(self) -> Config:
+        """The resolved configuration. Raises RunError if it can't be read."""
+        return self._config({})
 
-    return decides | {"strategy": completed(decides.get("strategy"))}
+    @property
+    def tracked_config(self) -> Config:
+        """The same, if it has what a W&B view is made from; else raises RunError."""
+        return self._config(NEEDED_FOR_TRACKING)
 
-
-def fingerprint(decides: Record) -> str:
-    return hashlib.sha256(canonical(decides).encode()).hexdigest()
-
-
-def chained(before: str, record: Record) -> str:
-    """The digest of a record, its own left out, that follows another one."""
-    values = canonical({key: value for key, value in record.items() if key != "digest"})
-    return hashlib.sha256(f"{before}{values}".encode()).hexdigest()[:DIGITS]
-
-
-def file_digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()[:DIGITS]
-
-
-def _read_rounds(path: Path, fingerprint: str, is_finished: bool) -> Rounds:
-    """Raises RunError, which names the line, for what is damaged; a line that breaks off at the end
-    is none yet, unless the run is finished."""
-    try:
-        content = content_of(path)
-    except RunError as error:
-        raise RunError(f"{error}; {RESTORE}") from None
-    if content is None and is_finished:
-        raise RunError(f"{path} is missing; {RESTORE}")
-    whole, newline, torn = (content or b"").rpartition(b"\n")
-    lines = whole.split(b"\n") if newline else []
-    records: list[Record] = []
-    digest, are_vouched_for = fingerprint, False
-    for number, line in enumerate(lines):
+    def _config(self, needed: Mapping[str, type]) -> Config:
         try:
-            record = parsed(line, Round)
-            if record["round"] != number:
-                raise ValueError(f"round {record['round']} where {number} belongs")
-            digest = chained(digest, record)
-            if are_vouched_for and "digest" not in record:
-                raise ValueError("lacks its digest, which the lines before it have")
-            if record.get("digest", digest) != digest:
-                raise ValueError("its digest is not that of this line and those before it")
-        except ValueError as error:
-            raise damaged_line(path, number, str(error), is_finished) from None
-        are_vouched_for = "digest" in record
-        records.append(record)
-    torn_line = len(lines) + 1 if torn else None
-    if torn_line and is_finished:
-        raise damaged_line(path, torn_line - 1, "it breaks off", is_finished)
-    return Rounds(records, digest, are_vouched_for, len(whole) + len(newline), torn_line)
+            return read_config(self.directory / "config.yaml", needed)
+        except RunError as error:
+            raise RunError(f"{error}; {REWRITTEN}") from None
 
 
-def damaged_line(path: Path, number: int, why: str, is_finished: bool) -> RunError:
-    advice = RESTORE
-    if not is_finished:
-        advice = (
-            "restore it from a copy, cut the file before that line to redo from there, or move the "
-            "run's directory away to redo the run"
-        )
-    return RunError(f"{path}: line {number + 1} is damaged ({why}); {advice}")
+def stored_run(directory: Path) -> StoredRun:
+    """Reads a run's directory. A last line of rounds.jsonl that is still being written is left out.
+
+    Raises:
+        RunError: A file is damaged; the message names it.
+    """
+    files = read_record_files(directory)
+    error, job = read_notes(directory, is_finished=files.result is not None)
+    stopped = error is not None and error.kind == KeyboardInterrupt.__name__
+    return StoredRun(
+        directory,
+        provenance=files.provenance,
+        rounds=files.rounds,
+        result=files.result,
+        error=None if stopped else error,
+        stopped=stopped,
+        job=job,
+    )
 
 
-def read_result(directory: Path) -> Record | None:
-    """None where the run is not finished. `judged_rounds` says whether it is of the rounds."""
-    return read_json(directory / "result.json", Result, RESTORE)
+def finished_result(directory: Path, result_config: Config) -> Result | None:
+    """Reads the result of a finished run; loads no data set.
+
+    Returns:
+        The result, or None if the run is not finished.
+
+    Raises:
+        RunError: The directory holds another run, finished or not, or the result is not that of its
+            rounds.
+    """
+    files = read_record_files(directory)
+    if files.provenance is not None:
+        refuse_another_run(directory, files.provenance.decides, result_config)
+    return files.result
 
 
-def _check_result(directory: Path, result: Record, rounds: Rounds) -> None:
-    """Raises RunError where the rounds are not those that the result is of."""
-    path = directory / "result.json"
-    if result["rounds"] != len(rounds.records):
+def seems_finished(directory: Path, result_config: Config) -> bool:
+    """Whether a directory seems to hold the result of exactly this run; `finished_result` checks
+    that its files are undamaged."""
+    try:
+        provenance = _read_provenance(directory)
+    except (RunError, OSError):
+        return False
+    if provenance is None or not (directory / "result.json").exists():
+        return False
+    return is_identical(provenance.decides, result_config)
+
+
+def read_record_files(directory: Path) -> RecordFiles:
+    """Reads a run's records.
+
+    Raises:
+        RunError: A file is damaged or missing, or they do not belong together.
+    """
+    # The result first: a run that finishes meanwhile must not seem to lack rounds.
+    path, result = directory / "result.json", None
+    raw_result = read_object(path, RESTORE)
+    if raw_result is not None:
+        with damage_named(path, RESTORE):
+            result = validated(raw_result, Result)
+    provenance = _read_provenance(directory)
+    if provenance is None:
+        return RecordFiles(None, [], result, digest="")
+    files, has_digests = _read_rounds(directory, provenance, result)
+    # Before there were digests, a fingerprint may have been made in another way.
+    if has_digests and provenance.fingerprint != fingerprint(provenance.decides):
         raise RunError(
-            f"{directory / 'rounds.jsonl'} has {len(rounds.records)} rounds, its result is of "
-            f"{result['rounds']}; {RESTORE}"
+            f"{directory / 'provenance.json'} is damaged (its fingerprint is not that of decides); "
+            f"{RESTORE}"
         )
-    if rounds.are_vouched_for or "digest" in result:
-        if result.get("digest") != chained(rounds.digest, result):
-            raise RunError(
-                f"{path} is damaged (its digest is not that of its values and the rounds); "
-                f"{RESTORE}"
-            )
-        return
-    for key in ("labelled", "accuracy"):
-        if rounds.records and result[key] != (last := rounds.records[-1][key]):
-            raise RunError(
-                f"{path} is damaged ({key}={shown(result[key])}: should be {shown(last)}, as in "
-                f"the last round); {RESTORE}"
-            )
+    if raw_result is not None:
+        _check_result(directory, raw_result, files, has_digests)
+    return files
 
 
-def read_provenance(directory: Path) -> Record | None:
-    """None where there is neither that nor anything that it should be of."""
+def _read_provenance(directory: Path) -> Provenance | None:
+    """None if the run has not begun."""
     path = directory / "provenance.json"
     provenance = read_json(path, Provenance, RESTORE)
     if provenance is None and any(
@@ -218,27 +178,91 @@ def read_provenance(directory: Path) -> Record | None:
     return provenance
 
 
-def judged_rounds(directory: Path, provenance: Record | None, result: Record | None) -> Rounds:
-    """Of a run that has this result, if any. Raises RunError where they don't go together."""
-    path = directory / "rounds.jsonl"
-    if provenance is None:
-        return Rounds([], "", False, 0, None)
-    rounds = _read_rounds(path, provenance["fingerprint"], is_finished=result is not None)
-    # What was written before there were digests may have another fingerprint.
-    if rounds.are_vouched_for and provenance["fingerprint"] != fingerprint(provenance["decides"]):
-        raise RunError(
-            f"{directory / 'provenance.json'} is damaged (its fingerprint is not that of decides); "
-            f"{RESTORE}"
+def _read_rounds(
+    directory: Path, provenance: Provenance, result: Result | None
+) -> tuple[RecordFiles, bool]:
+    """The records, and whether the last line has a digest. An incomplete last line does not count,
+    unless the run is finished."""
+    path, is_finished = directory / "rounds.jsonl", result is not None
+    try:
+        content = file_content(path)
+    except RunError as error:
+        raise RunError(f"{error}; {RESTORE}") from None
+    if content is None and is_finished:
+        raise RunError(f"{path} is missing; {RESTORE}")
+    whole, newline, torn = (content or b"").rpartition(b"\n")
+    lines = whole.split(b"\n") if newline else []
+    rounds: list[Round] = []
+    digest, has_digest = provenance.fingerprint, False
+    for round_index, line in enumerate(lines):
+        try:
+            value = parse_object(line)
+            record = validated(value, Round)
+            if record.round != round_index:
+                raise ValueError(f"round {record.round} where {round_index} belongs")
+            digest = chained(digest, value)
+            if has_digest and "digest" not in value:
+                raise ValueError("lacks its digest, which the lines before it have")
+            if value.get("digest", digest) != digest:
+                raise ValueError("its digest is not that of this line and those before it")
+        except ValueError as error:
+            raise damaged_line(path, round_index, str(error), is_finished) from None
+        has_digest = "digest" in value
+        rounds.append(record)
+    torn_line = len(lines) + 1 if torn else None
+    if torn_line and is_finished:
+        raise damaged_line(path, torn_line - 1, "it breaks off", is_finished)
+    end = len(whole) + len(newline)
+    return RecordFiles(provenance, rounds, result, digest, end, torn_line), has_digest
+
+
+def damaged_line(path: Path, round_index: int, why: str, is_finished: bool) -> RunError:
+    """The error to raise for a line of rounds.jsonl that can't be right."""
+    advice = RESTORE
+    if not is_finished:
+        advice = (
+            "restore it from a copy, cut the file before that line to redo from there, or move the "
+            "run's directory away to redo the run"
         )
-    if result is not None:
-        _check_result(directory, result, rounds)
-    return rounds
+    return RunError(f"{path}: line {round_index + 1} is damaged ({why}); {advice}")
 
 
-def read_config(path: Path, holds: Mapping[str, type] | None = None) -> Record:
-    """A run's resolved configuration. holds: kinds of what has to be in it. Raises RunError if it
-    is missing or damaged."""
-    content = content_of(path)
+def _check_result(
+    directory: Path, result: dict[str, Any], files: RecordFiles, has_digests: bool
+) -> None:
+    """Raises RunError if the result is not that of the rounds."""
+    path = directory / "result.json"
+    if result["rounds"] != len(files.rounds):
+        raise RunError(
+            f"{directory / 'rounds.jsonl'} has {len(files.rounds)} rounds, its result is of "
+            f"{result['rounds']}; {RESTORE}"
+        )
+    if has_digests or "digest" in result:
+        if result.get("digest") != chained(files.digest, result):
+            raise RunError(
+                f"{path} is damaged (its digest is not that of its values and the rounds); "
+                f"{RESTORE}"
+            )
+        return
+    for key in ("labelled", "accuracy"):
+        if files.rounds and result[key] != (last := getattr(files.rounds[-1], key)):
+            raise RunError(
+                f"{path} is damaged ({key}={shortened(result[key])}: should be {shortened(last)}, "
+                f"as in the last round); {RESTORE}"
+            )
+
+
+def read_config(path: Path, needed: Mapping[str, type]) -> Config:
+    """Reads a run's resolved configuration.
+
+    Args:
+        path: Of config.yaml.
+        needed: Keys that it must have, with the type of their values.
+
+    Raises:
+        RunError: It is missing or damaged.
+    """
+    content = file_content(path)
     if content is None:
         raise RunError(f"{path} is missing")
     try:
@@ -250,27 +274,6 @@ def read_config(path: Path, holds: Mapping[str, type] | None = None) -> Record:
         raise RunError(f"{path} is damaged ({' '.join(str(error).split())})") from None
     if not isinstance(config, dict):
         raise RunError(f"{path} is damaged (should be a mapping)")
-    kinds = holds or {}
-    if wrong := [key for key, kind in kinds.items() if not isinstance(config.get(key), kind)]:
+    if wrong := [key for key, kind in needed.items() if not isinstance(config.get(key), kind)]:
         raise RunError(f"{path} is damaged ({wrong[0]} is {config.get(wrong[0])!r})")
     return config
-
-
-def read_notes(directory: Path, is_finished: bool) -> tuple[Record | None, Record | None]:
-    """Why the last start failed, and who was asked to run the run. Of a finished run they decide
-    nothing, so there a damaged one is only named."""
-    try:
-        error = read_json(
-            directory / "error.json", Failure, "the run's next start removes it, as you may"
-        )
-        job = read_json(
-            directory / "job.json",
-            AskedFor,
-            "it only says who was asked to run this: delete it, and start the run again",
-        )
-    except RunError as damage:
-        if not is_finished:
-            raise
-        logger.warning("%s (the run is finished: no result is lost by that)", damage)
-        return None, None
-    return error, job

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fm_al.files import write_whole
+from fm_al.files import atomic_write
 from fm_al.report import text
 
 LEVEL, UNTESTED = "°", "†"  # marks of a number beside the best one
@@ -52,7 +52,7 @@ class Table:
 def save(table: Table, folder: Path) -> None:
     """<name>.md, <name>.tex and <name>.csv."""
     for ending, written in (("md", markdown(table)), ("tex", latex(table)), ("csv", as_csv(table))):
-        write_whole(folder / f"{table.name}.{ending}", written.encode())
+        atomic_write(folder / f"{table.name}.{ending}", written.encode())
 
 
 def markdown(table: Table) -> str:

@@ -1,6 +1,8 @@
-"""Core-set selection by greedy k-center (Sener and Savarese 2018, algorithm 1)."""
+"""Coreset: batches that leave no image far from a labelled one."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,17 +11,25 @@ from fm_al.strategies.base import Query, Strategy
 from fm_al.strategies.distances import SquaredDistances
 
 
+@dataclass(frozen=True, kw_only=True)
 class Coreset(Strategy):
-    """Each pick is the image farthest, by its embedding, from the nearest labelled or picked one;
-    ties go to the lowest index. Where nothing is labelled the first pick is the image closest to
-    the pool's mean. A pick costs O(N D).
+    """Pick the image whose embedding is farthest from the nearest labelled or picked one, n times.
+
+    Greedy k-center (Sener and Savarese 2018, arXiv 1708.00489, algorithm 1). Ties go to the lowest
+    index. If nothing is labelled, the first pick is the image closest to the pool's mean. A pick
+    costs O(N D).
+
+    Args:
+        augment: Score images as training sees them.
     """
+
+    augment: bool = False
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         embeddings = query.embeddings
         squared_distances = SquaredDistances(embeddings)
         nearest = squared_distances.to_nearest(query.labelled)
-        nearest[query.labelled] = -1  # below any distance: never the farthest
+        nearest[query.labelled] = -1  # below every distance, so never picked
         picks: list[int] = []
         while len(picks) < n:
             if picks or len(query.labelled):

@@ -25,16 +25,19 @@ from rich.table import Table
 
 from fm_al.compose.composer import Composer
 from fm_al.config import build
-from fm_al.experiment import load_data, run
-from fm_al.launch.sweeper import planned_run
+from fm_al.experiment import run_rounds
+from fm_al.launch.planning import planned_run
+from fm_al.preparation import load_data, preflight
 from fm_al.progress import RunProgress
-from fm_al.records.reading import Rounds
+from fm_al.records.reading import RecordFiles
+from fm_al.records.schema import Start
 from fm_al.records.writing import RunRecords, open_run
-from fm_al.tracking.wandb_run import NoTracker, TrackedRun, WandbTracker
+from fm_al.tracking.tracker import NoTracker, TrackedRun
+from fm_al.tracking.wandb_tracker import WandbTracker
 
 PAIRS = 8
 COUNTED = [
-    (RunRecords, ("add_round", "finish", "drop_weights_but")),
+    (RunRecords, ("add_round", "finish", "remove_weights")),
     (WandbTracker, ("start", "round", "finish")),
     (RunProgress, ("__enter__", "__exit__", "resume_at", "stage", "epoch", "finish_round")),
 ]
@@ -69,7 +72,7 @@ def nothing_written() -> Iterator[RunRecords]:
         patch.object(RunRecords, "add_round", lambda self, record: self.rounds.append(record)),
         patch.object(RunRecords, "finish", lambda self, result: setattr(self, "result", result)),
     ):
-        yield RunRecords(Path("nowhere"), Mock(), {}, Rounds([], "", False, 0, None), None)
+        yield RunRecords(Path("nowhere"), Mock(), Start(), RecordFiles(None, [], None, ""))
 
 
 def demo_run(folder: str, seed: int, everything: bool) -> tuple[float, float]:
@@ -85,13 +88,14 @@ def demo_run(folder: str, seed: int, everything: bool) -> tuple[float, float]:
     spent: list[float] = []
     began = time.perf_counter()
     data = load_data(experiment, Path("unused"), download=False)
+    preflight(experiment, data)
     with time_inside(spent):
         opening = time.perf_counter()
         with (
-            open_run(planned.directory, {}, planned.decides, [], [])
+            open_run(planned.directory, {}, planned.result_config, [], [])
             if everything
             else nothing_written() as records,
-            RunProgress(console, experiment.budget.labelled()) as progress,
+            RunProgress(console, experiment.budget.schedule()) as progress,
         ):
             spent.append(time.perf_counter() - opening)
             names = list(data.class_names)
@@ -100,7 +104,7 @@ def demo_run(folder: str, seed: int, everything: bool) -> tuple[float, float]:
                     planned.directory, "run", "demo", planned.config, names, [], records.start
                 )
             )
-            tracker.finish(run(experiment, data, records, tracker, progress))
+            tracker.finish(run_rounds(experiment, data, records, tracker, progress))
     return time.perf_counter() - began, sum(spent)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fm_al.records.schema import Result, Round
+
 DIGESTS = ("digest", "weights_digest")
 
 
@@ -25,5 +27,16 @@ def result_of(rounds: int, accuracy: float = 1 / 3) -> dict[str, Any]:
     }
 
 
-def without_digests(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key not in DIGESTS}
+def a_round(round_index: int) -> Round:
+    """The round of a `line`."""
+    return Round.model_validate(line(round_index))
+
+
+def a_result(rounds: int, accuracy: float = 1 / 3) -> Result:
+    """The result of `result_of`."""
+    return Result.model_validate(result_of(rounds, accuracy))
+
+
+def without_digests(record: dict[str, Any] | Round | Result) -> dict[str, Any]:
+    value = record if isinstance(record, dict) else record.as_json()
+    return {key: each for key, each in value.items() if key not in DIGESTS}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fm_al.records.writing import area_under_curve
+from fm_al.records.curve import area_under_curve
 
 CLASSES = ["plane", "car", "bird"]
 CONFUSION = [[2800, 300, 300], [0, 3000, 300], [700, 0, 2600]]  # of 10,000 test images

@@ -14,8 +14,6 @@ from typing import Any
 
 import pytest
 
-from fm_al.records.writing import Record
-
 KEY = "0123456789abcdef" * 2 + "fedcba98"
 
 
@@ -29,7 +27,7 @@ class StoredOnServer:
     group: str = ""
     config: str = "{}"
     summary: str = "{}"
-    history: dict[int, Record] = field(default_factory=dict)
+    history: dict[int, dict[str, Any]] = field(default_factory=dict)
     files: set[str] = field(default_factory=set)
     preempting: bool = False
 
@@ -39,7 +37,7 @@ class StoredOnServer:
         return [self.history[place]["_step"] for place in sorted(self.history)]
 
     @property
-    def options(self) -> Record:
+    def options(self) -> dict[str, Any]:
         """The configuration, without what wandb adds."""
         values = {key: item["value"] for key, item in json.loads(self.config).items()}
         return {key: value for key, value in values.items() if key != "_wandb"}
@@ -67,7 +65,7 @@ class Server(ThreadingHTTPServer):
         (run,) = self.runs.values()
         return run
 
-    def query(self, operation: str, given: Record) -> Record:
+    def query(self, operation: str, given: dict[str, Any]) -> dict[str, Any]:
         """The answer to a GraphQL request."""
         name = given.get("name", "")
         run = self.runs.get(name)
@@ -97,7 +95,7 @@ class Server(ThreadingHTTPServer):
             return {"project": {"run": _bucket(name, run) | {"state": run.state}}}
         raise ValueError(f"{operation} is not known here")
 
-    def take(self, name: str, sent: Record) -> None:
+    def take(self, name: str, sent: dict[str, Any]) -> None:
         """A part of a run's stream."""
         run = self.runs[name]
         files = sent.get("files", {})
@@ -138,11 +136,11 @@ def known_server(folder: Path, environment: pytest.MonkeyPatch) -> Iterator[Serv
     server.server_close()
 
 
-def _project(name: str) -> Record:
+def _project(name: str) -> dict[str, Any]:
     return {"id": "p", "name": name, "entity": {"id": "e", "name": "team"}}
 
 
-def _bucket(name: str, run: StoredOnServer) -> Record:
+def _bucket(name: str, run: StoredOnServer) -> dict[str, Any]:
     last = json.dumps(run.history[max(run.history)]) if run.history else None
     return {
         **{"id": "b", "name": name, "displayName": run.name, "description": "", "notes": ""},
@@ -183,7 +181,7 @@ class _Requests(BaseHTTPRequestHandler):
         self.server.runs[name].files.add(file)
         self._answer(200, {})
 
-    def _answer(self, status: int, content: Record) -> None:
+    def _answer(self, status: int, content: dict[str, Any]) -> None:
         text = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(text)))

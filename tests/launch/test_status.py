@@ -9,11 +9,13 @@ import pytest
 
 from fm_al.errors import RunError
 from fm_al.launch.queue import SlurmJob
-from fm_al.launch.status import RunStatus, statuses_of, told_apart, total
+from fm_al.launch.status import RunStatus, count_states, short_names, statuses_of
 from fm_al.records.lock import locked
-from fm_al.records.writing import ask_for, open_run, record_failure
+from fm_al.records.notes import Assignment, assign_run, record_failure
+from fm_al.records.schema import Round
+from fm_al.records.writing import open_run
 from tests.helpers.command_line import fm_al
-from tests.helpers.made_records import result_of
+from tests.helpers.made_records import a_result
 
 BUDGET = {"initial": 10, "per_round": 10, "total": 30}
 LINE = {"round": 0, "labelled": 10, "queried": [3], "accuracy": 0.25}
@@ -26,7 +28,7 @@ def opened(directory: Path) -> Any:
 def begun(directory: Path) -> Path:
     """A run with one finished round that nobody runs any more."""
     with opened(directory) as records:
-        records.add_round(LINE)
+        records.add_round(Round.model_validate(LINE))
     return directory
 
 
@@ -38,7 +40,7 @@ def status_of(directory: Path, **queue: str) -> RunStatus:
 
 def test_a_finished_run_says_its_rounds_labels_and_accuracy(tmp_path: Path) -> None:
     with opened(begun(tmp_path)) as records:
-        records.finish(result_of(1, 0.25))
+        records.finish(a_result(1, 0.25))
     status = status_of(tmp_path)
     assert (status.state, status.rounds, status.of_rounds) == ("finished", 1, 3)
     assert (status.labelled, status.accuracy) == (10, 0.25)
@@ -53,7 +55,7 @@ def test_a_run_that_is_held_says_by_whom(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_a_run_whose_job_is_queued_waits_even_after_a_failure(tmp_path: Path) -> None:
-    ask_for(tmp_path, tmp_path / "sweep", tmp_path / "sweep" / "log.out", "12_3")
+    assign_run(tmp_path, Assignment(tmp_path / "sweep", tmp_path / "sweep" / "log.out", "12_3"))
     record_failure(tmp_path, RunError(), "the node went away")
     status = status_of(tmp_path, _12_3="pending (Priority)")
     assert (status.state, status.detail) == ("waiting", "job 12_3: pending (Priority)")
@@ -63,7 +65,7 @@ def test_a_run_whose_job_is_queued_waits_even_after_a_failure(tmp_path: Path) ->
 def test_a_run_ends_whose_job_slurm_has_ended(tmp_path: Path, monkeypatch) -> None:
     """As after scancel: its process lives on for as long as SLURM's KillWait."""
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    ask_for(tmp_path, tmp_path / "sweep", job="7")
+    assign_run(tmp_path, Assignment(tmp_path / "sweep", job="7"))
     with opened(tmp_path):
         assert status_of(tmp_path, _7="starting on n1").state == "running"
         status = status_of(tmp_path)
@@ -72,7 +74,7 @@ def test_a_run_ends_whose_job_slurm_has_ended(tmp_path: Path, monkeypatch) -> No
 
 
 def test_arrays_that_wait_for_something_unusual_say_it_once(tmp_path: Path) -> None:
-    ask_for(tmp_path, tmp_path / "sweep", job="12_3")
+    assign_run(tmp_path, Assignment(tmp_path / "sweep", job="12_3"))
     assert status_of(tmp_path, _12_3="pending (Resources)").unusual_wait is None
     assert status_of(tmp_path, _12_3="pending (PartitionDown)").unusual_wait == (
         "job 12: pending (PartitionDown)"
@@ -88,7 +90,7 @@ def test_arrays_that_wait_for_something_unusual_say_it_once(tmp_path: Path) -> N
 def test_a_run_waits_for_its_turn_while_its_sweep_lives(tmp_path: Path) -> None:
     run, sweep = tmp_path / "run", tmp_path / "sweep"
     sweep.mkdir()
-    ask_for(run, sweep)
+    assign_run(run, Assignment(sweep))
     with locked(sweep / "lock"):
         assert status_of(run).state == "waiting"
         assert status_of(run).detail.startswith("for its turn in the sweep of process ")
@@ -100,7 +102,7 @@ def test_a_run_waits_for_its_turn_while_its_sweep_lives(tmp_path: Path) -> None:
 
 def test_a_failed_run_says_why_and_where_its_log_is_until_it_starts_again(tmp_path: Path) -> None:
     run = begun(tmp_path / "run")
-    ask_for(run, tmp_path / "sweep", tmp_path / "sweep" / "log.out", "12_3")
+    assign_run(run, Assignment(tmp_path / "sweep", tmp_path / "sweep" / "log.out", "12_3"))
     record_failure(run, RunError("full"), "the disk is full")
     status = status_of(run)
     assert (status.state, status.detail) == ("failed", "the disk is full")
@@ -152,8 +154,8 @@ def test_a_lock_that_can_not_be_opened_does_not_hide_the_others(tmp_path: Path) 
 
 def test_the_total_counts_states() -> None:
     runs = [RunStatus(Path("a"), "failed"), RunStatus(Path("b"), "finished")]
-    assert total([*runs, runs[0]]) == "3 runs: 2 failed, 1 finished"
-    assert total(runs[:1]) == "1 run: 1 failed"
+    assert count_states([*runs, runs[0]]) == "3 runs: 2 failed, 1 finished"
+    assert count_states(runs[:1]) == "1 run: 1 failed"
 
 
 @pytest.mark.parametrize(
@@ -168,13 +170,13 @@ def test_the_total_counts_states() -> None:
     ],
 )
 def test_paths_are_named_by_what_tells_them_apart(paths, names) -> None:
-    assert told_apart([Path(path) for path in paths]) == names
+    assert short_names([Path(path) for path in paths]) == names
 
 
 def test_fm_al_status_shows_every_run_the_total_and_what_is_wrong(tmp_path: Path) -> None:
     folder = tmp_path / "outputs" / "trial"
     with opened(begun(folder / "badge" / "seed0")) as records:
-        records.finish(result_of(1, 0.25))
+        records.finish(a_result(1, 0.25))
     begun(folder / "badge" / "seed1")
     record_failure(begun(folder / "random" / "seed0"), RunError(), "the disk is full")
     shown = fm_al(tmp_path, "outputs", function="status")
@@ -190,14 +192,14 @@ def test_fm_al_status_shows_every_run_the_total_and_what_is_wrong(tmp_path: Path
 def test_fm_al_status_shows_what_waits_for_a_slurm_that_can_not_be_asked(
     tmp_path: Path, monkeypatch, caplog
 ) -> None:
-    ask_for(tmp_path / "run", tmp_path / "sweep", job="12_3")
+    assign_run(tmp_path / "run", Assignment(tmp_path / "sweep", job="12_3"))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("SLURM_CONF", f"{tmp_path}/slurm.conf")
     shown = fm_al(tmp_path, ".", function="status")
     assert "waiting" in shown.stdout
     assert "job 12_3: SLURM can't be asked" in shown.stdout
     (said,) = caplog.messages
-    assert re.match(r"SLURM can't be asked \(.*scontrol.*\); is SLURM_CONF set", said)
+    assert re.match(r"SLURM can't be asked \(.*scontrol.*\); set SLURM_CONF as it was", said)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from fm_al.launch.status import RunStatus, statuses_below
-from fm_al.records.writing import runs_below
+from fm_al.records.discovery import runs_below
 from tests.helpers.command_line import QUICK, ROOT, Ended, fm_al
 from tests.test_experiment import without_times
 
@@ -162,7 +162,7 @@ def test_a_requeued_job_goes_on_without_anyones_help(cluster_in: Cluster) -> Non
     cluster_in.assert_records_equal_undisturbed(*SLOW, "seed=0,1")
     starts = cluster_in.starts(runs[0].directory)
     assert [start["job"] for start in starts] == [requeued] * 2
-    assert "going on after " in runs[0].log.read_text()  # type: ignore[union-attr]
+    assert "resuming after " in runs[0].log.read_text()  # type: ignore[union-attr]
 
 
 def test_a_time_limit_is_gone_on_after(cluster_in: Cluster) -> None:
@@ -239,7 +239,7 @@ def test_jobs_of_another_cluster_are_left_to_it(cluster_in: Cluster, monkeypatch
     monkeypatch.setattr("fm_al.launch.queue.this_cluster", lambda: "another")
     (status,) = cluster_in.statuses()
     assert status.state == "waiting"
-    assert "of cluster local_" in status.detail
+    assert "on cluster local_" in status.detail
     assert "which can't be asked from here" in status.detail
 
 
@@ -266,18 +266,18 @@ def test_a_file_beside_the_outputs_does_not_come_before_pythons_own(cluster_in: 
 
 
 def test_a_set_up_that_fails_is_named(cluster_in: Cluster, monkeypatch) -> None:
-    monkeypatch.setattr("fm_al.launch.job.Slurm.silence", 5.0)
+    monkeypatch.setattr("fm_al.launch.slurm.SlurmLauncher.silence", 5.0)
     failing = ["hydra.launcher.setup=[module load nowhere]", "strategy=random"]
     done = fm_al(cluster_in.folder, "-m", *SLURM, *QUICK, *failing)
     assert done.returncode == 1
-    assert "its last line: fm-al: the job ends, since this line of hydra.launcher.setup" in (
+    assert "its last line: fm-al: the job ends because this line of hydra.launcher.setup" in (
         done.stdout
     )
 
 
 def test_a_sweep_larger_than_an_array_may_be_is_several(cluster_in, monkeypatch) -> None:
     """One after the other, so that array_parallelism holds for all."""
-    monkeypatch.setattr("fm_al.launch.job.largest_array", lambda: 2)
+    monkeypatch.setattr("fm_al.launch.slurm.largest_array", lambda: 2)
     done = fm_al(cluster_in.folder, "-m", *SLURM, *QUICK, "strategy=random", "seed=0,1,2")
     assert done.returncode == 0, done.stderr
     assert [line[:16] for line in done.stdout.splitlines()[:2]] == [

@@ -16,8 +16,9 @@ import yaml
 from rich.console import Console
 
 from fm_al.errors import ConfigError, RunError
+from fm_al.launch.serial import SerialLauncher
 from fm_al.launch.status import statuses_of
-from fm_al.launch.sweep import Here, Sweep
+from fm_al.launch.sweep import Sweep
 from fm_al.planned_run import PlannedRun
 from fm_al.progress import RunProgress
 from fm_al.tracking.sync import upload_below
@@ -133,13 +134,13 @@ class Found:
 
     def by_sweep(self) -> str:
         console = Console(file=io.StringIO(), width=200, soft_wrap=True)
-        here = Here(console)
-        here.poll = here.silence = 0.0
-        sweep = Sweep(self.planned, here, console)
-        sweep.start(sweep.sort_out(retry_failed=True), self.folder / "sweep", wait=True)
+        launcher = SerialLauncher(console)
+        launcher.poll = launcher.silence = 0.0
+        sweep = Sweep(self.planned, launcher, console)
+        sweep.start(sweep.triage(retry_failed=True), self.folder / "sweep", wait=True)
         assert self.planned[1].directory in sweep.results
         try:
-            sweep.close()
+            sweep.summarize_or_raise()
         except (RunError, ConfigError) as error:
             return str(error)
         return ""
@@ -295,7 +296,7 @@ def test_a_damaged_configuration_is_named_and_written_anew(
         assert upload_below(found.folder, {}, console) == 1
     assert isinstance(console.file, io.StringIO)
     assert f"{file} is " in console.file.getvalue()
-    assert "start the run's own command again, which writes it anew" in console.file.getvalue()
+    assert "start the run's own command again, which rewrites it" in console.file.getvalue()
     assert found.files() == before
     assert found.by_run() == ""
     assert not file.is_symlink()

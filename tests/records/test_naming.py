@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from fm_al.records.discovery import runs_below
 from fm_al.records.naming import run_names
-from fm_al.records.writing import runs_below
 from tests.helpers.command_line import QUICK, fm_al
 
 

@@ -11,17 +11,15 @@ import pytest
 
 from fm_al.errors import RunError
 from fm_al.records import writing as records
-from fm_al.records.concealment import concealed
-from fm_al.records.writing import (
-    area_under_curve,
-    ask_for,
-    finished_result,
-    open_run,
-    runs_below,
-    stored_run,
-    what_decides,
-)
-from tests.helpers.made_records import line, result_of, without_digests
+from fm_al.records.curve import area_under_curve
+from fm_al.records.discovery import runs_below
+from fm_al.records.notes import Assignment, assign_run
+from fm_al.records.provenance import without_secrets
+from fm_al.records.reading import finished_result, stored_run
+from fm_al.records.result_config import result_config_of
+from fm_al.records.schema import Round
+from fm_al.records.writing import open_run
+from tests.helpers.made_records import a_result, a_round, line, result_of, without_digests
 
 DECIDES: dict[str, Any] = {"seed": 0, "strategy": {"k": 1}, "device": {"kind": "cpu"}}
 
@@ -36,13 +34,13 @@ def rounds_of(run: records.RunRecords) -> list[dict[str, Any]]:
 
 def test_rounds_and_result_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     with opened(tmp_path / "run") as run:
-        run.add_round(line(0))
-        run.add_round(line(1))
+        run.add_round(a_round(0))
+        run.add_round(a_round(1))
     with opened(tmp_path / "run") as run:
         assert rounds_of(run) == [line(0), line(1)]
         assert run.result is None
         assert finished_result(run.directory, DECIDES) is None
-        run.finish(result_of(2))
+        run.finish(a_result(2))
     with opened(tmp_path / "run") as run:
         assert without_digests(run.result) == result_of(2)
     result = finished_result(tmp_path / "run", DECIDES)
@@ -64,15 +62,15 @@ def test_provenance_says_what_decides_and_who_started_it_each_time(tmp_path: Pat
 @pytest.mark.parametrize("cut", range(1, len(json.dumps(line(1), separators=(",", ":"))) + 1))
 def test_a_torn_last_line_is_dropped_with_a_warning(tmp_path: Path, caplog, cut: int) -> None:
     with opened(tmp_path) as run:
-        run.add_round(line(0))
-        run.add_round(line(1))
+        run.add_round(a_round(0))
+        run.add_round(a_round(1))
     path = tmp_path / "rounds.jsonl"
     path.write_bytes(path.read_bytes()[:-cut])
     before = path.read_bytes()
     with opened(tmp_path) as run:
         assert rounds_of(run) == [line(0)]
         assert path.read_bytes() == before  # until something takes its place
-        run.add_round(line(1))
+        run.add_round(a_round(1))
     assert "line 2 is torn" in caplog.text
     lines = [without_digests(json.loads(text)) for text in path.read_text().splitlines()]
     assert lines == [line(0), line(1)]
@@ -121,7 +119,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
 
 def test_another_run_in_the_directory_is_refused_with_the_keys_that_differ(tmp_path: Path) -> None:
     with opened(tmp_path) as run:
-        run.finish(result_of(0))
+        run.finish(a_result(0))
     other = {"seed": 0, "strategy": {"k": 2, "j": 0}, "device": {"kind": "cpu"}}
     expected = r"differs in strategy.j \(null there, 0 now\), strategy.k \(1 there, 2 now\);"
     with pytest.raises(RunError, match=expected), opened(tmp_path, other):
@@ -142,7 +140,7 @@ def test_options_added_since_a_run_began_have_the_values_that_it_had(
         return DECIDES | {"strategy": {"inner": options, "k": 1} if nested else options}
 
     with opened(tmp_path, decides()) as run:
-        run.add_round(line(0))
+        run.add_round(a_round(0))
     with opened(tmp_path, decides(**ADDED)) as run:
         assert rounds_of(run) == [line(0)]
     another = decides(**ADDED | {"regularization_scale": "information"})
@@ -153,7 +151,7 @@ def test_options_added_since_a_run_began_have_the_values_that_it_had(
 
 def test_changed_contents_of_the_data_set_are_refused(tmp_path: Path) -> None:
     with opened(tmp_path, DECIDES | {"dataset_content": "a"}) as run:
-        run.finish(result_of(0))
+        run.finish(a_result(0))
     with (
         pytest.raises(RunError, match="dataset_content"),
         opened(tmp_path, DECIDES | {"dataset_content": "b"}),
@@ -192,7 +190,7 @@ def test_a_run_that_another_process_writes_is_refused_by_its_name(tmp_path: Path
 
 def test_a_full_disk_loses_the_round_in_progress_only(tmp_path: Path, monkeypatch) -> None:
     with opened(tmp_path) as run:
-        run.add_round(line(0))
+        run.add_round(a_round(0))
         with monkeypatch.context() as patched:
 
             def full(_: int) -> None:
@@ -200,9 +198,9 @@ def test_a_full_disk_loses_the_round_in_progress_only(tmp_path: Path, monkeypatc
 
             patched.setattr("os.fsync", full)
             with pytest.raises(RunError, match=r"round 2 can't be written .*No space left"):
-                run.add_round(line(1))
+                run.add_round(a_round(1))
             with pytest.raises(RunError, match="result can't be written"):
-                run.finish(result_of(1))
+                run.finish(a_result(1))
         assert rounds_of(run) == [line(0)]
     with opened(tmp_path) as run:
         assert rounds_of(run) == [line(0)]
@@ -214,7 +212,7 @@ def test_other_software_on_resume_is_said(tmp_path: Path, monkeypatch, caplog) -
     with opened(tmp_path):
         pass
     before = json.loads((tmp_path / "provenance.json").read_text())
-    monkeypatch.setattr(records, "_software", lambda: {**before["software"], "python": "9.9"})
+    monkeypatch.setattr(records, "software", lambda: {**before["software"], "python": "9.9"})
     with opened(tmp_path):
         pass
     assert "begun with other software" in caplog.text
@@ -224,7 +222,7 @@ def test_other_software_on_resume_is_said(tmp_path: Path, monkeypatch, caplog) -
 def test_places_and_tracker_decide_nothing() -> None:
     config = {"seed": 1, "tracker": {}, "output_dir": "a", "data_dir": "b", "download": True}
     config["dataset"] = {"size": 8, "root": "c"}
-    assert what_decides({**config, "device": {"kind": "auto"}}, {"kind": "cpu"}) == {
+    assert result_config_of({**config, "device": {"kind": "auto"}}, {"kind": "cpu"}) == {
         "seed": 1,
         "dataset": {"size": 8},
         "device": {"kind": "cpu"},
@@ -233,18 +231,18 @@ def test_places_and_tracker_decide_nothing() -> None:
 
 @pytest.mark.parametrize("pool", [{0: 250, 1: 5000}, {"cat": 250, 5: 5000}])
 def test_a_configuration_with_numbers_for_keys_is_the_same_when_read_back(tmp_path, pool) -> None:
-    decides = what_decides({"dataset": {}, "imbalance": {"pool": pool}}, {})
+    decides = result_config_of({"dataset": {}, "imbalance": {"pool": pool}}, {})
     for _ in range(2):
         with opened(tmp_path, decides):
             pass
-    other = what_decides({"dataset": {}, "imbalance": {"pool": {**pool, 5: 4}}}, {})
+    other = result_config_of({"dataset": {}, "imbalance": {"pool": {**pool, 5: 4}}}, {})
     with pytest.raises(RunError, match=r"imbalance.pool.5"), opened(tmp_path, other):
         pass
 
 
 def test_a_result_without_provenance_is_not_taken_for_this_run(tmp_path: Path) -> None:
     with opened(tmp_path) as run:
-        run.finish(result_of(0))
+        run.finish(a_result(0))
     (tmp_path / "provenance.json").unlink()
     with pytest.raises(
         RunError, match=r"provenance.json is missing, so that nothing says what run"
@@ -253,17 +251,20 @@ def test_a_result_without_provenance_is_not_taken_for_this_run(tmp_path: Path) -
 
 
 def test_a_figure_that_is_no_number_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="finite number"):
+        Round.model_validate(line(0) | {"loss": float("nan")})
+    record = Round.model_validate(line(0) | {"strategy": {"spread": float("nan")}})
     with opened(tmp_path) as run, pytest.raises(ValueError, match="not JSON compliant"):
-        run.add_round(line(0) | {"loss": float("nan")})
+        run.add_round(record)
 
 
 def test_weights_are_kept_for_one_round_and_then_dropped(tmp_path: Path) -> None:
     with opened(tmp_path) as run:
         for round in (0, 1):
             run.weights_path(round).touch()
-        run.drop_weights_but(1)
+        run.remove_weights(but=1)
         assert [path.name for path in tmp_path.glob("*.pt")] == ["weights-1.pt"]
-        run.drop_weights_but(None)
+        run.remove_weights()
         assert not list(tmp_path.glob("*.pt"))
 
 
@@ -271,7 +272,7 @@ def test_keys_that_a_command_may_hold_are_not_in_the_records(tmp_path: Path) -> 
     command = ["fm-al", "-m", "hydra.launcher.partition=gpu"]
     keys = ["hydra.launcher.setup=[export KEY=1]", "+hydra.launcher.additional_parameters.export=K"]
     with open_run(tmp_path, {}, DECIDES, [], [*command, *keys]) as run:
-        assert run.start["command"] == [
+        assert run.start.command == [
             *command,
             "hydra.launcher.setup=...",
             "+hydra.launcher.additional_parameters.export=...",
@@ -289,7 +290,7 @@ def test_keys_that_a_command_may_hold_are_not_in_the_records(tmp_path: Path) -> 
     ],
 )
 def test_keys_are_concealed_with_all_that_holds_them(typed: str, kept: str) -> None:
-    assert concealed(["fm-al", typed]) == ["fm-al", kept]
+    assert without_secrets(["fm-al", typed]) == ["fm-al", kept]
 
 
 @pytest.mark.parametrize(
@@ -305,7 +306,7 @@ def test_keys_are_concealed_with_all_that_holds_them(typed: str, kept: str) -> N
     ],
 )
 def test_what_holds_no_key_is_kept(typed: str) -> None:
-    assert concealed([typed]) == [typed]
+    assert without_secrets([typed]) == [typed]
 
 
 @pytest.mark.parametrize(
@@ -338,7 +339,7 @@ def test_a_file_that_holds_something_else_is_damaged(tmp_path, name, content, wh
 def test_runs_behind_links_are_found_and_each_run_once(tmp_path: Path) -> None:
     scratch, folder = tmp_path / "scratch", tmp_path / "outputs"
     for run in (scratch / "a" / "seed0", scratch / "a" / "seed1", folder / "z" / "seed0"):
-        ask_for(run, tmp_path)
+        assign_run(run, Assignment(tmp_path))
     (folder / "linked").symlink_to(scratch / "a")
     (folder / "again").symlink_to(scratch)
     (folder / "a").symlink_to(folder / "z" / "seed0")

@@ -14,9 +14,13 @@ import pytest
 from fm_al.errors import ConfigError, RunError
 from fm_al.launch.status import NOT_WHOLE, RunStatus, statuses_of
 from fm_al.records.lock import locked
-from fm_al.records.writing import Record, open_run, record_failure
+from fm_al.records.notes import record_failure
+from fm_al.records.schema import Start
+from fm_al.records.writing import open_run
+from fm_al.tracking.marks import run_id
 from fm_al.tracking.sync import sync
-from fm_al.tracking.wandb_run import TrackedRun, WandbTracker, run_id
+from fm_al.tracking.tracker import TrackedRun
+from fm_al.tracking.wandb_tracker import WandbTracker
 from tests.helpers.wandb_server import KEY, Server, known_server
 from tests.tracking.test_tracking import CLASSES, RESULT, ROOT, record, rows
 
@@ -37,8 +41,8 @@ BUDGET = {"initial": 10, "per_round": 5, "total": 20}
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr("fm_al.tracking.sync.CONFIRMING", 0.5)
-    monkeypatch.setattr("fm_al.tracking.sync.RETRIES", 1)
+    monkeypatch.setattr("fm_al.tracking.upload.CONFIRM_TIMEOUT", 0.5)
+    monkeypatch.setattr("fm_al.tracking.upload.RETRIES", 1)
     with known_server(tmp_path / "of_wandb", monkeypatch) as server:
         yield server
 
@@ -48,7 +52,7 @@ def recorded(
     rounds: int,
     finished: bool = False,
     seed: int = 0,
-    tracker: Record = OFFLINE,
+    tracker: dict[str, Any] = OFFLINE,
     error: str | None = None,
 ) -> Path:
     """A run's directory, in which rounds are recorded up to a number of them."""
@@ -60,7 +64,8 @@ def recorded(
         for number in range(len(records.rounds), rounds):
             records.add_round(record(number))
         if finished:
-            records.finish(RESULT | {"rounds": rounds, "labelled": 5 + 5 * rounds})
+            result = {"rounds": rounds, "labelled": 5 + 5 * rounds}
+            records.finish(RESULT.model_copy(update=result))
     if error is not None:
         record_failure(directory, RunError(error), error)
     return directory
@@ -70,7 +75,7 @@ def stored(server: Server, directory: Path) -> Any:
     return server.runs[run_id(directory)]
 
 
-def mark(directory: Path) -> Record:
+def mark(directory: Path) -> dict[str, Any]:
     return json.loads((directory / "wandb_uploaded.json").read_text())
 
 
@@ -102,7 +107,7 @@ def test_finished_run_is_uploaded_whole_and_then_left_alone(
         "demo/digits-none/linear/random/seed0",
     )
     assert run.steps == [0, 1, 2, 3]
-    assert [run.history[place]["accuracy"] for place in range(3)] == [0, 0.1, 0.2]
+    assert [run.history[place]["accuracy"] for place in range(3)] == [0, 0.01, 0.02]
     assert {run.history[place]["query_table"]["path"] for place in range(3)} <= run.files
     assert run.history[3]["confusion_matrix_table"]["path"] in run.files
     assert json.loads(run.summary)["area_under_curve"] == 0.25
@@ -257,7 +262,7 @@ def test_run_that_uploads_by_itself_is_left_alone_while_it_lives(
     directory = recorded(tmp_path, 2, tracker=OFFLINE | {"mode": "online"})
     with locked(directory / "lock"):
         assert sync([str(tmp_path)]) == 0
-    assert "1 going on and uploading by themselves" in capsys.readouterr().out
+    assert "1 running and uploading by themselves" in capsys.readouterr().out
     assert server.runs == {}
     assert sync([str(tmp_path)]) == 0
     assert stored(server, directory).steps == [0, 1]
@@ -326,7 +331,7 @@ def test_folder_of_an_offline_run_stays_and_wandb_sync_skips_it(
     directory = recorded(tmp_path, 2)
     tracker = WandbTracker(**{key: OFFLINE[key] for key in OFFLINE if key != "_target_"})
     rounds = [record(number) for number in range(4)]
-    tracker.start(TrackedRun(directory, "n", "g", {}, CLASSES, rounds[:2], {}))
+    tracker.start(TrackedRun(directory, "n", "g", {}, CLASSES, rounds[:2], Start()))
     going_on = in_a_session(tmp_path)
     assert going_on.wait(60) == 0
     assert stored(server, directory).steps == [0, 1]

@@ -19,41 +19,45 @@ from hydra.utils import instantiate
 from fm_al.config import check_node
 from fm_al.errors import ConfigError
 from fm_al.launch.status import NOT_WHOLE
-from fm_al.records.writing import Record
-from fm_al.tracking.sync import OPTIONS, WANDB_TRACKER
-from fm_al.tracking.wandb_run import TrackedRun, Tracker, WandbTracker, figures, history, run_id
+from fm_al.records.schema import Result, Round, Start
+from fm_al.tracking.marks import run_id
+from fm_al.tracking.tracker import TrackedRun, Tracker
+from fm_al.tracking.upload import DEFAULT_OPTIONS, WANDB_TRACKER
+from fm_al.tracking.wandb_log import history
+from fm_al.tracking.wandb_run import metrics
+from fm_al.tracking.wandb_tracker import WandbTracker
 from tests.helpers.command_line import QUICK, fm_al
 from tests.helpers.made_records import without_digests
 from tests.helpers.wandb_server import KEY, Server
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ["cat", "dog", "red fox"]
-LAUNCH = {"sweep": "s1", "job": "12_3", "node": "n7", "partition": "gpu", "host": "h"}
-RESULT = {
-    "rounds": 4,
-    "labelled": 25,
-    "seconds": {"train": 6.0},
-    "accuracy": 0.4,
-    "balanced_accuracy": 0.4,
-    "area_under_curve": 0.25,
-    "class_names": CLASSES,
-    "confusion_matrix": [[5, 1, 0], [2, 4, 0], [0, 0, 6]],
-}
+LAUNCH = Start(sweep="s1", job="12_3", node="n7", partition="gpu", host="h")
+RESULT = Result(
+    rounds=4,
+    labelled=25,
+    seconds={"train": 6.0},
+    accuracy=0.4,
+    balanced_accuracy=0.4,
+    area_under_curve=0.25,
+    class_names=CLASSES,
+    confusion_matrix=[[5, 1, 0], [2, 4, 0], [0, 0, 6]],
+)
 
 
-def record(round: int) -> Record:
-    return {
-        "round": round,
-        "labelled": 10 + 5 * round,
-        "queried": [7, 8, 9],
-        "queried_classes": [2, 0, 1],
-        "accuracy": round / 10,
-        "per_class_accuracy": [0.5, 0.25, round / 10],
-        "seconds": {"train": 1.5, "query": 0.5},
-        "digest": "d" * 32,
-        "weights_digest": "w" * 32,
-        "strategy": {"mask": {"conv1.weight": 12}},
-    }
+def record(round_index: int) -> Round:
+    return Round(
+        round=round_index,
+        labelled=10 + 5 * round_index,
+        queried=[7, 8, 9],
+        queried_classes=[2, 0, 1],
+        accuracy=round_index / 100,
+        per_class_accuracy=[0.5, 0.25, round_index / 100],
+        seconds={"train": 1.5, "query": 0.5},
+        digest="d" * 32,
+        weights_digest="w" * 32,
+        strategy={"mask": {"conv1.weight": 12}},
+    )
 
 
 def tracker(mode: str = "offline", finish_timeout: float = 60) -> Tracker:
@@ -68,13 +72,13 @@ def track(
     directory: Path,
     rounds: range,
     recorded: int = 0,
-    result: Record | None = RESULT,
+    result: Result | None = RESULT,
     job: str = "12_3",
 ) -> None:
     """What the experiment's loop tells a tracker, `recorded` rounds having been done before."""
     before = [record(round) for round in range(recorded)]
     name = "digits/random/seed0"
-    launch = LAUNCH | {"job": job, "command": ["fm-al"]}
+    launch = LAUNCH.model_copy(update={"job": job, "command": ["fm-al"]})
     tracker.start(TrackedRun(directory, name, "default", {"seed": 3}, CLASSES, before, launch))
     for round in rounds:
         tracker.round(record(round))
@@ -85,11 +89,12 @@ def in_another_process(
     code: str, directory: Path, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run `code` with this module's names and `directory` at hand."""
-    program = "import os, sys, time\nfrom pathlib import Path\nfrom test_tracking import *\n"
+    program = "import os, sys, time\nfrom pathlib import Path\n"
+    program += "from tests.tracking.test_tracking import *\n"
     program += f"directory = Path({str(directory)!r})\n" + textwrap.dedent(code)
     return subprocess.run(
         [sys.executable, "-c", program],
-        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"} | environment,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
         capture_output=True,
         text=True,
         timeout=120,
@@ -100,14 +105,14 @@ def folders(directory: Path) -> list[Path]:
     return sorted((directory / "wandb").glob("offline-run-*"))
 
 
-def rows(folder: Path) -> list[Record]:
+def rows(folder: Path) -> list[dict[str, Any]]:
     (log,) = folder.glob("*.wandb")
     return list(history(log))
 
 
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture) -> Any:
-    caplog.set_level(logging.WARNING, logger="fm_al.tracking.wandb_run")
+    caplog.set_level(logging.WARNING, logger="fm_al.tracking.wandb_tracker")
     return lambda: [entry.getMessage() for entry in caplog.records if "W&B" in entry.getMessage()]
 
 
@@ -116,20 +121,20 @@ def test_configs_build_a_tracker_of_their_mode(name: str, mode: str) -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         built = instantiate(compose(overrides=[f"+tracker={name}"]).tracker, _convert_="all")
     assert isinstance(built, WandbTracker)
-    assert built.mode == mode
+    assert built.options.mode == mode
 
 
 def test_figures_are_flattened_and_classes_named() -> None:
-    assert dict(figures(record(4), CLASSES)) == {
+    assert metrics(record(4), CLASSES) == {
         "round": 4,
         "labelled": 30,
         "queried_classes/cat": 2,
         "queried_classes/dog": 0,
         "queried_classes/red fox": 1,
-        "accuracy": 0.4,
+        "accuracy": 0.04,
         "per_class_accuracy/cat": 0.5,
         "per_class_accuracy/dog": 0.25,
-        "per_class_accuracy/red fox": 0.4,
+        "per_class_accuracy/red fox": 0.04,
         "seconds/train": 1.5,
         "seconds/query": 0.5,
         "strategy/mask/conv1.weight": 12,
@@ -146,7 +151,7 @@ def test_offline_run_holds_every_round_once_with_query_tables_and_confusion_matr
     logged = rows(folder)
     assert [row["_step"] for row in logged] == [0, 1, 2, 3, 4]
     for expected, row in zip(map(record, range(4)), logged, strict=False):
-        assert row.items() >= dict(figures(expected, CLASSES)).items()
+        assert row.items() >= metrics(expected, CLASSES).items()
         table = json.loads((folder / "files" / row["query_table/path"]).read_text())
         assert table["data"] == [["cat", 2], ["dog", 0], ["red fox", 1]]
     matrix = json.loads((folder / "files" / logged[4]["confusion_matrix_table/path"]).read_text())
@@ -269,7 +274,7 @@ def test_offline_run_prints_nothing_writes_no_key_and_no_data_outside(tmp_path: 
 
 def test_none_does_nothing_and_imports_no_wandb(tmp_path: Path) -> None:
     code = """
-        from fm_al.tracking.wandb_run import NoTracker
+        from fm_al.tracking.tracker import NoTracker
         track(NoTracker(), directory, range(2))
         assert "wandb" not in sys.modules
         """
@@ -288,8 +293,8 @@ def test_resumed_online_run_sends_only_what_the_server_lacks(tmp_path: Path) -> 
         assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
     run = server.only_run
     assert run.steps == list(range(6))
-    assert [run.history[place]["accuracy"] for place in range(5)] == [0, 0.1, 0.2, 0.3, 0.4]
-    assert run.options == {"seed": 3, "launch": LAUNCH | {"job": "13"}}
+    assert [run.history[place]["accuracy"] for place in range(5)] == [0, 0.01, 0.02, 0.03, 0.04]
+    assert run.options == {"seed": 3, "launch": LAUNCH.as_json() | {"job": "13"}}
     assert run.state == "finished"
     server.shutdown()
 
@@ -313,9 +318,10 @@ def test_a_process_ends_as_soon_as_its_view_was_given_up(
 ) -> None:
     code = f"""
         import logging
+        from dataclasses import replace
         logging.basicConfig()
         one = tracker("online", finish_timeout={finish_timeout})
-        one.init_timeout = {init_timeout}
+        one.options = replace(one.options, init_timeout={init_timeout})
         track(one, directory, range(3))
         print(time.time())
         """
@@ -335,7 +341,7 @@ def test_a_process_ends_as_soon_as_its_view_was_given_up(
 @pytest.mark.parametrize("seconds", [0, 86_401, 1e300, float("inf"), float("nan")])
 def test_a_timeout_is_bounded(name: str, seconds: float) -> None:
     with pytest.raises(ConfigError, match=f"tracker.{name}="):
-        check_node("tracker", {"_target_": WANDB_TRACKER} | OPTIONS | {name: seconds}, Tracker)
+        check_node("tracker", DEFAULT_OPTIONS | {"_target_": WANDB_TRACKER, name: seconds}, Tracker)
 
 
 QUICK_WANDB = [each for each in QUICK if each != "tracker=none"] + ["tracker=wandb"]
