@@ -1,5 +1,6 @@
-"""Slow, obviously right versions of what the package does fast, in float64: in NumPy, but for what
-needs a network or is timed."""
+"""Slow, obviously correct versions of what the package computes fast.
+
+They use float64 and NumPy; torch only where a network is needed or a time is compared."""
 
 from __future__ import annotations
 
@@ -24,8 +25,10 @@ TIE = Decimal("1e-6")  # scores that differ by less, relatively, are equal
 def kmeans_plus_plus(
     points: Array, candidates: list[int], first: int, n: int, uniforms: list[float]
 ) -> list[int]:
-    """Textbook k-means++ among the candidates: pick i uses uniforms[i - 1]; where all distances
-    are 0, the lowest index left."""
+    """Textbook k-means++ among the candidates; pick i uses uniforms[i - 1].
+
+    If all distances are 0, the lowest remaining index is picked.
+    """
     picks = [first]
     for uniform in uniforms[: n - 1]:
         left = [i for i in candidates if i not in picks]
@@ -43,7 +46,7 @@ def kmeans_plus_plus(
 
 
 def badge_gradients(probabilities: Array, embeddings: Array) -> Array:
-    """(p - e_yhat) ⊗ h of each image: (N, C D)."""
+    """Return (p - e_yhat) ⊗ h of every image: (N, C D)."""
     gradients = []
     for p, h in zip(probabilities, embeddings, strict=True):
         residual = p.copy()
@@ -66,8 +69,10 @@ def badge(
 
 
 def coreset(embeddings: Array, labelled: list[int], n: int) -> list[int]:
-    """Greedy k-center from the whole matrix of distances; without labelled images, from the one
-    closest to the mean."""
+    """Greedy k-center from the whole matrix of distances.
+
+    Without labelled images it starts from the image closest to the mean.
+    """
     distances = np.sum((embeddings[:, None] - embeddings[None]) ** 2, axis=2)
     picks: list[int] = []
     if not labelled:
@@ -84,7 +89,7 @@ def entropy(probabilities: Array) -> float:
 
 
 def bald(embeddings: Array, weight: Array, bias: Array, masks: Array, dropout: float) -> Array:
-    """Mutual information of each image's prediction and its masks (S, N, D): (N,)."""
+    """Return the mutual information of every prediction and its masks (S, N, D): (N,)."""
     information = []
     for image, embedding in enumerate(embeddings):
         predictions = []
@@ -104,8 +109,10 @@ def mask(
     fraction: str | None,
     whole_last_layer: bool,
 ) -> set[tuple[str, int]]:
-    """(parameter, flat index) of the chosen weights, of all kinds but random. fraction: as it is
-    typed."""
+    """Return (parameter, flat index) of the chosen weights, for any kind but random.
+
+    fraction: As typed.
+    """
     parameters = sum(len(values) for values in fisher.values())
     last = sum(len(fisher[name]) for name in last_layer)
     share = max(Fraction("0.002"), Fraction(2 * last, parameters))
@@ -137,8 +144,10 @@ def mask(
 def information(
     jacobian: Array, logits: Array, weighting: str = "fisher", temperature: float = 1
 ) -> Array:
-    """sum_c w_c g_c g_c^T of one image, g_c = J_c - sum_j p_j J_j, of a Jacobian (C, k): (k, k).
-    With a temperature, of the network with logits z / T."""
+    """Return sum_c w_c g_c g_c^T of one image, g_c = J_c - sum_j p_j J_j: (k, k).
+
+    jacobian: J, (C, k). temperature: T; the network is taken to have the logits z / T.
+    """
     logits, jacobian = logits / temperature, jacobian / temperature
     exponentials = np.exp(logits - logits.max())
     p = exponentials / exponentials.sum()
@@ -150,12 +159,12 @@ def information(
 
 
 def last_layer_jacobian(embedding: Array, classes: int) -> Array:
-    """Of logits W h for W, flattened: (C, C D)."""
+    """Return the Jacobian of the logits W h with respect to W, flattened: (C, C D)."""
     return np.kron(np.eye(classes), embedding[None])
 
 
 def exact(matrix: Array) -> NDArray[np.object_]:
-    """The same numbers in decimal arithmetic, see `optimal_design`."""
+    """Return the same numbers as decimals; see `optimal_design`."""
     return np.array([[Decimal(float(value)) for value in row] for row in matrix], dtype=object)
 
 
@@ -167,7 +176,7 @@ def design_objective(
     scale: float,
     regularization: float,
 ) -> float:
-    """tr(M^{-1} F) to the last digit."""
+    """Return tr(M^{-1} F), exact to the last digit."""
     matrices = [exact(information) for information in informations]
     base = exact(regularization * np.eye(len(prior))) + exact(prior)
     M = base + sum((Decimal(scale) * matrices[x] for x in picks), 0 * base)
@@ -176,7 +185,7 @@ def design_objective(
 
 
 def trace_of_solution(M: NDArray[np.object_], F: NDArray[np.object_]) -> Decimal:
-    """tr(M^{-1} F) by Gaussian elimination; M is positive definite, so it needs no pivots."""
+    """tr(M^{-1} F) by Gaussian elimination, without pivots since M is positive definite."""
     M, F = M.copy(), F.copy()
     for j in range(len(M)):
         for i in range(len(M)):
@@ -194,8 +203,11 @@ def greedy(
     objective: Callable[[list[int]], Number],
     rounding: float = 0,
 ) -> list[int]:
-    """Forward, then backward, by the objective of every set; of scores that are equal to a
-    millionth, or differ by so much of the objective, the lowest position's goes first."""
+    """Pick forward, then remove backward, by the objective of every set.
+
+    Scores are equal if they differ by less than a millionth, plus `rounding` times the objective.
+    Of equal scores the lowest position goes first.
+    """
 
     def lowest_of_the_best(objectives: dict[int, Number], now: Number) -> int:
         number = type(now)
@@ -224,9 +236,11 @@ def optimal_design(
     regularization: float,
     oversampling: float = 0,
 ) -> list[int]:
-    """`greedy` in decimal arithmetic of `DIGITS` digits, on the given float64 numbers as they are:
-    at small regularization an explicit inverse in float64 loses more digits than what it should
-    judge."""
+    """`greedy` in decimal arithmetic of `DIGITS` digits, on the given float64 numbers.
+
+    With a small regularization, an explicit inverse in float64 loses more digits than the code that
+    it should judge.
+    """
     matrices = [Decimal(scale) * exact(information) for information in informations]
     base = exact(regularization * np.eye(len(prior))) + exact(prior)
     F = exact(pool_fisher)
@@ -247,7 +261,7 @@ def float64_design(
     regularization: float,
     oversampling: float = 0,
 ) -> list[int]:
-    """The same in float64, a thousand times faster, for a regularization that is not small."""
+    """`optimal_design` in float64: a thousand times faster, if the regularization is not small."""
     base = regularization * np.eye(len(prior)) + prior
 
     def objective(picks: list[int]) -> float:
@@ -260,8 +274,11 @@ def float64_design(
 def textbook_design(
     n: int, factors: Tensor, pool_fisher: Tensor, prior: Tensor, scale: float, regularization: float
 ) -> list[int]:
-    """Forward selection as it is usually written, with V_x (N, R, k), in torch and float64: for all
-    candidates and each pick two products with k x k matrices and R x R inverses."""
+    """Forward selection as it is usually written, in torch and float64.
+
+    factors: V_x, (N, R, k). Every pick takes, for all candidates, two products with k x k matrices
+    and an R x R inverse.
+    """
     V = scale**0.5 * factors
     _, rows, k = V.shape
     eye = torch.eye(rows, dtype=V.dtype)
@@ -280,7 +297,7 @@ def textbook_design(
 
 
 def jacobian(model: nn.Module, images: Tensor) -> dict[str, Array]:
-    """Gradients of the logits by parameter, (N, C, *shape): one image and one class at a time."""
+    """Return the gradients of the logits by parameter, (N, C, *shape), one by one."""
     model = copy.deepcopy(model).double().requires_grad_(True)
     gradients: dict[str, list[list[Array]]] = {name: [] for name, _ in model.named_parameters()}
     for image in images.double():

@@ -1,15 +1,14 @@
-"""What a layer makes of its input and of the gradients at its output: the gradients of its
-parameters, image by image.
+"""Per-image gradients of a layer's parameters, from its input and the gradients at its output.
 
-The gradient of one image is, in every layer known here, a sum over positions t of the gradient
-delta at the layer's output times a feature a of its input: for the weight of output o and column
-k of a convolution sum_t delta[o, t] a[k, t], with a the unfolded input; for a norm's weight the
-same with a the normalised input and k = o; for a bias with a = 1. So what is needed of a backward
-pass is the gradients at the layers' outputs, and one pass gives them for every image of a batch.
+In every supported layer the gradient of one image is a sum over positions t: the gradient delta at
+the layer's output times a feature a of its input. For the weight of output o and column k of a
+convolution it is sum_t delta[o, t] a[k, t], with a the unfolded input. For a norm's weight a is the
+normalised input and k = o; for a bias a = 1. A backward pass therefore only has to give the
+gradients at the layers' outputs, and one pass gives them for all images of a batch.
 
-A batch norm folded into the convolution before it (`fm_al.backbones.folding`) has the gradients at
-its own output alone. There delta at the convolution's output is s delta, s the norm's scale, and
-the normalised input is that convolution with its weights divided by sqrt(var + eps).
+If a batch norm is folded into the convolution before it (`fm_al.backbones.folding`), the gradients
+are known at the norm's output only. At the convolution's output they are s delta, with s the norm's
+scale. The normalised input is that convolution with its weights divided by sqrt(var + eps).
 """
 
 from __future__ import annotations
@@ -27,25 +26,27 @@ from fm_al.errors import RunError
 from fm_al.fisher.weight_gradients import Grouped, Module, Product, Way, by_channel, columns
 
 KNOWN = (nn.Linear, nn.Conv2d, nn.BatchNorm2d, nn.LayerNorm)
-# Costs on a CPU, beside a multiplication in a product of matrices: of one in a dot product, of one
-# in a grouped convolution, and of writing a number of the unfolded input.
+# Costs on a CPU, in multiplications of a matrix product: a multiplication in a dot product, one in
+# a grouped convolution, and writing a number of the unfolded input.
 ENTRY_COST = 16.0
 GROUPED_COST = 0.6
 UNFOLDED_COST = 24.0
-BY_WEIGHT_POSITIONS = 128
-SQUARED_NUMBERS = 2**19  # gradients that are squared at a time: what a CPU's cache holds
+BY_WEIGHT_POSITIONS = 128  # from which a norm's gradient is taken from the weight's gradients
+SQUARED_NUMBERS = 2**19  # gradients squared together: they fit into a CPU's cache
 
 Kind = Literal["weight", "bias", "norm weight", "norm bias"]
 Cheapest = Literal["grouped", "product", "entries"]
 
 
 def layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules with parameters of their own by qualified name, in the model's order.
+    """Return the modules with parameters of their own, by qualified name, in the model's order.
 
-    Raises RunError for a module whose gradient is not known here (known are exactly Linear,
-    Conv2d, BatchNorm2d and LayerNorm), for a parameter of two modules, and where a module is in
-    training mode or a batch norm has no running statistics: then an image's logits depend on
-    chance or on the other images of its batch.
+    Supported are exactly Linear, Conv2d, BatchNorm2d and LayerNorm.
+
+    Raises:
+        RunError: A module with parameters is not supported, or two modules share a parameter. A
+            module is in training mode, or a batch norm has no running statistics: an image's logits
+            would depend on chance or on the rest of its batch.
     """
     found: dict[str, nn.Module] = {}
     owners: dict[Tensor, str] = {}
@@ -76,9 +77,13 @@ def described(name: str, module: nn.Module) -> str:
 
 @dataclass(frozen=True)
 class Features:
-    """What gradients take from a layer's input: for its weight, (n, ...), by which way, None where
-    each output is multiplied with a feature of its own; and for the weight of the norm that is
-    folded into it, (n, features, T)."""
+    """What gradients need of a layer's input.
+
+    Attributes:
+        weight: For the layer's weight, (n, ...).
+        way: How its gradients are computed; None if every output has a feature of its own.
+        norm: For the weight of a folded norm, (n, features, T).
+    """
 
     weight: Tensor | None = None
     way: Way | None = None
@@ -90,10 +95,11 @@ class Features:
 
 
 class Layer:
-    """A module, of whose parameters and its folded norm's something is wanted.
+    """A module whose gradients are wanted, for its own parameters or a folded norm's.
 
-    names: of these parameters, in full, by kind. folded: as the network is when `features` are
-    taken; None where no norm is folded.
+    Attributes:
+        names: Full names of these parameters by kind.
+        folded: The convolution and its norm, with their present weights; None if no norm is folded.
     """
 
     folded: Folded | None = None
@@ -105,29 +111,30 @@ class Layer:
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """The module's own."""
+        """The wanted parameters that are the module's own."""
         return [getattr(self.module, kind) for kind in self.names if kind in ("weight", "bias")]
 
     def features(self, inputs: Tensor, output: Tensor) -> Features:
+        """Return what `gradients` needs of the layer's input."""
         raise NotImplementedError
 
     def gradients(self, features: Features, deltas: Sequence[Tensor]) -> dict[Kind, Tensor]:
-        """What is wanted, by parameter. deltas: of each row, the gradient at the output."""
+        """Return the wanted values by kind. deltas: gradients at the output, one tensor per row."""
         raise NotImplementedError
 
     def work(self, features: Features, rows: int) -> int:
-        """Numbers of an image that `gradients` makes, beside copies of features and deltas."""
+        """Numbers per image that `gradients` computes, beside copies of features and deltas."""
         raise NotImplementedError
 
 
 def squares(name: str, module: nn.Module, names: Mapping[Kind, str]) -> Layer:
-    """Squared gradients of all parameters, summed over images and rows."""
+    """Build the layer that sums squared gradients over images and rows, for all parameters."""
     of_kind: type[Layer] = _Squares if isinstance(module, nn.Linear | nn.Conv2d) else _NormSquares
     return of_kind(name, module, names)
 
 
 class _NormSquares(Layer):
-    """Of a norm that is not folded."""
+    """Squared gradients of a norm that is not folded."""
 
     def features(self, inputs: Tensor, output: Tensor) -> Features:
         return Features(_normalised(self.module, inputs))
@@ -144,6 +151,8 @@ class _NormSquares(Layer):
 
 
 class _Squares(Layer):
+    """Squared gradients of a linear or convolutional layer, and of a norm folded into it."""
+
     module: Module
 
     def features(self, inputs: Tensor, output: Tensor) -> Features:
@@ -156,8 +165,10 @@ class _Squares(Layer):
         return Features(way.features(inputs), way, norm)
 
     def _norm_by_weight(self, output: Tensor) -> bool:
-        """Whether the gradient of the norm's weight comes from those of the convolution's, as
-        sum_t delta[t] (W a[t]) is W sum_t delta[t] a[t]; with fewer positions W a takes less."""
+        """Whether to compute the gradient of the norm's weight from the convolution's gradients.
+
+        sum_t delta[t] (W a[t]) equals W sum_t delta[t] a[t]. With few positions W a is cheaper.
+        """
         return output[0, 0].numel() >= BY_WEIGHT_POSITIONS
 
     def work(self, features: Features, rows: int) -> int:
@@ -198,8 +209,11 @@ class _Squares(Layer):
         rows: int,
         products: list[Tensor] | None,
     ) -> Tensor:
-        """(O, K) in the way's order. products: is given the gradients times the weight, summed over
-        K, (n, R, O) of some images at a time."""
+        """Return the squared gradients of the weight, (O, K) in the way's order.
+
+        products: If given, the gradients times the weight, summed over K, are appended: (n, R, O)
+            for some images at a time.
+        """
         weight = way.flattened()
         total = weight.new_zeros(rows, *weight.shape)
         at_once = min(len(features), max(1, SQUARED_NUMBERS // total.numel()))
@@ -214,7 +228,7 @@ class _Squares(Layer):
 
 
 class Masked(Layer):
-    """Gradients at chosen entries, (n, R, how many)."""
+    """Gradients at chosen entries, (n, R, number of entries)."""
 
     def __init__(
         self,
@@ -223,7 +237,7 @@ class Masked(Layer):
         names: Mapping[Kind, str],
         positions: Mapping[Kind, Tensor],
     ) -> None:
-        """positions: flat indices into the parameters named."""
+        """positions: flat indices into the parameters, by kind."""
         super().__init__(name, module, names)
         self.positions = positions
         if "weight" in positions:
@@ -250,7 +264,7 @@ class Masked(Layer):
         return Features(way.features(inputs), way, norm)
 
     def _cheapest(self, module: Module, output: Tensor) -> Cheapest:
-        """The way to the weight's gradients."""
+        """Return the cheapest way to the weight's gradients."""
         costs: dict[Cheapest, float] = {
             "entries": (ENTRY_COST + UNFOLDED_COST) * len(self.columns),
             "product": (len(self.rows) + UNFOLDED_COST) * len(self.unique_columns),
@@ -280,7 +294,7 @@ class Masked(Layer):
         return found
 
     def _scaled(self, gradients: Tensor, outputs: Tensor) -> Tensor:
-        """From those of the folded module to those of the module, at these outputs."""
+        """Turn gradients of the folded module into the module's own, at these outputs."""
         return gradients if self.folded is None else gradients * self.folded.scale[outputs]
 
     def _of_weight(self, way: Way | None, features: Tensor, deltas: Sequence[Tensor]) -> Tensor:
@@ -292,7 +306,7 @@ class Masked(Layer):
         if 2 * len(self.rows) < len(way.flattened()):
             rows = torch.stack([by_channel(self.module, each)[:, self.rows] for each in deltas], 1)
             row = self.row
-        else:  # to gather most outputs takes longer than to compute with all of them
+        else:  # gathering most outputs takes longer than computing with all of them
             rows = way.stacked(deltas).permute(0, 2, 3, 1)
             row = self.outputs
         products = torch.bmm(features, rows.flatten(1, 2).mT)
@@ -309,7 +323,7 @@ class Masked(Layer):
 
 
 def _entries(module: nn.Module, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Which output and which feature meet at an entry of the weight."""
+    """Return the output and the feature that meet at each of these entries of the weight."""
     if not isinstance(module, nn.Linear | nn.Conv2d):
         return positions, positions
     fan_in = module.weight[0].numel()
@@ -319,7 +333,7 @@ def _entries(module: nn.Module, positions: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _normalised(module: nn.Module, inputs: Tensor) -> Tensor:
-    """What a norm multiplies with its weight, (n, features, T)."""
+    """Return what a norm multiplies by its weight, (n, features, T)."""
     if isinstance(module, nn.BatchNorm2d):
         mean, var = module.running_mean, module.running_var
         inputs = functional.batch_norm(inputs, mean, var, eps=module.eps)
@@ -329,5 +343,5 @@ def _normalised(module: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def _sum_of_squares(gradients: Tensor) -> Tensor:
-    """Over images and rows, (n, R, ...)."""
+    """Sum the squares of (n, R, ...) over images and rows."""
     return gradients.square().sum(dim=(0, 1))

@@ -1,4 +1,4 @@
-"""The few weights that FisherMask looks at: those of most Fisher information (Gul et al. 2024)."""
+"""The mask of FisherMask: the few weights with the most Fisher information (Gul et al. 2024)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ MaskKind = Literal["standard", "dispersed", "relative", "random"]
 class Mask:
     """Chosen entries of a network's parameters. A layer is a parameter tensor.
 
-    positions: by parameter name, in the network's order, ascending indices into the flattened
-    parameter, int64 on the CPU; parameters without any are left out. last_layer: names of the last
-    layer's parameters. whole_last_layer: whether all of their entries are chosen.
+    Attributes:
+        positions: Ascending indices into the flattened parameter, int64 on the CPU, by parameter
+            name in the network's order. Parameters without chosen entries are left out.
+        last_layer: Names of the last layer's parameters.
+        whole_last_layer: Whether all of their entries are chosen.
     """
 
     positions: dict[str, Tensor]
@@ -38,12 +40,12 @@ class Mask:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """How many weights of each layer, those without any left out."""
+        """Number of chosen weights by layer; layers without any are left out."""
         return {name: len(indices) for name, indices in self.positions.items()}
 
     @property
     def dense(self) -> dict[str, Tensor]:
-        """The positions outside the last layer's Kronecker block, which is there if it is whole."""
+        """The positions outside the last layer, or all of them if it is not whole."""
         block = self.last_layer if self.whole_last_layer else ()
         return {name: indices for name, indices in self.positions.items() if name not in block}
 
@@ -65,14 +67,22 @@ def choose(
     whole_last_layer: bool,
     generator: torch.Generator,
 ) -> Mask:
-    """The mask of this kind; of weights with equal Fisher information, the first are taken.
+    """Choose the mask. Among weights with equal Fisher information the first are taken.
 
-    fisher: diagonal Fisher by parameter name, in the parameter's shape, float64, on any device; a
-    random mask needs only the shapes. last_layer: names of the last layer's parameters. fraction:
-    of all weights, see `size`; of each layer for a dispersed mask; None for a relative one.
-    whole_last_layer: all of the last layer is in, and the kind decides about the others; else
-    about all. generator: of a random mask, on the CPU. Raises ConfigError for a fraction that
-    can't be, RunError for a Fisher information that is not finite or leaves the mask empty.
+    Args:
+        kind: `standard`, `dispersed`, `relative` or `random`; see the functions of these names.
+        fisher: Diagonal Fisher information by parameter name, in the parameter's shape, float64, on
+            any device. A random mask needs only the shapes.
+        last_layer: Names of the last layer's parameters.
+        fraction: Share of all weights, see `size`; of each layer for a dispersed mask; None for a
+            relative one.
+        whole_last_layer: Whether all of the last layer is in. If not, the kind decides about it,
+            too.
+        generator: Draws a random mask; on the CPU.
+
+    Raises:
+        ConfigError: The fraction is out of range or too small.
+        RunError: The Fisher information is not finite, or no weight is chosen.
     """
     for name, values in fisher.items():
         if not bool(values.isfinite().all()):
@@ -105,19 +115,21 @@ def choose(
 
 
 def standard(layers: Sequence[Tensor], k: int) -> Sequence[Tensor]:
-    """The k largest of all, as bool (size,) of each layer.
+    """Choose the k largest of all: a bool tensor (size,) per layer.
 
-    Here and below, layers: diagonal Fisher (size,), infinite where a weight is always in."""
+    Here and below `layers` are diagonal Fisher informations (size,), infinite for weights that are
+    always in.
+    """
     return _largest(torch.cat([*layers]), k).split([len(layer) for layer in layers])
 
 
 def dispersed(layers: Sequence[Tensor], share: Fraction) -> Sequence[Tensor]:
-    """The largest ceil(share x size) of each layer."""
+    """Choose the largest ceil(share x size) of each layer."""
     return [_largest(layer, math.ceil(share * len(layer))) | layer.isinf() for layer in layers]
 
 
 def relative(layers: Sequence[Tensor]) -> Sequence[Tensor]:
-    """What is above twice its layer's mean, at most the largest 2.5% of the layer."""
+    """Choose what is above twice its layer's mean, at most the largest 2.5% of the layer."""
     return [
         _largest(layer, len(layer) // 40) & (layer > 2 * layer.mean()) | layer.isinf()
         for layer in layers
@@ -125,7 +137,7 @@ def relative(layers: Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 def random(layers: Sequence[Tensor], k: int, generator: torch.Generator) -> Sequence[Tensor]:
-    """k of all, drawn uniformly, those always in among them."""
+    """Draw k of all uniformly, including those that are always in."""
     always = torch.cat([*layers]).cpu().isinf()
     order = torch.randperm(len(always), generator=generator).double().where(~always, torch.inf)
     return standard(order.split([len(layer) for layer in layers]), k)
@@ -138,15 +150,17 @@ def _largest(values: Tensor, n: int) -> Tensor:
 
 
 def share(fraction: float | None, parameters: int, last_layer: int) -> Fraction:
-    """The fraction as it was typed, so that 0.29 of 100 is 29 and not 28.999...; for None, the
-    larger of 0.002 and what holds the last layer and as many weights again, at most 1."""
+    """Return the fraction exactly as typed, so that 0.29 of 100 is 29 and not 28.999...
+
+    None stands for 0.002, or twice the last layer if that is more, and at most 1.
+    """
     if fraction is None:
         return min(Fraction(1), max(Fraction("0.002"), Fraction(2 * last_layer, parameters)))
     return Fraction(str(fraction))
 
 
 def size(fraction: float | None, parameters: int, last_layer: int) -> int:
-    """k = floor(fraction x P) of a standard or random mask, the fraction as for `share`."""
+    """Return k = floor(fraction x P) of a standard or random mask; for the fraction see `share`."""
     return math.floor(share(fraction, parameters, last_layer) * parameters)
 
 
@@ -157,8 +171,10 @@ def check_fraction(
     last_layer: int,
     whole_last_layer: bool,
 ) -> None:
-    """Raises ConfigError for a fraction that can't be; if it is too small to hold the last layer,
-    or any weight, with the smallest that works. parameters, last_layer: how many weights."""
+    """Raise ConfigError for a fraction that is out of range or too small to hold the last layer.
+
+    The error gives the smallest fraction that works. parameters, last_layer: numbers of weights.
+    """
     if kind == "relative" and fraction is not None:
         raise ConfigError(f"fraction={fraction}: should be null for a relative mask")
     least = last_layer if whole_last_layer else 1

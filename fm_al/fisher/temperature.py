@@ -1,4 +1,4 @@
-"""How sure a network should be: the temperature that its logits are divided by before softmax."""
+"""The temperature that logits are divided by before softmax, calibrated to a mean confidence."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ HALVINGS = 64
 
 
 def calibrated_temperature(logits: Tensor, confidence: float = CONFIDENCE) -> float:
-    """T such that the mean over images of max_c softmax(z / T)_c is `confidence`.
+    """Return the T at which the mean over images of max_c softmax(z / T)_c is `confidence`.
 
-    A network that has learnt its few labelled images gives nearly all of them their class, but
-    after a few epochs it is less sure of them than it is right; one trained for long is surer of
-    the others than it is right. T makes it as sure of the labelled images as `confidence` says,
-    whatever its training left. Dividing by a temperature changes no prediction (temperature
-    scaling, Guo et al. 2017, arXiv 1706.04599, with the labelled images' confidence in place of a
-    held-out set's likelihood, since every label is needed for training).
+    After a few epochs a network is less sure of its labelled images than it is right about them;
+    after many it is surer of the other images than it is right. T makes its confidence in the
+    labelled images the same whatever the training. No prediction changes. This is temperature
+    scaling (Guo et al. 2017, arXiv 1706.04599) with the labelled images' confidence instead of a
+    held-out set's likelihood, because every label is needed for training.
 
     Args:
-        logits: of the labelled images, (n, C), n >= 1 and C >= 2, any float type.
-        confidence: in (1 / C, 1).
+        logits: Of the labelled images, (n, C), n >= 1 and C >= 2, any float type.
+        confidence: In (1 / C, 1).
 
     Returns:
-        T in [1e-6, 1e6], to float64's precision.
+        T in [1e-6, 1e6], to the precision of float64.
 
     Raises:
-        ValueError: there are no images, or the confidence is not between 1 / C and 1.
-        RunError: no such T, since too many images' largest logits are equal or far apart.
+        ValueError: There are no images, or the confidence is not between 1 / C and 1.
+        RunError: No T fits: too many images' largest logits are equal or far apart.
     """
     images, classes = logits.shape
     if images < 1 or not 1 / classes < confidence < 1:
@@ -51,7 +50,7 @@ def calibrated_temperature(logits: Tensor, confidence: float = CONFIDENCE) -> fl
             f"network {confidence:.0%} sure of its labelled images "
             f"({mean_confidence(LOWEST):.0%} to {mean_confidence(HIGHEST):.0%}); use a number"
         )
-    # The mean confidence falls with T, so its logarithm is found by halving.
+    # The mean confidence falls with T, so bisection finds the logarithm of T.
     low, high = math.log(LOWEST), math.log(HIGHEST)
     for _ in range(HALVINGS):
         middle = (low + high) / 2

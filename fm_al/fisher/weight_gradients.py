@@ -1,13 +1,13 @@
-"""Gradients of linear and convolutional weights, image by image, from the layer's input and the
-gradients at its output: sum_t delta[o, t] a[k, t], with a the unfolded input.
+"""Per-image gradients of linear and convolutional weights: sum_t delta[o, t] a[k, t].
 
-Two ways, each with its own layout of what it reads. A product of matrices for each image needs the
-unfolded input, which for a 3 x 3 kernel is nine times as large as the input. A convolution's own
-backward pass, with an image in each group, does without; on a CPU with oneDNN, for some sizes, it
-is several times as fast.
+a is the layer's unfolded input, delta the gradient at its output. There are two ways to compute the
+sum, each with its own memory layout. `Product` multiplies two matrices per image. It needs the
+unfolded input, which is nine times the input for a 3 x 3 kernel. `Grouped` runs a convolution's own
+backward pass with one image per group and needs no unfolded input. With oneDNN on a CPU it is
+several times faster for some sizes.
 
-Deltas are gradients at the layer's output, in its shape, a tensor for each row; n images, R rows, O
-outputs, T positions, K numbers of the weight for each output, G the convolution's groups.
+Deltas are the gradients at the layer's output, one tensor of its shape per row. Sizes: n images, R
+rows, O outputs, T positions, K numbers of the weight per output, G groups of the convolution.
 """
 
 from __future__ import annotations
@@ -23,44 +23,52 @@ from torch.nn.grad import conv2d_weight
 
 Module = nn.Linear | nn.Conv2d
 
-GROUPED_CHANNELS = 16  # what oneDNN's kernels take at a time
-GROUPED_POSITIONS = 256  # with fewer, to write the gradients takes longer than to compute them
+GROUPED_CHANNELS = 16  # oneDNN's kernels take this many together
+GROUPED_POSITIONS = 256  # with fewer, writing the gradients takes longer than computing them
 GROUPED_CAPABILITIES = ("AVX2", "AVX512")
 
 
 class Way(Protocol):
-    """How a weight's gradients are computed."""
+    """A way to compute a weight's gradients."""
 
     def features(self, inputs: Tensor) -> Tensor:
-        """What it reads of the layer's input, (n, ...)."""
+        """Arrange the layer's input, (n, ...)."""
 
     def stacked(self, deltas: Sequence[Tensor]) -> Tensor:
-        """What it reads of the gradients at the output, (n, ...)."""
+        """Arrange the gradients at the output, (n, ...)."""
 
     def gradients(self, features: Tensor, stacked: Tensor, buffer: Tensor | None = None) -> Tensor:
-        """(n, R, O, K), K in an order of its own. buffer: numbers, as many or more, that
-        may be overwritten: to fill fresh memory can take longer than to compute."""
+        """Return the gradients, (n, R, O, K), with K in an order of the way's own.
+
+        buffer: At least as many numbers, to be overwritten. Filling fresh memory can take longer
+            than the computation.
+        """
 
     def squares(self, features: Tensor, stacked: Tensor) -> Tensor | None:
-        """The gradients' squares summed over images and rows, (O, K), where that is possible
-        without the gradients; else None."""
+        """Return the squared gradients, summed over images and rows, (O, K).
+
+        None if that takes the gradients themselves.
+        """
 
     def flattened(self) -> Tensor:
-        """The weight, (O, K)."""
+        """Return the weight, (O, K)."""
 
     def unflattened(self, values: Tensor) -> Tensor:
-        """(O, K) in the weight's shape."""
+        """Bring (O, K) into the weight's shape."""
 
     def sum(self, stacked: Tensor) -> Tensor:
-        """Over positions, (n, R, O)."""
+        """Sum over positions: (n, R, O)."""
 
     def dot(self, stacked: Tensor, features: Tensor) -> Tensor:
-        """With other features, (n, O, T), one for each output; over positions, (n, R, O)."""
+        """Multiply by features (n, O, T), one per output, and sum over positions: (n, R, O)."""
 
 
 class Product:
-    """By a product of matrices for each image. A convolution's columns are in the order (height,
-    width, channel), so that what lies side by side in channels_last does so here."""
+    """A matrix product per image.
+
+    A convolution's columns are in the order (height, width, channel): what is contiguous in
+    channels_last is contiguous here.
+    """
 
     def __init__(self, module: Module) -> None:
         self.module = module
@@ -110,17 +118,16 @@ class Product:
 
 
 class Grouped:
-    """By a convolution's backward pass with an image in each group; for a convolution without
-    groups of its own."""
+    """A convolution's backward pass with one image per group, for convolutions without groups."""
 
     def __init__(self, module: nn.Conv2d) -> None:
         self.module = module
-        # Of other padding, a backward pass can't have as much on one side as on the other.
+        # A backward pass cannot express other padding, which may differ between the sides.
         self.pads_before = module.padding_mode != "zeros" or isinstance(module.padding, str)
 
     @staticmethod
     def fits(module: nn.Module, output: Tensor) -> bool:
-        """Whether this is the fast way for such an output, (n, ...)."""
+        """Return whether this is the fast way for such an output, (n, ...)."""
         return (
             isinstance(module, nn.Conv2d)
             and module.groups == 1
@@ -134,7 +141,7 @@ class Grouped:
         )
 
     def features(self, inputs: Tensor) -> Tensor:
-        """The input, (n, channels, height, width), padded where the pass doesn't."""
+        """The input, (n, channels, height, width), padded if the pass does not pad it."""
         return (_padded(self.module, inputs) if self.pads_before else inputs).contiguous()
 
     def stacked(self, deltas: Sequence[Tensor]) -> Tensor:
@@ -172,8 +179,11 @@ class Grouped:
 
 
 def columns(module: Module, inputs: Tensor, chosen: Tensor) -> Tensor:
-    """Columns of the unfolded input, (n, chosen, T), numbered by (channel, height, width) as those
-    of the weight of a convolution without groups."""
+    """Return chosen columns of the unfolded input, (n, chosen, T).
+
+    Columns are numbered by (channel, height, width), as in the weight of a convolution without
+    groups.
+    """
     if isinstance(module, nn.Linear):
         return by_channel(module, inputs)[:, chosen]
     height, width = module.kernel_size
@@ -183,7 +193,7 @@ def columns(module: Module, inputs: Tensor, chosen: Tensor) -> Tensor:
 
 
 def by_channel(module: nn.Module, tensor: Tensor) -> Tensor:
-    """A layer's input or output as (n, features, T)."""
+    """Bring a layer's input or output into the shape (n, features, T)."""
     if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
         return tensor.flatten(2)
     size = tensor.shape[-1]
@@ -193,7 +203,7 @@ def by_channel(module: nn.Module, tensor: Tensor) -> Tensor:
 
 
 def _windows(module: nn.Conv2d, inputs: Tensor) -> Tensor:
-    """(n, channels, height, width, kernel's height, kernel's width), without a copy."""
+    """Return (n, channels, height, width, kernel height, kernel width), without a copy."""
     windows = _padded(module, inputs)
     for axis, (size, stride, dilation) in enumerate(
         zip(module.kernel_size, module.stride, module.dilation, strict=True), start=2
