@@ -1,17 +1,25 @@
-# make demo, make test: each sets up what it needs first.
+# Each target sets up what it needs first. `make test ARGS="-k badge"` runs some of the tests.
 PYTHON ?= python3
 VENV ?= .venv
 # An index to take torch and torchvision from, such as that of the builds for machines without GPU.
 TORCH_INDEX ?=
 BENCHMARKS := $(sort $(wildcard tests/benchmarks/[a-z]*.py))
 
-.PHONY: demo test lint bench clean
+PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+SPECIAL := slow or faults or slurm or browser or gpu
+ARGS ?=
+
+.PHONY: demo test test-all lint bench clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/fm-al -m experiment=demo
 
 test: $(VENV)/installed
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m 'not ($(SPECIAL))' $(ARGS)
+	@echo 'Left out: long runs, kills, SLURM, browser, GPU. make test-all runs all of them.'
+
+test-all: $(VENV)/installed
+	$(PYTEST) $(ARGS)
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import json
 import math
+import types
 import typing
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
@@ -109,7 +110,7 @@ def check_settings(config: dict[str, Any]) -> None:
     _check_names("", list(config), allowed=top_level, required=top_level)
     check_arguments("", {k: v for k, v in config.items() if k not in sections}, Settings)
     if not isinstance(config["budget"], dict):
-        raise ConfigError(f"budget={_shown(config['budget'])}: should be a mapping")
+        raise ConfigError(f"budget={_format_value(config['budget'])}: should be a mapping")
     check_arguments("budget", config["budget"], Budget)
     Budget(**config["budget"])
 
@@ -138,13 +139,13 @@ def check_node(key: str, node: Any, kind: Any, given: tuple[str, ...] = ()) -> N
     """Checks a node with a `_target_`. kind: what it has to describe, a class or any annotation.
     given: arguments that a configuration may not give."""
     if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
-        raise ConfigError(f"{key}={_shown(node)}: should be a mapping with a _target_")
+        raise ConfigError(f"{key}={_format_value(node)}: should be a mapping with a _target_")
     target = _imported(key, node["_target_"])
     there = f"{key}._target_={node['_target_']}"
     is_partial = node.get("_partial_", False)
     makes = _class_in(kind)
     if not (is_partial is False or (is_partial is True and makes is not kind)):
-        raise ConfigError(f"{key}._partial_={_shown(is_partial)}: should be left out")
+        raise ConfigError(f"{key}._partial_={_format_value(is_partial)}: should be left out")
     if not callable(target) or not (makes is object or issubclass(_made_by(target), makes)):
         name = f" derived from {makes.__module__}.{makes.__qualname__}" * (makes is not object)
         raise ConfigError(f"{there}: should be a class{name}")
@@ -241,7 +242,7 @@ def check_range(key: str, value: Any) -> None:
         else:
             continue
         wanted = f"at most {bound}, the largest" if number > 0 else f"at least -{bound}, the least"
-        raise ConfigError(f"{key}={_shown(value)}: {place}should be {wanted} {what}")
+        raise ConfigError(f"{key}={_format_value(value)}: {place}should be {wanted} {what}")
 
 
 def _check_value(key: str, value: Any, annotation: Any) -> None:
@@ -260,7 +261,7 @@ def _check_value(key: str, value: Any, annotation: Any) -> None:
             wrong["null"] = None
         first, *others = wrong
         wanted = " or ".join([first, *(text.removeprefix("should be ") for text in others)])
-        raise ConfigError(f"{key}={_shown(value)}: {wanted}") from None
+        raise ConfigError(f"{key}={_format_value(value)}: {wanted}") from None
 
 
 def _wanted(kind: str, message: str, context: dict[str, Any]) -> str:
@@ -291,21 +292,41 @@ def _wanted(kind: str, message: str, context: dict[str, Any]) -> str:
 @functools.cache
 def _validator(annotation: Any) -> TypeAdapter[Any]:
     config = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
-    return TypeAdapter(annotation, config=config)
+    return TypeAdapter(_without_dataclasses(annotation), config=config)
+
+
+class _Built:
+    """Stands for a dataclass, of which Pydantic would take the fields. A node describes it."""
+
+
+def _without_dataclasses(annotation: Any) -> Any:
+    if is_dataclass(annotation):
+        return _Built
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return typing.Union[tuple(map(_without_dataclasses, typing.get_args(annotation)))]  # noqa: UP007
+    return annotation
 
 
 @functools.cache
 def _options(target: Any) -> dict[str, tuple[Any, bool]]:
     """Name of each option of a class: its type, and whether it has no default."""
-    # A dataclass's inherited fields are annotated with names of the module they stand in.
-    annotated = target if is_dataclass(target) else getattr(target, "__init__", target)
-    hints = _hints(annotated)
+    hints = _hints(_annotated(target))
     with errors_named(f"what {target!r} takes can't be read", ConfigError):
         parameters = inspect.signature(target).parameters
     return {
         name: (hints.get(name, inspect.Parameter.empty), p.default is inspect.Parameter.empty)
         for name, p in parameters.items()
     }
+
+
+def _annotated(target: Any) -> Any:
+    """What names the types of a target's options: a dataclass, or else an `__init__`."""
+    init = getattr(target, "__init__", target)
+    for base in getattr(target, "__mro__", ()):
+        if "__init__" in vars(base):
+            # A dataclass's inherited fields are annotated with names of the module they stand in.
+            return target if "__dataclass_params__" in vars(base) else init
+    return init
 
 
 def _hints(annotated: Any) -> dict[str, Any]:
@@ -323,7 +344,7 @@ def _imported(key: str, target: str) -> Any:
         return getattr(importlib.import_module(module), name)
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     try:
         return value if isinstance(value, str) else json.dumps(value)
     except ValueError:  # Python writes no more than 4,300 digits; a YAML file has more in hex

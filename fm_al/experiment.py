@@ -20,6 +20,7 @@ from fm_al.data.base import ImageData
 from fm_al.data.images import Images, channel_statistics
 from fm_al.data.pool import Pool
 from fm_al.errors import DIVERGED, MethodError, RunError, errors_named, memory_errors_named
+from fm_al.evaluation import Evaluation, evaluate
 from fm_al.preparation import Experiment
 from fm_al.progress import RunProgress
 from fm_al.randomness import generator_for
@@ -28,7 +29,7 @@ from fm_al.records.schema import Result, Round
 from fm_al.records.writing import RunRecords
 from fm_al.strategies.base import Query, Strategy
 from fm_al.tracking.tracker import Tracker
-from fm_al.training import UNTRAINED, Evaluation, Fit, evaluate, load_network, save_network
+from fm_al.training import UNTRAINED, Fit, load_network, save_network
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "per_class_accuracy", "loss")
 NEEDED_FOR_RESULT = ("labelled", *METRICS, "seconds")

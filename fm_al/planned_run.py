@@ -97,12 +97,12 @@ class PlannedRun:
     @property
     def result_config(self) -> Config:
         """What results depend on, as far as it is known before the data are loaded."""
-        return result_config_of(self.config, self.experiment.device.resolved_options())
+        return result_config_of(self.config, self.experiment.device.result_config())
 
     @property
     def _portable_result_config(self) -> Config:
         """The part of it that does not depend on this machine's devices."""
-        return result_config_of(self.config, self.device.portable_options())
+        return result_config_of(self.config, self.device.portable_result_config())
 
     def result(self, contents: dict[str, Stored | None] | None = None) -> Result | None:
         """Reads the result of the run, also if it ran on a machine with other devices.

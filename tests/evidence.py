@@ -1,6 +1,7 @@
 """The tables of docs/evidence.md, from the records of the runs behind them.
 
-`python -m tests.evidence FOLDER...` prints them for the runs below these folders.
+`python -m tests.evidence FOLDER...` prints them for the runs below these folders; with
+`--full-length` in front, those of runs to their last label.
 """
 
 from __future__ import annotations
@@ -64,9 +65,9 @@ def variant_of(options: Mapping[str, Any]) -> str:
 Areas = Mapping[str, Mapping[tuple[str, str], Mapping[int, float]]]
 
 
-def areas(folders: Iterable[Path]) -> Areas:
-    """Areas under the accuracy curve to 225 labels or the run's last, by setting, by strategy and
-    variant, and by seed."""
+def areas(folders: Iterable[Path], full_length: bool = False) -> Areas:
+    """Areas under the accuracy curve, by setting, by strategy and variant, and by seed: to the
+    run's last label or, on the paper's imbalanced settings unless full_length, to 225."""
     found: defaultdict[str, defaultdict[tuple[str, str], dict[int, float]]]
     found = defaultdict(lambda: defaultdict(dict))
     for folder in folders:
@@ -79,7 +80,9 @@ def areas(folders: Iterable[Path]) -> Areas:
             strategy = options["_target_"].split(".")[-2]
             variant = variant_of(options) if strategy in FISHER else ""
             setting = setting_of(decides)
-            last = LABELS if decides["budget"]["initial"] == 15 else decides["budget"]["total"]
+            last = decides["budget"]["total"]
+            if decides["budget"]["initial"] == 15 and not full_length:
+                last = LABELS
             rounds = [record for record in stored.rounds if record.labelled <= last]
             area = area_under_curve(
                 [record.labelled for record in rounds],
@@ -176,11 +179,19 @@ TABLES: dict[str, Callable[[Areas], str]] = {
     "bait": partial(against_rivals, strategy="bait", variant=DEFAULT),
     "fishermask": partial(against_rivals, strategy="fishermask", variant=DEFAULT),
 }
+FULL_LENGTH: dict[str, Callable[[Areas], str]] = {
+    "all": TABLES["repairs"],
+    "fishermask as published": partial(against_rivals, strategy="fishermask", variant=PUBLISHED),
+    "fishermask": TABLES["fishermask"],
+    "bait": TABLES["bait"],
+}
 
 
 def main() -> None:
-    found = areas(map(Path, sys.argv[1:]))
-    for make in TABLES.values():
+    folders = sys.argv[1:]
+    full_length = folders[0] == "--full-length"
+    found = areas(map(Path, folders[full_length:]), full_length)
+    for make in (FULL_LENGTH if full_length else TABLES).values():
         print(make(found), end="\n\n")
 
 

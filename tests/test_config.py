@@ -6,21 +6,18 @@ from typing import Annotated, Any, Literal
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from pydantic import Field
 
-from fm_al.config import Budget, build, check
+from fm_al.config import Budget, build, check, check_node
 from fm_al.errors import ConfigError
 from fm_al.preparation import Experiment
 from fm_al.strategies.bald import BALD
+from fm_al.strategies.base import Strategy
+from fm_al.strategies.margin import Margin
 from tests.conftest import CONF, Compose
+from tests.helpers.configs import resolved
 
 GROUPS = ("dataset", "imbalance", "backbone", "strategy", "trainer", "device", "tracker")
-
-
-def resolved(config: Any) -> dict[str, Any]:
-    plain = OmegaConf.to_container(config, resolve=True)
-    return {key: value for key, value in plain.items() if key != "hydra"}
 
 
 @pytest.mark.parametrize(
@@ -36,11 +33,6 @@ def test_every_option_composes_and_passes_the_check(file, compose: Compose) -> N
     check(config)
     if group in GROUPS and group != "backbone":  # the tests of backbones build those
         assert type(build(config[group])).__name__ == config[group]["_target_"].rpartition(".")[2]
-
-
-def test_every_experiment_preset_names_its_experiment(compose: Compose) -> None:
-    for file in (CONF / "experiment").glob("*.yaml"):
-        assert compose(f"experiment={file.stem}").experiment_name != "default", file
 
 
 @pytest.mark.parametrize(
@@ -144,10 +136,28 @@ def test_build_makes_nested_objects_and_partial_ones() -> None:
     assert made.param_groups[0]["lr"] == 0.5
 
 
+class Sharpened(Margin):
+    """An ordinary class below a dataclass, with options of its own."""
+
+    def __init__(self, power: float, augment: bool = False) -> None:
+        super().__init__(augment=augment)
+        self.power = power
+
+
+def test_an_init_below_a_dataclass_names_the_options() -> None:
+    node = {"_target_": f"{__name__}.Sharpened", "power": 2.0}
+    made = build(node)
+    assert (made.power, made.augment) == (2.0, False)
+    check_node("strategy", node, Strategy)
+    with pytest.raises(ConfigError, match=r"^strategy\.power=abc: should be a valid number$"):
+        check_node("strategy", node | {"power": "abc"}, Strategy)
+
+
 @dataclass
 class Nesting:
     inner: BALD
     share: float
+    other: BALD | None = None
 
 
 @pytest.fixture
@@ -174,6 +184,8 @@ def test_an_option_may_be_another_file_of_its_group(nesting: str, compose: Compo
     [
         ("strategy.inner.samples=abc", "strategy.inner.samples=abc: should be a valid integer"),
         ("++strategy.inner.smples=2", "strategy.inner.smples: no such option; .*did you mean"),
+        ("+strategy.other={samples: 7}", r"other=.*: should be a mapping with a _target_ or null"),
+        ("strategy.inner={samples: 7, _target_: null}", "inner=.*should be a mapping with a _targ"),
         ("strategy.inner=3", r"strategy\.inner=3: should be a mapping with a _target_"),
     ],
 )

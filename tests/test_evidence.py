@@ -14,14 +14,31 @@ DOCS = (ROOT / "docs" / "evidence.md").read_text()
 RESULTS = ROOT / "outputs" / "results"
 
 
+def unpacked(folder: Path, *archives: str) -> Path:
+    for archive in archives:
+        subprocess.run(["tar", "-xJf", RESULTS / archive, "-C", folder], check=True)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> evidence.Areas:
-    folder: Path = tmp_path_factory.mktemp("records")
-    for archive in ("records.tar.xz", "repairs.tar.xz"):
-        subprocess.run(["tar", "-xJf", RESULTS / archive, "-C", folder], check=True)
+    folder = unpacked(tmp_path_factory.mktemp("records"), "records.tar.xz", "repairs.tar.xz")
     return evidence.areas([folder])
+
+
+@pytest.fixture(scope="module")
+def found_at_full_length(tmp_path_factory: pytest.TempPathFactory) -> evidence.Areas:
+    folder = unpacked(tmp_path_factory.mktemp("records"), "full_length.tar.xz")
+    return evidence.areas([folder], full_length=True)
 
 
 @pytest.mark.parametrize("name", evidence.TABLES)
 def test_a_table_follows_from_the_records(name: str, found: evidence.Areas) -> None:
     assert evidence.TABLES[name](found) in DOCS
+
+
+@pytest.mark.parametrize("name", evidence.FULL_LENGTH)
+def test_a_table_of_full_length_follows_from_the_records(
+    name: str, found_at_full_length: evidence.Areas
+) -> None:
+    assert evidence.FULL_LENGTH[name](found_at_full_length) in DOCS

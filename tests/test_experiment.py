@@ -4,6 +4,7 @@ import itertools
 import json
 import shutil
 import statistics
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rich.console import Console
 from fm_al.config import build
 from fm_al.errors import ConfigError, RunError
 from fm_al.experiment import run_rounds
-from fm_al.launch.sweeper import planned_run
+from fm_al.launch.planning import planned_run
 from fm_al.preparation import load_data, preflight
 from fm_al.progress import RunProgress
 from fm_al.records.writing import open_run
@@ -178,8 +179,11 @@ def test_an_image_folder_that_changed_after_its_run_is_another_run(compose, tmp_
     assert "finished already" in fm_al(tmp_path, *options).stdout, "elsewhere, without the images"
 
 
+@dataclass(frozen=True, kw_only=True)
 class Recording(Strategy):
     """Keeps what it is shown."""
+
+    augment: bool = False
 
     def select(self, query, n, generator):
         images = torch.arange(30)

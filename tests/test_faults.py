@@ -52,7 +52,7 @@ SAVE = "fm_al.experiment:save_network"
 ADD_ROUND = "fm_al.records.writing:RunRecords.add_round"
 FINISH = "fm_al.records.writing:RunRecords.finish"
 PLANNED = "fm_al.launch.sweep:Sweep.start"
-NEXT_RUN = "fm_al.launch.sweep:Here.start"
+NEXT_RUN = "fm_al.launch.serial:SerialLauncher.start"
 BEFORE_LOCKING = {
     "composing": "fm_al.cli:planned_run",
     "loading the data": "fm_al.preparation:load_data",

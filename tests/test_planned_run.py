@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fm_al.data.base import Stored
 from fm_al.errors import ConfigError, RunError, RunLockedError
-from fm_al.launch.sweeper import planned_run
+from fm_al.launch.planning import planned_run
 from fm_al.planned_run import KINDS_WITHOUT_TORCH, PlannedRun, failure_recorded, one_line
 from fm_al.preparation import KINDS
 from fm_al.records.writing import open_run

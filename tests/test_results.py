@@ -44,7 +44,6 @@ def test_the_records_of_full_length_are_whole(tmp_path: Path) -> None:
         (each.directory.relative_to(tmp_path).parts[0], each.state) for each in statuses
     )
     assert states == {
-        ("imbalanced_mnist", "finished"): 35,
-        ("imbalanced_cifar10", "finished"): 12,
-        ("imbalanced_cifar10", "stale"): 12,
+        (f"imbalanced_{dataset}", "finished"): 55
+        for dataset in ("cifar10", "fashion_mnist", "mnist")
     }

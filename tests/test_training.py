@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 import pytest
+import sklearn.metrics
 import torch
-from sklearn import metrics
 from torch import Tensor, nn
 
 from fm_al.backbones.base import Backbone
@@ -14,12 +14,12 @@ from fm_al.config import build
 from fm_al.data.images import Images
 from fm_al.data.pool import Pool
 from fm_al.errors import ConfigError, RunError, memory_errors_named
+from fm_al.evaluation import Evaluation, evaluate
 from fm_al.training import (
-    Evaluation,
     Trainer,
-    _made,
-    evaluate,
+    class_balanced_weights,
     load_network,
+    make_optimizer,
     recompute_batch_norm,
     save_network,
 )
@@ -36,13 +36,17 @@ class Small(Backbone):
         return self.norm(self.convolution(images)).relu().mean((2, 3))
 
 
-def pool_of(n: int = 30, labelled: int = 20, classes: int = 3) -> Pool:
-    """Images of a brightness that tells the class."""
+def images_of(n: int = 30, classes: int = 3) -> tuple[Images, Tensor]:
+    """Images of a brightness that tells the class, and their classes."""
     generator = torch.Generator().manual_seed(0)
     targets = torch.arange(n) % classes
     noise = torch.randint(0, 40, (n, 1, 6, 6), generator=generator)
     images = (noise + 80 * targets[:, None, None, None]).to(torch.uint8)
-    pool = Pool(Images(images, torch.tensor([0.4]), torch.tensor([0.3])), targets, classes)
+    return Images(images, torch.tensor([0.4]), torch.tensor([0.3])), targets
+
+
+def pool_of(n: int = 30, labelled: int = 20, classes: int = 3) -> Pool:
+    pool = Pool(*images_of(n, classes), classes)
     pool.label(torch.arange(labelled))
     return pool
 
@@ -56,12 +60,17 @@ def trainer(**options) -> Trainer:
     return Trainer(**{**defaults, **options})
 
 
-def fitted(trainer: Trainer, pool: Pool | None = None, seed: int = 0, round: int = 0):
+def fitted(trainer: Trainer, pool: Pool | None = None, seed: int = 0, round_index: int = 0):
     generator = torch.Generator().manual_seed(seed)
     network = trainer.network(Small, None, generator)
     epochs: list[float] = []
     fit = trainer.fit(
-        network, pool or pool_of(), None, seed, round, lambda _, accuracy: epochs.append(accuracy)
+        network,
+        pool or pool_of(),
+        None,
+        seed,
+        round_index,
+        lambda _, accuracy: epochs.append(accuracy),
     )
     assert len(epochs) == fit.epochs
     assert epochs[-1] == fit.train_accuracy
@@ -95,12 +104,14 @@ def test_the_same_seed_gives_the_same_network_whatever_the_global_generator() ->
     assert same(first, again)
     assert torch.equal(state, torch.get_rng_state())
     assert not same(first, fitted(trainer(), seed=1)[0])
-    assert not same(first, fitted(trainer(), round=1)[0]), "another round, another order"
+    assert not same(first, fitted(trainer(), round_index=1)[0]), "another round, another order"
 
 
 def test_only_labelled_images_are_learnt_from() -> None:
-    pool = pool_of()
-    pool._images.uint8[20:] = 255
+    images, targets = images_of()
+    images.uint8[20:] = 255
+    pool = Pool(images, targets, classes=3)
+    pool.label(torch.arange(20))
     assert same(fitted(trainer())[0], fitted(trainer(), pool)[0])
 
 
@@ -160,14 +171,14 @@ def test_class_balanced_loss_gives_every_class_the_same_part_in_an_epoch() -> No
     # With equal logits an image moves its class's bias by 2/3 and the others by -1/3.
     assert parts[True].abs().max() < 1e-3 * parts[False].abs().max() + 1e-7
     assert parts[False][0] > 0 > parts[False][1]
-    weights = trainer(class_balanced=True)._image_weights(torch.tensor([0, 0, 0, 1]), 3)
+    weights = class_balanced_weights(torch.tensor([0, 0, 0, 1]), 3)
     torch.testing.assert_close(weights, torch.tensor([2 / 3, 2 / 3, 2 / 3, 2.0]))
 
 
 def test_a_loss_that_is_not_finite_says_where_and_what_to_try() -> None:
     bad = trainer(optimizer=functools.partial(torch.optim.SGD, lr=1e30), max_epochs=50)
     with pytest.raises(RunError, match=r"round 3, epoch \d+: .* trainer.optimizer.lr"):
-        fitted(bad, round=2)
+        fitted(bad, round_index=2)
 
 
 def test_reset_all_builds_anew_weights_keeps_batch_norm_and_none_goes_on() -> None:
@@ -228,7 +239,7 @@ def test_optimizers_take_torchs_steps_to_the_bit(kind: type, options: dict[str, 
         return weights, optimizer.state_dict()
 
     (ours, our_state), (theirs, their_state) = (
-        stepped(functools.partial(_made, make)),
+        stepped(functools.partial(make_optimizer, make)),
         stepped(make),
     )
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
@@ -241,10 +252,10 @@ def test_an_optimizer_of_the_users_own_is_left_as_it_is() -> None:
         pass
 
     weights = [nn.Parameter(torch.zeros(1))]
-    assert type(_made(functools.partial(Own, lr=0.1), weights)) is Own
-    assert type(_made(lambda parameters: Own(parameters, lr=0.1), weights)) is Own
+    assert type(make_optimizer(functools.partial(Own, lr=0.1), weights)) is Own
+    assert type(make_optimizer(lambda parameters: Own(parameters, lr=0.1), weights)) is Own
     recording = functools.partial(torch.optim.SGD, lr=0.1, differentiable=True)
-    assert type(_made(recording, weights)) is torch.optim.SGD
+    assert type(make_optimizer(recording, weights)) is torch.optim.SGD
 
 
 @pytest.mark.parametrize("options", [{"lr": -1.0}, {"momentum": -1.0, "lr": 0.1}])
@@ -257,33 +268,34 @@ def test_metrics_agree_with_scikit_learn() -> None:
     generator = torch.Generator().manual_seed(0)
     true = torch.randint(4, (200,), generator=generator)
     predicted = torch.where(torch.rand(200, generator=generator) < 0.6, true, (true * 3) % 4)
-    confusion = torch.from_numpy(metrics.confusion_matrix(true, predicted, labels=range(4)))
-    computed = Evaluation(confusion, 0.0).metrics()
-    assert computed["accuracy"] == pytest.approx(metrics.accuracy_score(true, predicted))
-    assert computed["balanced_accuracy"] == pytest.approx(
-        metrics.balanced_accuracy_score(true, predicted)
+    confusion = torch.from_numpy(sklearn.metrics.confusion_matrix(true, predicted, labels=range(4)))
+    metrics = Evaluation(confusion, 0.0).metrics()
+    assert metrics["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(true, predicted))
+    assert metrics["balanced_accuracy"] == pytest.approx(
+        sklearn.metrics.balanced_accuracy_score(true, predicted)
     )
-    assert computed["macro_f1"] == pytest.approx(metrics.f1_score(true, predicted, average="macro"))
-    recalls = metrics.recall_score(true, predicted, average=None)
-    assert computed["per_class_accuracy"] == pytest.approx(recalls.tolist())
+    assert metrics["macro_f1"] == pytest.approx(
+        sklearn.metrics.f1_score(true, predicted, average="macro")
+    )
+    recalls = sklearn.metrics.recall_score(true, predicted, average=None)
+    assert metrics["per_class_accuracy"] == pytest.approx(recalls.tolist())
 
 
 def test_a_class_that_the_test_set_lacks_counts_in_no_mean() -> None:
     confusion = torch.tensor([[8, 2, 0], [0, 0, 0], [0, 0, 5]])
-    computed = Evaluation(confusion, 0.0).metrics()
-    assert computed["per_class_accuracy"] == [0.8, None, 1.0]
-    assert computed["balanced_accuracy"] == pytest.approx(0.9)
+    metrics = Evaluation(confusion, 0.0).metrics()
+    assert metrics["per_class_accuracy"] == [0.8, None, 1.0]
+    assert metrics["balanced_accuracy"] == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 def test_evaluation_counts_every_image_once_whatever_the_batch(batch_size: int) -> None:
-    pool = pool_of()
     network, _ = fitted(trainer(max_epochs=1))
     network.train()
-    images, targets = pool._images, pool._targets
+    images, targets = images_of()
     evaluation = evaluate(network, images, targets, 3, batch_size, None)
     logits = network.eval()(images.batch(torch.arange(30)))
-    expected = metrics.confusion_matrix(targets, logits.argmax(1), labels=range(3))
+    expected = sklearn.metrics.confusion_matrix(targets, logits.argmax(1), labels=range(3))
     np.testing.assert_array_equal(evaluation.confusion, expected)
     loss = nn.functional.cross_entropy(logits, targets).item()
     assert evaluation.loss == pytest.approx(loss, rel=1e-5)

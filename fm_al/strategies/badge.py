@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -10,12 +12,15 @@ from fm_al.strategies.distances import SquaredDistances
 from fm_al.strategies.kmeans_plus_plus import kmeans_plus_plus
 
 
+@dataclass(frozen=True, kw_only=True)
 class BADGE(Strategy):
     """k-means++ on the gradients of the last layer's weights, were the predicted class the true
     one: a_x ⊗ h_x, with a_x = p - e_yhat and h_x the embedding. As in the authors' code, the first
     pick is the longest gradient and a bias of the last layer has no part. The N x CD matrix of
     gradients is never built; a pick costs O(N (C + D)).
     """
+
+    augment: bool = False
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         unlabelled = query.unlabelled

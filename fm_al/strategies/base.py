@@ -19,20 +19,26 @@ from fm_al.errors import DIVERGED, RunError
 class Strategy(ABC):
     """Chooses which images to label next.
 
-    A strategy is one file here and one in `conf/strategy/`: a class whose constructor names every
-    option with its type (and its range, as `Annotated[float, Field(gt=0)]`), and `select`.
+    A strategy is one file in `fm_al/strategies/` and one in `conf/strategy/`. It implements
+    `select`. Its options are the fields of a frozen, keyword-only dataclass, each with its type and
+    its range:
 
-    Given the same generator state, `select` returns the same picks; it leaves the model as it was
-    and never fills up with random picks: what it can't do is an error.
+        @dataclass(frozen=True, kw_only=True)
+        class KMeans(Strategy):
+            iterations: Annotated[int, Field(ge=0)] = 100
 
-    augment: whether `query` shows the pool's images as training sees them, each cropped and flipped
-    once in a round. An option of those that take it, for what the FisherMask authors' code does.
+    An ordinary class whose `__init__` names its options works too.
+
+    `select` must return the same picks for the same generator state, must leave the model as it
+    was, and must never fill a batch with random picks. What it cannot do is an error.
+
+    Attributes:
+        augment: Whether the query shows the images as training sees them: cropped and flipped, once
+            per round. A strategy that offers the choice has `augment: bool = False` among its
+            fields. The FisherMask authors' code scores augmented images.
     """
 
     augment = False
-
-    def __init__(self, augment: bool = False) -> None:
-        self.augment = augment
 
     def check_query(self, n: int) -> None:  # noqa: B027 - most pick any number
         """Raises ConfigError where the strategy can't pick n images in a query, the experiment's

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -9,11 +11,14 @@ from fm_al.strategies.base import Query, Strategy
 from fm_al.strategies.distances import SquaredDistances
 
 
+@dataclass(frozen=True, kw_only=True)
 class Coreset(Strategy):
     """Each pick is the image farthest, by its embedding, from the nearest labelled or picked one;
     ties go to the lowest index. Where nothing is labelled the first pick is the image closest to
     the pool's mean. A pick costs O(N D).
     """
+
+    augment: bool = False
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         embeddings = query.embeddings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -15,6 +16,7 @@ from fm_al.strategies.kmeans_plus_plus import kmeans_plus_plus
 CHUNK = 4096  # images at a time, for CHUNK x n scores
 
 
+@dataclass(frozen=True, kw_only=True)
 class KMeans(Strategy):
     """n clusters of the unlabelled images' embeddings; for each centre in turn, the nearest image
     not yet picked.
@@ -22,8 +24,7 @@ class KMeans(Strategy):
     iterations: of Lloyd's algorithm, at most; it starts from k-means++ and stops once it converged.
     """
 
-    def __init__(self, iterations: Annotated[int, Field(ge=0)] = 100) -> None:
-        self.iterations = iterations
+    iterations: Annotated[int, Field(ge=0)] = 100
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         points = query.embeddings[query.unlabelled]

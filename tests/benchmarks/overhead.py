@@ -26,7 +26,7 @@ from rich.table import Table
 from fm_al.compose.composer import Composer
 from fm_al.config import build
 from fm_al.experiment import run_rounds
-from fm_al.launch.sweeper import planned_run
+from fm_al.launch.planning import planned_run
 from fm_al.preparation import load_data, preflight
 from fm_al.progress import RunProgress
 from fm_al.records.reading import RecordFiles
