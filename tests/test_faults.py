@@ -27,7 +27,7 @@ from fm_al.tracking.wandb_log import history
 from fm_al.tracking.wandb_tracker import WandbTracker
 from tests.helpers.command_line import QUICK, Ended, fm_al
 from tests.helpers.fault_runs import Start
-from tests.test_experiment import without_times
+from tests.helpers.made_records import without_times
 
 OPTIONS = [
     "backbone=linear",
