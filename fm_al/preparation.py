@@ -15,13 +15,7 @@ from fm_al.backbones.base import Backbone
 from fm_al.config import Budget, build, check
 from fm_al.data.base import Dataset, ImageData, Imbalance
 from fm_al.device import Device, require_memory
-from fm_al.errors import (
-    ConfigError,
-    RunError,
-    errors_named,
-    is_out_of_memory,
-    memory_errors_named,
-)
+from fm_al.errors import ConfigError, RunError, errors_named, is_out_of_memory, memory_errors_named
 from fm_al.randomness import generator_for, global_generator_of
 from fm_al.records.result_config import Config
 from fm_al.strategies.base import Strategy

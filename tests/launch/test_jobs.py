@@ -30,6 +30,7 @@ from fm_al.launch.slurm import SlurmLauncher
 from fm_al.launch.sweep import Sweep
 from fm_al.records.lock import locked
 from fm_al.records.notes import Assignment, assign_run, record_failure
+from fm_al.records.schema import Round
 from fm_al.records.writing import RunRecords
 from tests.helpers.command_line import QUICK, fm_al
 from tests.helpers.made_records import without_times
@@ -156,7 +157,7 @@ def test_there_has_to_be_a_slurm(monkeypatch, tmp_path: Path) -> None:
         *(
             (
                 {"slurm_additional_parameters": {name: "x"}},
-                f"additional_parameters.{name}: is given",
+                f"additional_parameters.{name}: fm-al sets it",
             )
             for name in ("output", "error", "array", "open-mode", "open_mode")
         ),
@@ -220,7 +221,7 @@ def test_a_line_of_setup_that_fails_ends_the_job() -> None:
     assert ended.returncode == 1
     assert ended.stdout == ""
     assert ended.stderr.splitlines()[-1] == (
-        "fm-al: the job ends, since this line of hydra.launcher.setup failed: "
+        "fm-al: the job ends because this line of hydra.launcher.setup failed: "
         'module load "it\'s $(not) there"'
     )
 
@@ -573,7 +574,7 @@ def test_a_job_whose_time_is_too_short_for_a_round_is_not_queued_again(
     def exit_code_of(minutes: float) -> Any:
         """Of the job, to which the signal comes after so many minutes, in the second round."""
 
-        def add(records: RunRecords, record: Any) -> None:
+        def add(records: RunRecords, record: Round) -> None:
             if record.round == 1:
                 monkeypatch.setattr("time.monotonic", lambda: true_time() + 60 * minutes)
                 assert job.checkpoint().function == job
