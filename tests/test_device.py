@@ -78,7 +78,8 @@ assert getattr(part, {set_before!r}) == lossy
 
 
 def test_bf16_trains_and_queries_on_the_cpu(compose) -> None:
-    from tests.test_experiment import ran, without_times
+    from tests.helpers.made_records import without_times
+    from tests.test_experiment import ran
 
     small = ["backbone=cnn", "backbone.widths=[4,8]", "budget.total=20"]
     rounds, _ = without_times(ran(compose, "device.precision=bf16", *small))

@@ -23,7 +23,7 @@ from fm_al.records.writing import open_run
 from fm_al.strategies.base import Query, Strategy
 from fm_al.strategies.random import Random
 from tests.helpers.command_line import fm_al
-from tests.helpers.made_records import without_digests
+from tests.helpers.made_records import without_digests, without_times
 from tests.helpers.real_data import folder_with
 
 QUICK = (
@@ -50,14 +50,6 @@ def ran(compose, *overrides: str) -> Path:
     ):
         run_rounds(experiment, data, records, build(planned.config["tracker"]), progress)
     return planned.directory
-
-
-def without_times(directory: Path) -> tuple[list[Any], Any]:
-    rounds = [json.loads(line) for line in (directory / "rounds.jsonl").read_text().splitlines()]
-    result = json.loads((directory / "result.json").read_text())
-    for record in [*rounds, result]:
-        del record["seconds"], record["digest"]  # which is of the seconds too
-    return rounds, result
 
 
 def test_a_run_labels_its_budget_and_records_every_round(compose) -> None:

@@ -11,112 +11,47 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from rich.console import Console
 
-from fm_al.launch.status import NOT_WHOLE, RunStatus, statuses_of
-from fm_al.planned_run import PlannedRun
+from fm_al.launch.status import NOT_WHOLE
 from fm_al.records import lock, provenance
-from fm_al.tracking.wandb_log import history
-from fm_al.tracking.wandb_tracker import WandbTracker
-from tests.helpers.command_line import QUICK, Ended, fm_al
+from tests.helpers.command_line import QUICK, fm_al
+from tests.helpers.disturbed_runs import (
+    ADD_ROUND,
+    BEFORE_LOCKING,
+    FINISH,
+    FIT,
+    IN_EACH_ROUND,
+    LOCKED,
+    LONGER,
+    NEXT_RUN,
+    OPTIONS,
+    PLANNED,
+    ROUNDS,
+    SAVE,
+    STAGES,
+    TRACKING,
+    WANDB,
+    WRITES,
+    Undisturbed,
+    assert_one_clear_line,
+    files_in,
+    in_step,
+    interrupt,
+    put,
+    resume,
+    starts_of,
+    status_after_kill,
+    status_of,
+    tracked_steps,
+    undisturbed_run,
+)
 from tests.helpers.fault_runs import Start
-from tests.test_experiment import without_times
-
-OPTIONS = [
-    "backbone=linear",
-    "strategy=badge",
-    "strategy._target_=tests.helpers.fault_runs.Recording",
-    "trainer.max_epochs=4",
-    "trainer.reset=none",
-    "budget.initial=10",
-    "budget.per_round=10",
-    "budget.total=40",
-    "tracker=none",
-    "device=cpu",
-    "device.threads=1",
-]
-ROUNDS = 4
-LONGER = [*OPTIONS, "backbone=cnn", "trainer.reset=weights"]
-WANDB = [*OPTIONS, "tracker=wandb"]
-
-LOCKED = "fm_al.records.writing:locked"
-FIT = "fm_al.training:Trainer.fit"
-SAVE = "fm_al.experiment:save_network"
-ADD_ROUND = "fm_al.records.writing:RunRecords.add_round"
-FINISH = "fm_al.records.writing:RunRecords.finish"
-PLANNED = "fm_al.launch.sweep:Sweep.start"
-NEXT_RUN = "fm_al.launch.serial:SerialLauncher.start"
-BEFORE_LOCKING = {
-    "composing": "fm_al.cli:planned_run",
-    "loading the data": "fm_al.preparation:load_data",
-    "asking for versions": "fm_al.records.writing:software",
-}
-ONCE = {
-    "provenance": "fm_al.records.writing:write_json",
-    "loading the network": "fm_al.experiment:load_network",
-    "result": FINISH,
-}
-IN_EACH_ROUND = {
-    "train": FIT,
-    "evaluate": "fm_al.experiment:evaluate",
-    "query": "tests.helpers.fault_runs:Recording.select",
-    "saving the network": SAVE,
-    "the round's line": ADD_ROUND,
-    "dropping the network": "fm_al.records.writing:RunRecords.remove_weights",
-}
-STAGES = BEFORE_LOCKING | ONCE | IN_EACH_ROUND
-TRACKING = [
-    f"fm_al.tracking.wandb_run:WandbRun.{name}"
-    for name in ("__init__", "log_round", "log_result", "finish")
-]
-WRITES = [
-    "os:fsync",
-    "os:ftruncate",
-    "os:truncate",
-    "pathlib:Path.replace",
-    "pathlib:Path.unlink",
-]
-
-
-@dataclass(frozen=True)
-class Undisturbed:
-    """A run that nothing happens to. seconds: that each call of a place takes."""
-
-    directory: Path
-    seconds: dict[tuple[str, int], float]
-
-    @property
-    def records(self) -> tuple[list[Any], Any]:
-        return without_times(self.directory)
-
-    def in_folder(self, folder: Path) -> Path:
-        """Where the run's directory is in another folder."""
-        return folder / self.directory.relative_to(self.directory.parents[6])
-
-    def assert_equals(self, directory: Path) -> None:
-        assert without_times(directory) == self.records
-        assert seen_in(directory) == seen_in(self.directory)
-        assert status_of(directory).state == "finished"
-
-
-def undisturbed_run(folder: Path, options: list[str], places: list[str]) -> Undisturbed:
-    start = Start(folder, options, places)
-    entered, seconds = {}, {}
-    for place, when, call in start.stops():
-        if when == "entered":
-            entered[place, call] = time.perf_counter()
-        else:
-            seconds[place, call] = time.perf_counter() - entered[place, call]
-    assert start.ended().returncode == 0, start.ended()
-    (result,) = folder.rglob("result.json")
-    return Undisturbed(result.parent, seconds)
+from tests.helpers.made_records import without_times
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +61,7 @@ def undisturbed(tmp_path_factory) -> Undisturbed:
 
 @pytest.fixture(scope="module")
 def longer(tmp_path_factory) -> Undisturbed:
-    # The run that loads a network is one that goes on.
+    # Only a run that resumes loads a network.
     places = [place for stage, place in STAGES.items() if stage != "loading the network"]
     return undisturbed_run(tmp_path_factory.mktemp("longer"), LONGER, places)
 
@@ -136,61 +71,11 @@ def tracked(tmp_path_factory) -> Undisturbed:
     return undisturbed_run(tmp_path_factory.mktemp("tracked"), WANDB, TRACKING)
 
 
-def seen_in(directory: Path) -> set[str]:
-    """What a run's directory shows; a kill may leave hidden files."""
-    return {path.name for path in directory.iterdir() if not path.name.startswith(".")}
-
-
-def status_of(directory: Path) -> RunStatus:
-    (status,) = statuses_of([directory])
-    return status
-
-
-def status_after_kill(directory: Path) -> RunStatus:
-    """A process that it was just starting holds the lock for the instant until that runs a program
-    of its own."""
-    deadline = time.monotonic() + 10
-    while (status := status_of(directory)).state == "running" and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return status
-
-
-def starts_of(directory: Path) -> list[dict[str, Any]]:
-    return json.loads((directory / "provenance.json").read_text())["starts"]
-
-
-def assert_one_clear_line(ended: Ended, *says: str) -> None:
-    *before, line = ended.stderr.splitlines()
-    assert ended.returncode == 1
-    assert line.startswith("fm-al: ")
-    for text in says:
-        assert text in line
-    assert all("why the run failed can't be written there" in text for text in before)
-
-
-def gone_on(directory: Path, undisturbed: Undisturbed) -> None:
-    """What a job does that finds the run as it is."""
-    config = yaml.safe_load((undisturbed.directory / "config.yaml").read_text())
-    config["output_dir"] = str(directory.parent)
-    PlannedRun.of(config, directory).run(Console(quiet=True))
-
-
-def put(files: dict[str, bytes], directory: Path) -> Path:
-    directory.mkdir()
-    for name, content in files.items():
-        (directory / name).write_bytes(content)
-    return directory
-
-
-def files_in(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
-
-
 # kill -9
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_run_killed_at_drawn_moments_of_a_stage_goes_on_to_the_same_end(
+def test_a_run_killed_at_drawn_moments_of_a_stage_resumes_to_the_same_end(
     stage: str, longer: Undisturbed, tmp_path: Path
 ) -> None:
     """Three times in each of twelve stages. Each kill happens: a process that reaches the end of
@@ -216,11 +101,11 @@ def test_a_run_killed_at_drawn_moments_of_a_stage_goes_on_to_the_same_end(
             (directory / "result.json").unlink()  # to be killed there again
         began = (directory / "provenance.json").exists()
         assert status_after_kill(directory).state == ("stale" if began else "new")
-    gone_on(directory, longer)
+    resume(directory, longer)
     longer.assert_equals(directory)
 
 
-def test_a_run_goes_on_to_the_same_end_from_all_that_a_kill_can_leave(
+def test_a_run_resumes_to_the_same_end_from_all_that_a_kill_can_leave(
     undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     """What lies in the directory when the process is stopped before and after all that it writes
@@ -235,31 +120,8 @@ def test_a_run_goes_on_to_the_same_end_from_all_that_a_kill_can_leave(
     for number, files in enumerate(left):
         print(f"state {number}: {sorted(files)}")  # for a failure
         again = put(files, tmp_path / str(number))
-        gone_on(again, undisturbed)
+        resume(again, undisturbed)
         undisturbed.assert_equals(again)
-
-
-def in_step() -> None:
-    """Keeps a run from getting ahead of its tracker."""
-    told = WandbTracker.round
-
-    def tell(self: WandbTracker, record: dict[str, Any]) -> None:
-        told(self, record)
-        assert self._view is not None
-        while not self._view.events.empty() and self._view.thread.is_alive():
-            time.sleep(0.001)
-
-    WandbTracker.round = tell
-
-
-def interrupt() -> None:
-    raise KeyboardInterrupt
-
-
-def tracked_steps(directory: Path) -> list[list[int]]:
-    """The steps in each of W&B's logs."""
-    logs = sorted(directory.glob("wandb/offline-run-*/*.wandb"))
-    return [[row["_step"] for row in history(log)] for log in logs]
 
 
 def test_a_run_killed_while_wandb_begins_logs_and_finishes_is_tracked_once(
@@ -313,7 +175,7 @@ def test_a_run_killed_while_wandb_begins_logs_and_finishes_is_tracked_once(
         (FINISH, 1, 700, "the result can't be written to"),
     ],
 )
-def test_what_can_not_be_written_ends_a_run_that_goes_on_later(
+def test_what_can_not_be_written_ends_a_run_that_resumes_later(
     place: str, call: int, limit: int, says: str, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     """By a limit on the size of files that comes into force in mid-run, and in mid-line."""
@@ -326,7 +188,7 @@ def test_what_can_not_be_written_ends_a_run_that_goes_on_later(
     recorded = (directory / "error.json").exists()
     assert status_of(directory).state == ("failed" if recorded else "new")
     assert recorded or limit == 10
-    gone_on(directory, undisturbed)
+    resume(directory, undisturbed)
     undisturbed.assert_equals(directory)
 
 
@@ -366,7 +228,7 @@ def test_on_a_full_disk_a_run_gets_further_with_every_bit_of_room(
 # A torn line
 
 
-def test_a_run_goes_on_to_the_same_end_wherever_its_last_line_is_cut(
+def test_a_run_resumes_to_the_same_end_wherever_its_last_line_is_cut(
     undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     """That any cut is read as this line's absence is shown of each byte where the reading is."""
@@ -377,7 +239,7 @@ def test_a_run_goes_on_to_the_same_end_wherever_its_last_line_is_cut(
         print(f"cut after {cut} bytes of {len(line)}")  # for a failure
         torn = files | {"rounds.jsonl": before + b"\n" + line[:cut]}
         directory = put(torn, tmp_path / str(cut))
-        gone_on(directory, undisturbed)
+        resume(directory, undisturbed)
         undisturbed.assert_equals(directory)
 
 
@@ -437,7 +299,7 @@ def test_two_starts_of_one_sweep_share_its_runs(tmp_path: Path) -> None:
     ends = [start.ended() for start in (first, second)]
     assert [end.returncode for end in ends] == [0, 0], ends
     assert [end.stdout.partition("mean ±")[2] for end in ends] == [table] * 2
-    assert "left to whoever runs it: outputs/" in ends[1].stdout
+    assert "left to the process that runs it: outputs/" in ends[1].stdout
     assert f"is being written by process {first.pid} on " in ends[1].stdout
     results = sorted(alone.rglob("result.json"))
     assert len(results) == 3
@@ -482,7 +344,7 @@ def test_a_lock_left_by_a_dead_process_holds_nobody_up(
     with pytest.MonkeyPatch.context() as patched:
         for name, value in (("BEAT", 0.02), ("WATCH", 0.2), ("RETRY", 0.1)):
             patched.setattr(lock, name, value)
-        gone_on(directory, undisturbed)
+        resume(directory, undisturbed)
     undisturbed.assert_equals(directory)
 
 

@@ -1,4 +1,4 @@
-"""Digests, by which a changed value is noticed wherever it stands.
+"""Digests, by which a changed value is noticed wherever it is.
 
 Each line of rounds.jsonl has a digest of its values and of the digest before it. The first line
 continues the run's fingerprint, and result.json continues the last line.

@@ -80,7 +80,7 @@ def read_notes(directory: Path, is_finished: bool) -> tuple[Failure | None, JobN
         job = read_json(
             directory / "job.json",
             JobNote,
-            "it only says who was asked to run this: delete it, and start the run again",
+            "it only says who is to run this: delete it, and start the run again",
         )
     except RunError as damage:
         if not is_finished:

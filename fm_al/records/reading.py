@@ -124,7 +124,7 @@ def finished_result(directory: Path, result_config: Config) -> Result | None:
     """
     files = read_record_files(directory)
     if files.provenance is not None:
-        refuse_another_run(directory, files.provenance.decides, result_config)
+        refuse_another_run(directory, files.provenance.result_config, result_config)
     return files.result
 
 

@@ -49,12 +49,17 @@ def as_now(there: Config) -> Config:
 
 
 def refuse_another_run(directory: Path, there: Config, now: Config) -> None:
-    """Compares the result config in a directory with the one to be run.
+    """Compares the result config of the run in a directory with the one to be run.
+
+    Args:
+        directory: The run's directory.
+        there: `Provenance.result_config` of that run.
+        now: The result config to be run, as far as it is known.
 
     Raises:
         RunError: They differ; the message names the keys and both values.
     """
-    there = as_now(comparable(there, now))
+    there = comparable(there, now)
     differ = list(_differences("", there, now))
     if differ:
         images = now.get("dataset_content") not in (None, there.get("dataset_content"))

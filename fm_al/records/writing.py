@@ -205,7 +205,7 @@ def open_run(
             assign_run(directory, assignment)
         files = read_record_files(directory)
         if files.provenance is not None:
-            refuse_another_run(directory, files.provenance.decides, result_config)
+            refuse_another_run(directory, files.provenance.result_config, result_config)
         # Nothing on disk is changed before all of it was checked.
         forget_failure(directory)
         remove_partial_files(directory, WRITTEN_BY_HOLDER)

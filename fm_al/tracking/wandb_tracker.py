@@ -1,4 +1,4 @@
-"""Keep a W&B run up to date on a thread of its own, while the experiment goes on."""
+"""Keep a W&B run up to date on a thread of its own, while the experiment runs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Lines and results as small as a run's records may be."""
+"""Records as small as they may be, and records without what differs between equal runs."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from fm_al.records.schema import Result, Round
@@ -40,3 +42,12 @@ def a_result(rounds: int, accuracy: float = 1 / 3) -> Result:
 def without_digests(record: dict[str, Any] | Round | Result) -> dict[str, Any]:
     value = record if isinstance(record, dict) else record.as_json()
     return {key: each for key, each in value.items() if key not in DIGESTS}
+
+
+def without_times(directory: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A run's rounds and result, without what differs between equal runs."""
+    rounds = [json.loads(line) for line in (directory / "rounds.jsonl").read_text().splitlines()]
+    result = json.loads((directory / "result.json").read_text())
+    for record in [*rounds, result]:
+        del record["seconds"], record["digest"]  # which is of the seconds too
+    return rounds, result

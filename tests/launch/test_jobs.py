@@ -33,7 +33,7 @@ from fm_al.records.notes import Assignment, assign_run, record_failure
 from fm_al.records.schema import Round
 from fm_al.records.writing import RunRecords
 from tests.helpers.command_line import QUICK, fm_al
-from tests.test_experiment import without_times
+from tests.helpers.made_records import without_times
 
 SWEEP = Path("sweeps/20261123-120000-ab12")
 OPTIONS = {"timeout_min": 60, "slurm_signal_delay_s": 30}

@@ -23,8 +23,8 @@ from pathlib import Path
 from fm_al.launch.status import RunStatus, count_states, statuses_below
 from fm_al.records.discovery import runs_below
 from tests.helpers.command_line import ROOT, fm_al
+from tests.helpers.made_records import without_times
 from tests.launchers.test_slurm import SLOW, SLURM
-from tests.test_experiment import without_times
 
 
 class Soak:

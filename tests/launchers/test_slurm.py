@@ -18,7 +18,7 @@ import pytest
 from fm_al.launch.status import RunStatus, statuses_below
 from fm_al.records.discovery import runs_below
 from tests.helpers.command_line import QUICK, ROOT, Ended, fm_al
-from tests.test_experiment import without_times
+from tests.helpers.made_records import without_times
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.command_line import QUICK, ROOT, fm_al
-from tests.test_experiment import without_times
+from tests.helpers.made_records import without_times
 
 SWEEP = [*QUICK, "strategy=random,margin", "budget.total=60"]
 

@@ -23,7 +23,7 @@ from fm_al.planned_run import PlannedRun
 from fm_al.progress import RunProgress
 from fm_al.tracking.sync import upload_below
 from tests.helpers.command_line import fm_al
-from tests.test_experiment import without_times
+from tests.helpers.made_records import without_times
 
 OPTIONS = [
     "backbone=linear",

@@ -6,113 +6,19 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 import pytest
 
 from fm_al.errors import RunError
 from fm_al.records import lock
 from fm_al.records.lock import Process, holder, locked
+from tests.helpers.locks import ELSEWHERE, Hold, ask, left_by
 
-# Holds the file sys.argv[1] as a process of the machine sys.argv[2] (this one if empty), with the
-# kernel's lock or without; checks that it does at every line it gets, until there are no more.
-HOLDER = """
-import sys
-from pathlib import Path
-from fm_al.records import lock
-from fm_al.errors import RunError
-file, machine, shared, beat = sys.argv[1:]
-lock.BEAT = float(beat)
-if machine:
-    lock._machine = lambda: machine
-if not eval(shared):
-    lock.fcntl.flock = lambda *_: None
-with lock.locked(Path(file)) as held:
-    print('held', flush=True)
-    for _ in sys.stdin:
-        try:
-            held.check()
-            print('mine', flush=True)
-        except RunError as error:
-            print(error, flush=True)
-"""
-
-ELSEWHERE = Process(7, "node3", "another machine", "45_6", "node3", "gpu")
-
-Hold = Callable[..., "subprocess.Popen[str]"]
-
-
-def ask(process: subprocess.Popen[str], line: str = "") -> str:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    if line:
-        process.stdin.write(f"{line}\n")
-        process.stdin.flush()
-    return process.stdout.readline().strip()
-
-
-@pytest.fixture
-def start() -> Iterator[Hold]:
-    """Starts Python programs, which do not outlive the test."""
-    started = []
-
-    def run(program: str, *arguments: object, **env: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, *map(str, arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | env,
-        )
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-@pytest.fixture
-def hold(start: Hold) -> Hold:
-    def run(
-        file: Path, machine: str = "", shared: bool = True, beat: float = 0.02, **env: str
-    ) -> subprocess.Popen[str]:
-        process = start(HOLDER, file, machine, shared, beat, **env)
-        assert ask(process) == "held"
-        return process
-
-    return run
-
-
-@pytest.fixture(autouse=True)
-def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "WATCH", 0.1)
-    monkeypatch.setattr(lock, "RETRY", 0.05)
-    monkeypatch.setattr(lock, "BEAT", 0.02)
-
-
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No process, however loaded the machine, is taken for dead while the test lasts."""
-    monkeypatch.setattr(lock, "WATCH", 20.0)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "lock"
-
-
-def left_by(file: Path, process: Process, age: float = 0) -> None:
-    file.write_text(json.dumps(asdict(process) | {"token": "x"}))
-    os.utime(file, (time.time() - age,) * 2)
+pytestmark = pytest.mark.usefixtures("short_times")
 
 
 def test_the_holder_is_known_while_it_holds_and_no_longer(file: Path) -> None:
@@ -246,148 +152,6 @@ def test_what_names_nobody_is_held_by_nobody_or_another_process(file: Path, cont
         held.check()
         file.write_bytes(content)
         with pytest.raises(RunError, match="taken over by another process"):
-            held.check()
-
-
-def test_a_file_replaced_just_before_it_is_locked_is_not_taken(file: Path, monkeypatch) -> None:
-    flock = fcntl.flock
-    with file.with_name("new").open("a+b") as new:
-        left_by(Path(new.name), Process.this())
-        flock(new, fcntl.LOCK_EX)
-
-        def late(stream: IO[bytes], kind: int) -> None:
-            if Path(new.name).exists():
-                Path(new.name).replace(file)
-            flock(stream, kind)
-
-        monkeypatch.setattr(fcntl, "flock", late)
-        with (
-            pytest.raises(RunError, match=f"being written by process {os.getpid()} "),
-            locked(file),
-        ):
-            pass
-
-
-@pytest.mark.parametrize(("kind", "retry"), [(fcntl.LOCK_EX, 20), (fcntl.LOCK_SH, 0)])
-def test_who_looks_at_the_same_moment_does_not_keep_a_starter_out(
-    file: Path, monkeypatch, kind: int, retry: float
-) -> None:
-    monkeypatch.setattr(lock, "RETRY", retry)
-    left_by(file, Process.this())
-    with file.open("rb") as looked_at:
-        fcntl.flock(looked_at, kind)
-        monkeypatch.setattr(time, "sleep", lambda _: looked_at.close())
-        with locked(file) as held:
-            held.check()
-
-
-# Tries to take the file it is told at the time it is told; holds it until the next line.
-STARTER = """
-import sys, time
-from pathlib import Path
-from fm_al.records import lock
-from fm_al.errors import RunError
-lock.RETRY, lock.WATCH, lock.BEAT, machine, shared = eval(sys.argv[1])
-if machine:
-    lock._machine = lambda: machine
-if not shared:
-    lock.fcntl.flock = lambda *_: None
-print('ready', flush=True)
-while line := sys.stdin.readline():
-    file, at = line.split()
-    while time.monotonic() < float(at):
-        pass
-    try:
-        with lock.locked(Path(file)) as held:
-            print('held', flush=True)
-            sys.stdin.readline()
-            held.check()
-            print('mine', flush=True)
-    except RunError as error:
-        print(error, flush=True)
-"""
-
-
-def answers_at_once(starters: list[subprocess.Popen[str]], file: Path) -> list[str]:
-    """What processes answer that are told to take a file at the same moment."""
-    at = time.monotonic() + 0.005
-    for starter in starters:
-        assert starter.stdin is not None
-        starter.stdin.write(f"{file} {at}\n")
-        starter.stdin.flush()
-    return [ask(starter) for starter in starters]
-
-
-def test_of_starts_at_the_same_instant_one_gets_it(tmp_path: Path, start: Hold) -> None:
-    starters = [start(STARTER, (0.01, 20, 10, "", True)) for _ in range(3)]
-    for starter in starters:
-        assert ask(starter) == "ready"
-    for number in range(60):
-        file = tmp_path / str(number)
-        if number % 3 == 1:
-            left_by(file, Process.this())
-        elif number % 3 == 2:
-            file.touch()
-        answers = answers_at_once(starters, file)
-        assert answers.count("held") == 1
-        assert sum("is being written by" in answer for answer in answers) == 2
-        assert ask(starters[answers.index("held")], "release") == "mine"
-
-
-@pytest.mark.parametrize("left", [True, False])
-def test_of_starts_on_machines_with_locks_of_their_own_one_goes_on(
-    tmp_path: Path, start: Hold, left: bool
-) -> None:
-    starters = [start(STARTER, (0.1, 0.1, 10, machine, False)) for machine in "ab"]
-    for starter in starters:
-        assert ask(starter) == "ready"
-    for number in range(8):
-        file = tmp_path / str(number)
-        if left:
-            left_by(file, ELSEWHERE)
-        answers = answers_at_once(starters, file)
-        assert "held" in answers
-        checked = [
-            ask(starter, "check")
-            for starter, answer in zip(starters, answers, strict=True)
-            if answer == "held"
-        ]
-        assert checked.count("mine") == 1
-
-
-def test_who_was_not_the_last_to_replace_a_dead_process_does_not_start(
-    file: Path, monkeypatch
-) -> None:
-    def another_replaces_it(_: float) -> None:
-        if holder(file) == Process.this():
-            left_by(file, ELSEWHERE)
-
-    left_by(file, replace(ELSEWHERE, pid=8))
-    monkeypatch.setattr(time, "sleep", another_replaces_it)
-    threads = threading.active_count()
-    with pytest.raises(RunError, match="taken over by process 7 on node3"), locked(file):
-        pass
-    assert threading.active_count() == threads
-    assert holder(file) == ELSEWHERE
-
-
-READER = """
-import sys
-from pathlib import Path
-from fm_al.records.lock import holder
-print('ready', flush=True)
-while True:
-    holder(Path(sys.argv[1]))
-"""
-
-
-def test_readers_that_never_rest_do_not_keep_a_starter_out(file: Path, start: Hold) -> None:
-    left_by(file, Process.this())
-    for _ in range(3):
-        assert ask(start(READER, file)) == "ready"
-    for _ in range(100):
-        left_by(file, Process.this())
-        with locked(file) as held:
             held.check()
 
 

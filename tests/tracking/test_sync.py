@@ -21,8 +21,9 @@ from fm_al.tracking.marks import run_id
 from fm_al.tracking.sync import sync
 from fm_al.tracking.tracker import TrackedRun
 from fm_al.tracking.wandb_tracker import WandbTracker
+from tests.helpers.command_line import ROOT
+from tests.helpers.tracked_runs import CLASSES, RESULT, record, rows
 from tests.helpers.wandb_server import KEY, Server, known_server
-from tests.tracking.test_tracking import CLASSES, RESULT, ROOT, record, rows
 
 NONE = {"_target_": "fm_al.tracking.NoTracker"}
 OFFLINE = {

@@ -2,112 +2,33 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
 import socket
-import subprocess
-import sys
-import textwrap
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 
 from fm_al.config import check_node
 from fm_al.errors import ConfigError
-from fm_al.launch.status import NOT_WHOLE
-from fm_al.records.schema import Result, Round, Start
 from fm_al.tracking.marks import run_id
-from fm_al.tracking.tracker import TrackedRun, Tracker
+from fm_al.tracking.tracker import Tracker
 from fm_al.tracking.upload import DEFAULT_OPTIONS, WANDB_TRACKER
 from fm_al.tracking.wandb_log import history
 from fm_al.tracking.wandb_run import metrics
 from fm_al.tracking.wandb_tracker import WandbTracker
-from tests.helpers.command_line import QUICK, fm_al
-from tests.helpers.made_records import without_digests
-from tests.helpers.wandb_server import KEY, Server
-
-ROOT = Path(__file__).parents[2]
-CLASSES = ["cat", "dog", "red fox"]
-LAUNCH = Start(sweep="s1", job="12_3", node="n7", partition="gpu", host="h")
-RESULT = Result(
-    rounds=4,
-    labelled=25,
-    seconds={"train": 6.0},
-    accuracy=0.4,
-    balanced_accuracy=0.4,
-    area_under_curve=0.25,
-    class_names=CLASSES,
-    confusion_matrix=[[5, 1, 0], [2, 4, 0], [0, 0, 6]],
+from tests.helpers.configs import built
+from tests.helpers.tracked_runs import (
+    CLASSES,
+    LAUNCH,
+    folders,
+    in_another_process,
+    record,
+    rows,
+    track,
+    tracker,
 )
-
-
-def record(round_index: int) -> Round:
-    return Round(
-        round=round_index,
-        labelled=10 + 5 * round_index,
-        queried=[7, 8, 9],
-        queried_classes=[2, 0, 1],
-        accuracy=round_index / 100,
-        per_class_accuracy=[0.5, 0.25, round_index / 100],
-        seconds={"train": 1.5, "query": 0.5},
-        digest="d" * 32,
-        weights_digest="w" * 32,
-        strategy={"mask": {"conv1.weight": 12}},
-    )
-
-
-def tracker(mode: str = "offline", finish_timeout: float = 60) -> Tracker:
-    overrides = ["tracker=wandb", f"tracker.mode={mode}", "tracker.init_timeout=5"]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose(overrides=["+" + overrides[0], *overrides[1:]])
-    return instantiate(config.tracker, finish_timeout=finish_timeout, _convert_="all")
-
-
-def track(
-    tracker: Tracker,
-    directory: Path,
-    rounds: range,
-    recorded: int = 0,
-    result: Result | None = RESULT,
-    job: str = "12_3",
-) -> None:
-    """What the experiment's loop tells a tracker, `recorded` rounds having been done before."""
-    before = [record(round) for round in range(recorded)]
-    name = "digits/random/seed0"
-    launch = LAUNCH.model_copy(update={"job": job, "command": ["fm-al"]})
-    tracker.start(TrackedRun(directory, name, "default", {"seed": 3}, CLASSES, before, launch))
-    for round in rounds:
-        tracker.round(record(round))
-    tracker.finish(result)
-
-
-def in_another_process(
-    code: str, directory: Path, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Run `code` with this module's names and `directory` at hand."""
-    program = "import os, sys, time\nfrom pathlib import Path\n"
-    program += "from tests.tracking.test_tracking import *\n"
-    program += f"directory = Path({str(directory)!r})\n" + textwrap.dedent(code)
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-def folders(directory: Path) -> list[Path]:
-    return sorted((directory / "wandb").glob("offline-run-*"))
-
-
-def rows(folder: Path) -> list[dict[str, Any]]:
-    (log,) = folder.glob("*.wandb")
-    return list(history(log))
+from tests.helpers.wandb_server import KEY, Server
 
 
 @pytest.fixture
@@ -118,10 +39,9 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Any:
 
 @pytest.mark.parametrize(("name", "mode"), [("wandb", "offline"), ("online", "online")])
 def test_configs_build_a_tracker_of_their_mode(name: str, mode: str) -> None:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        built = instantiate(compose(overrides=[f"+tracker={name}"]).tracker, _convert_="all")
-    assert isinstance(built, WandbTracker)
-    assert built.options.mode == mode
+    configured = built("tracker", name)
+    assert isinstance(configured, WandbTracker)
+    assert configured.options.mode == mode
 
 
 def test_figures_are_flattened_and_classes_named() -> None:
@@ -342,86 +262,6 @@ def test_a_process_ends_as_soon_as_its_view_was_given_up(
 def test_a_timeout_is_bounded(name: str, seconds: float) -> None:
     with pytest.raises(ConfigError, match=f"tracker.{name}="):
         check_node("tracker", DEFAULT_OPTIONS | {"_target_": WANDB_TRACKER, name: seconds}, Tracker)
-
-
-QUICK_WANDB = [each for each in QUICK if each != "tracker=none"] + ["tracker=wandb"]
-
-
-def view_of(result: Path) -> tuple[list[list[int]], str]:
-    """The steps in each log of a run, and what its status says."""
-    shown = fm_al(result.parent, ".", function="status")
-    said = " ".join(shown.stdout.split())
-    return [[row["_step"] for row in rows(folder)] for folder in folders(result.parent)], said
-
-
-@pytest.mark.parametrize("sweep", [[], ["-m"]], ids=["run", "sweep"])
-def test_a_view_that_lacks_rounds_is_completed_by_the_next_start(
-    tmp_path: Path, sweep: list[str]
-) -> None:
-    command = [*sweep, *QUICK_WANDB, "strategy=random"]
-    assert fm_al(tmp_path, *command).returncode == 0
-    (result,) = tmp_path.rglob("result.json")
-    whole = [[0, 1, 2, 3]]
-    assert view_of(result)[0] == whole
-    assert NOT_WHOLE not in view_of(result)[1]
-    # As a kill leaves it: without the note, and with a log that breaks off, or with none.
-    (log,) = folders(result.parent)[0].glob("*.wandb")
-    for left in (len(log.read_bytes()) // 2, None):
-        (result.parent / "wandb_logged.json").unlink()
-        (result.parent / ".result.json.4711").touch()
-        (log,) = folders(result.parent)[0].glob("*.wandb")
-        if left is None:
-            shutil.rmtree(result.parent / "wandb")
-        else:
-            os.truncate(log, left)
-        assert view_of(result)[0] != whole
-        assert NOT_WHOLE in view_of(result)[1]
-        if sweep:
-            fm_al(tmp_path, *command, "hydra.sweeper.dry_run=true")
-            assert view_of(result)[0] != whole  # it only says what would be done
-        again = fm_al(tmp_path, *command)
-        assert (again.returncode, again.stderr) == (0, "")
-        assert "completing the W&B view" in again.stdout
-        assert view_of(result)[0] == whole
-        assert NOT_WHOLE not in view_of(result)[1]
-        assert not (result.parent / ".result.json.4711").exists()
-    assert "completing" not in fm_al(tmp_path, *command).stdout
-
-
-def test_a_view_of_an_earlier_version_is_known_by_its_log(tmp_path: Path) -> None:
-    command = [*QUICK_WANDB, "strategy=random"]
-    fm_al(tmp_path, *command)
-    (result,) = tmp_path.rglob("result.json")
-    directory = result.parent
-    (directory / "wandb_logged.json").unlink()
-    (before,) = folders(directory)
-    for file in (result, directory / "rounds.jsonl"):
-        lines = [file.read_text()] if file == result else file.read_text().splitlines()
-        old = [json.dumps(without_digests(json.loads(line))) + "\n" for line in lines]
-        file.write_text("".join(old))
-    assert NOT_WHOLE not in view_of(result)[1]
-    assert "completing" not in fm_al(tmp_path, *command).stdout
-    assert folders(directory) == [before]
-    assert (directory / "wandb_logged.json").exists()
-
-
-def test_a_damaged_note_on_a_view_is_named_and_written_anew(tmp_path: Path) -> None:
-    command = [*QUICK_WANDB, "strategy=random"]
-    fm_al(tmp_path, *command)
-    (result,) = tmp_path.rglob("result.json")
-    note = result.parent / "wandb_logged.json"
-    note.write_text("[")
-    assert "wandb_logged.json is damaged" in view_of(result)[1]
-    assert fm_al(tmp_path, *command).returncode == 0
-    assert json.loads(note.read_text()) == {"rounds": 3, "state": "finished"}
-
-
-def test_a_finished_run_says_nothing_of_wandb_where_it_had_none(tmp_path: Path) -> None:
-    command = [*QUICK, "strategy=random"]
-    fm_al(tmp_path, *command)
-    (result,) = tmp_path.rglob("result.json")
-    assert NOT_WHOLE not in view_of(result)[1]
-    assert "completing" not in fm_al(tmp_path, *command).stdout
 
 
 def test_server_that_stops_answering_is_let_go_after_the_timeout(tmp_path: Path) -> None:
