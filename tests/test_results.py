@@ -12,7 +12,7 @@ import pytest
 
 from fm_al.launch.status import statuses_below
 from fm_al.report.command import parser, report_from
-from fm_al.report.report import markdown
+from fm_al.report.writing import markdown
 from tests.helpers.command_line import ROOT
 
 RESULTS = (ROOT / "RESULTS.md").read_text()

@@ -66,7 +66,7 @@ def chosen_launcher(
     match name := given.pop("_target_").rpartition(".")[2]:
         case "BasicLauncher":
             for device in devices:
-                device.decides()  # raises ConfigError if this machine lacks it
+                device.result_config()  # raises ConfigError if this machine lacks it
             return SerialLauncher(console)
         case "LocalLauncher":
             from fm_al.launch.local import LocalLauncher  # imports submitit: only where it is used

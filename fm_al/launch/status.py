@@ -19,7 +19,8 @@ from fm_al.records.notes import STOPPED
 from fm_al.records.reading import StoredRun, stored_run
 from fm_al.records.result_config import Config
 from fm_al.records.schema import Result
-from fm_al.tracking.wandb_run import has_view, is_noted_as_whole, whole_log
+from fm_al.tracking.marks import has_view, is_marked_complete
+from fm_al.tracking.wandb_log import complete_log
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +182,7 @@ def _lack_of_view(directory: Path, result: Result) -> str:
     if not has_view(directory):
         return ""
     try:
-        if is_noted_as_whole(directory, result) or whole_log(directory, result):
+        if is_marked_complete(directory, result) or complete_log(directory, result):
             return ""
     except RunError as damage:
         return str(damage)

@@ -1,6 +1,8 @@
-"""What runs say of the FisherMask paper's claim (arXiv 2411.05752): that it labels better than
-BAIT, coreset, entropy, margin and random, most of all with imbalanced classes. In sentences, each
-of which the statistics support."""
+"""What runs say about the claim of the FisherMask paper (arXiv 2411.05752), in sentences.
+
+The claim: FisherMask is better than BAIT, coreset, entropy, margin and random, most of all with
+imbalanced classes. Every sentence follows from the statistics.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,10 @@ from dataclasses import dataclass, field
 import pandas as pd
 from scipy import stats
 
+from fm_al.report.comparison_tables import SAME_DIFFERENCE
 from fm_al.report.published import Published
 from fm_al.report.runs import Runs
 from fm_al.report.statistics import ALPHA, ROUNDING, all_compared, common_seeds, rankable
-from fm_al.report.tables import SAME_DIFFERENCE
 
 CLAIMED = "fishermask"
 CLAIMED_WORSE = ("bait", "coreset", "entropy", "margin", "random")
@@ -22,9 +24,16 @@ FEWEST_FOR_ORDER = 3  # strategies
 
 @dataclass(frozen=True)
 class _Verdicts:
-    """Of FisherMask against the others: than which it is significantly better or worse, from which
-    it does not differ, from which it differs by the same amount for every seed, and those with too
-    few pairs for a test. tested: of all pairs."""
+    """How FisherMask compares with the others.
+
+    Attributes:
+        tested: Number of tested pairs, of all groups.
+        better: It is significantly better than these.
+        worse: It is significantly worse than these.
+        level: It does not differ significantly from these.
+        constant: It differs from these by the same amount for every seed.
+        untested: It has too few seeds in common with these.
+    """
 
     tested: int
     better: list[str] = field(default_factory=list)
@@ -35,8 +44,12 @@ class _Verdicts:
 
 
 def claim(runs: Runs, published: Published) -> list[str]:
-    """Of one setting; empty where there is nothing to compare FisherMask with. published: beside
-    whose order stands that measured."""
+    """Compare FisherMask with the others in one setting; empty if there is nothing to compare.
+
+    Args:
+        runs: The runs of one setting.
+        published: Published accuracies, whose order is compared with the measured one.
+    """
     if CLAIMED not in runs.groups or len(runs.groups) < 2:
         return []
     areas = runs.area("accuracy")
@@ -49,9 +62,12 @@ def claim(runs: Runs, published: Published) -> list[str]:
 
 
 def claim_together(of_settings: Mapping[str, Runs]) -> list[str]:
-    """Of all settings, by the area under the accuracy curve: what holds of the claim, what does
-    not, and what of imbalance; empty where FisherMask is compared in none with what it is claimed
-    to be better than."""
+    """Judge the claim over all settings by the area under the accuracy curve.
+
+    Returns:
+        What holds, what does not, and what is known about imbalance. Empty if no setting compares
+        FisherMask with a strategy that it is claimed to beat.
+    """
     verdicts = {
         setting: _verdicts(runs.area("accuracy"))
         for setting, runs in of_settings.items()
@@ -76,7 +92,7 @@ def claim_together(of_settings: Mapping[str, Runs]) -> list[str]:
     holds = (
         f"FisherMask is significantly better than {counted(better)} settings ({how})"
         if any(better.values())
-        else f"nothing, for FisherMask is significantly better than none of them ({how})"
+        else f"nothing: FisherMask is significantly better than none of them ({how})"
     )
     never = [other for other in opponents if not better[other]]
     fails = [
@@ -89,9 +105,9 @@ def claim_together(of_settings: Mapping[str, Runs]) -> list[str]:
         *_places(of_settings),
     ]
     return [
-        f"Of the paper's claim that FisherMask labels better than {_listed(CLAIMED_WORSE)}, this "
-        f"holds: {holds}.",
-        f"What does not hold, or is not shown: {'; '.join(fails)}.",
+        f"The paper claims that FisherMask is better than {_listed(CLAIMED_WORSE)}. "
+        f"What holds: {holds}.",
+        f"What does not hold or is not shown: {'; '.join(fails)}.",
         _of_imbalance(of_settings, verdicts),
     ]
 
@@ -101,7 +117,7 @@ def _against(verdicts: _Verdicts) -> list[str]:
 
 
 def _places(of_settings: Mapping[str, Runs]) -> list[str]:
-    """Where FisherMask stands among all, in words."""
+    """FisherMask's place among all strategies, in words."""
     found = {name: _place(runs.area("accuracy")) for name, runs in of_settings.items()}
     places = {name: place for name, place in found.items() if place is not None}
     if not places:
@@ -121,8 +137,8 @@ def _of_imbalance(of_settings: Mapping[str, Runs], verdicts: Mapping[str, _Verdi
         if not names:
             other = next(each for each in kinds if each != kind)
             return (
-                "That it is better most of all with imbalanced classes can't be told: all "
-                f"settings have {other} ones."
+                "Whether the advantage is largest under imbalance cannot be assessed: all settings "
+                f"are {other}."
             )
     counts = []
     for kind, names in kinds.items():
@@ -133,7 +149,7 @@ def _of_imbalance(of_settings: Mapping[str, Runs], verdicts: Mapping[str, _Verdi
 
 
 def _is_balanced(runs: Runs) -> bool:
-    imbalance = runs.runs[0].provenance["decides"]["imbalance"]
+    imbalance = runs.runs[0].config["imbalance"]
     counts = imbalance.get("pool")
     if isinstance(counts, Mapping):
         return len({*counts.values()}) == 1
@@ -141,7 +157,7 @@ def _is_balanced(runs: Runs) -> bool:
 
 
 def _place(areas: pd.DataFrame) -> tuple[int, int] | None:
-    """FisherMask's among so many by mean area; None where it can't be ranked."""
+    """FisherMask's place by mean area and the number of groups; None if it cannot be ranked."""
     means = rankable(areas).mean()
     if CLAIMED not in means or len(means) < 2:
         return None
@@ -155,16 +171,16 @@ def _place_in_words(areas: pd.DataFrame) -> list[str]:
     ranked = rankable(areas)
     means = ranked.mean().sort_values(ascending=False, kind="stable")
     others = means.drop(CLAIMED)
-    beside, relation = str(others.index[0]), "before" if place[0] == 1 else "the first is"
+    beside, relation = str(others.index[0]), "ahead of" if place[0] == 1 else "behind first-placed"
     if abs(means[CLAIMED] - means[beside]) <= ROUNDING:
         relation = "level with"
-    # As many digits as tell the two apart.
+    # Enough digits to distinguish the two.
     is_apart = f"{means[CLAIMED]:.3f}" != f"{means[beside]:.3f}" or relation == "level with"
     digits = 3 if is_apart else 5
     lacking = areas[ranked.columns].isna().any(axis=None)
-    over = f" over the {len(ranked)} seeds that all have" * bool(lacking)
+    over = f", over the {len(ranked)} seeds that all have" * bool(lacking)
     unranked = [group for group in areas if group not in ranked]
-    without = f"; not ranked, with too few seeds: {_listed(unranked)}" if unranked else ""
+    without = f"; too few seeds to rank {_listed(unranked)}" if unranked else ""
     return [
         f"By the mean area under the accuracy curve{over}, FisherMask is "
         f"{_ordinal(place[0])} of {place[1]} strategies: {means[CLAIMED]:.{digits}f}, "
@@ -196,7 +212,7 @@ def _verdict(frame: pd.DataFrame, where: str) -> str:
     beyond = [other for other in verdicts.better if other not in CLAIMED_WORSE]
     better = [
         *([f"{_listed(as_claimed)}, as claimed"] if as_claimed else []),
-        *([f"{_listed(beyond)}, of which nothing is claimed"] if beyond else []),
+        *([f"{_listed(beyond)}, which the paper does not claim"] if beyond else []),
     ]
     parts = [
         *([f"is significantly better than {', and than '.join(better)}"] if better else []),
@@ -207,23 +223,23 @@ def _verdict(frame: pd.DataFrame, where: str) -> str:
             else []
         ),
         *(
-            [f"can't be tested against {_listed(verdicts.constant)}: {SAME_DIFFERENCE}"]
+            [f"cannot be tested against {_listed(verdicts.constant)}: {SAME_DIFFERENCE}"]
             if verdicts.constant
             else []
         ),
         *(
-            [f"can't be compared with {_listed(verdicts.untested)}, for too few seeds"]
+            [f"cannot be compared with {_listed(verdicts.untested)} because of too few seeds"]
             if verdicts.untested
             else []
         ),
     ]
     pairs = f"the {verdicts.tested} pairs" if verdicts.tested > 1 else "the one pair"
     how = f" (paired t-test over seeds, {ALPHA}, Holm over {pairs})" if verdicts.tested else ""
-    return f"{where} FisherMask {'; '.join(parts)}{how}."
+    return f"{where}, FisherMask {'; it '.join(parts)}{how}."
 
 
 def _order(runs: Runs, published: Published) -> list[str]:
-    """The published order of strategies and that measured, at the last number of labels of both."""
+    """The published and the measured order of strategies, at the last number of labels of both."""
     of_labels = {
         labels: {
             group: published[group][labels]
@@ -242,11 +258,11 @@ def _order(runs: Runs, published: Published) -> list[str]:
         return []
     order = list(ours.sort_values(ascending=False, kind="stable").index)
     if ours.nunique() == 1 or theirs.nunique() == 1:
-        return []  # level, and in no order
+        return []  # level, so there is no order
     rho = float(stats.spearmanr(theirs, ours).statistic)
     return [
-        f"At {labels} labels the published order is {', '.join(theirs.index)}; that of the means "
-        f"measured is {', '.join(order)} (Spearman's rank correlation {rho:.2f})."
+        f"At {labels} labels, the published order is {', '.join(theirs.index)}; the measured order "
+        f"is {', '.join(order)} (Spearman's rank correlation {rho:.2f})."
     ]
 
 

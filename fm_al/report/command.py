@@ -1,4 +1,4 @@
-"""`fm-al-report DIR`."""
+"""The command line `fm-al-report DIR`."""
 
 from __future__ import annotations
 
@@ -7,113 +7,133 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from fm_al.errors import ArgumentParser, ConfigError, RunError
 from fm_al.files import atomic_write
-from fm_al.report.report import Report, check_folder, markdown, report_of, write
-from fm_al.report.runs import STRATEGY, read_runs
+from fm_al.report.report import Report, report_of
+from fm_al.report.runs import STRATEGY
+from fm_al.report.selection import read_runs
 from fm_al.report.summary_run import log_summary_runs, trackers_of
 from fm_al.report.text import printable
+from fm_al.report.writing import check_folder, markdown, write
 
 MOST_NAMED = 10  # of the folders left out
 OUTSIDE_BRACKETS = r",(?![^\[{]*[\]}])"
 
 
 def report(arguments: Sequence[str]) -> None:
-    """Writes the report and says where."""
-    given = parser().parse_args(arguments)
-    made = report_from(given)
-    out = _out(given)
+    """Run `fm-al-report`: write the report and print where it is."""
+    options = parser().parse_args(arguments)
+    made = report_from(options)
+    out = _out(options)
     try:
         write(made, out)
-        if given.markdown is not None:
-            figures = os.path.relpath(out / "figures", given.markdown.parent)
-            atomic_write(given.markdown, markdown(made, figures).encode())
+        if options.markdown is not None:
+            figures = os.path.relpath(out / "figures", options.markdown.parent)
+            atomic_write(options.markdown, markdown(made, figures).encode())
     except OSError as error:
-        raise RunError(f"the report can't be written: {error}") from error
+        raise RunError(f"the report cannot be written: {error}") from error
     console = Console(markup=False, highlight=False, soft_wrap=True)
-    _say(made, console)
+    _print_findings(made, console)
     console.print(f"report: {out / 'index.html'}")
-    if given.wandb:
-        for url in log_summary_runs(made, out, _wanted_of_wandb(given)):
+    if options.wandb:
+        for url in log_summary_runs(made, out, _wandb_options(options)):
             console.print(f"logged to {url}")
 
 
-def report_from(given: argparse.Namespace) -> Report:
-    """What was asked for. Raises ConfigError."""
-    folder: Path = given.folder
-    if not folder.is_dir():
-        raise ConfigError(f"{folder}: there is no such folder")
-    check_folder(_out(given))
-    where = where_of(given.where)
-    for target in given.target:
-        if not 0 < target <= 1:
-            raise ConfigError(f"--target {target:g}: should be an accuracy, above 0 and at most 1")
-    by = tuple(given.by.split(","))
-    if given.markdown is not None:
-        if not given.markdown.parent.is_dir():
-            raise ConfigError(
-                f"--markdown {given.markdown}: there is no folder {given.markdown.parent}"
-            )
-        if given.markdown.is_dir():
-            raise ConfigError(f"--markdown {given.markdown}: is a folder; name a file in it")
-    options = [
-        *([f"--by={given.by}"] if by != STRATEGY else []),
-        *(["--target", *(f"{target:g}" for target in given.target)] if given.target else []),
-        *(["--published"] if given.published else []),
-    ]
-    words = [
-        *([f"--title={given.title}"] if given.title else []),
-        *(f"--note={note}" for note in given.note),
-        *([f"--out={given.out}"] if given.out else []),
-        *([f"--markdown={given.markdown}"] if given.markdown else []),
-    ]
-
-    def command(where: Sequence[str], *words: str) -> str:
-        chosen = ["--where", *where] if where else []
-        return shlex.join(["fm-al-report", str(folder), *chosen, *options, *words])
-
-    def command_of(experiment: str, name: str) -> str:
-        others = [each for each in given.where if not each.startswith("experiment_name=")]
-        out = folder / f"report-{name}"
-        return command([*others, f"experiment_name={experiment}"], f"--out={out}")
-
-    runs = read_runs(folder, where, by)
-    if given.wandb:
-        trackers_of(runs, _wanted_of_wandb(given))  # for its error, before minutes of drawing
+def report_from(options: argparse.Namespace) -> Report:
+    """Make the report that a command line asks for. Raises ConfigError."""
+    _check_options(options)
+    runs = read_runs(options.folder, where_of(options.where), options.by.split(","))
+    if options.wandb:
+        trackers_of(runs, _wandb_options(options))  # fails before minutes of drawing
     return report_of(
         runs,
-        given.title or f"Runs in {folder}",
-        command(given.where, *words),
-        command_of,
-        given.target,
-        given.published,
-        given.note,
+        options.title or f"Runs in {options.folder}",
+        _command(options),
+        partial(_command_of_experiment, options),
+        options.target,
+        options.published,
+        options.note,
     )
 
 
-def _out(given: argparse.Namespace) -> Path:
-    return given.out or given.folder / "report"
+def _check_options(options: argparse.Namespace) -> None:
+    if not options.folder.is_dir():
+        raise ConfigError(f"{options.folder}: no such folder")
+    check_folder(_out(options))
+    for target in options.target:
+        if not 0 < target <= 1:
+            raise ConfigError(f"--target {target:g}: must be an accuracy, above 0 and at most 1")
+    if options.markdown is not None:
+        if not options.markdown.parent.is_dir():
+            raise ConfigError(
+                f"--markdown {options.markdown}: no such folder: {options.markdown.parent}"
+            )
+        if options.markdown.is_dir():
+            raise ConfigError(f"--markdown {options.markdown}: is a folder; name a file in it")
 
 
-def _wanted_of_wandb(given: argparse.Namespace) -> dict[str, str | None]:
-    return {"project": given.project, "entity": given.entity, "group": given.group}
+def _command(options: argparse.Namespace) -> str:
+    """The command that makes the whole report again."""
+    output = [
+        *([f"--title={options.title}"] if options.title else []),
+        *(f"--note={note}" for note in options.note),
+        *([f"--out={options.out}"] if options.out else []),
+        *([f"--markdown={options.markdown}"] if options.markdown else []),
+    ]
+    return _joined(options, options.where, output)
+
+
+def _command_of_experiment(options: argparse.Namespace, experiment: str, name: str) -> str:
+    """The command that makes the report of one experiment, in a folder of its own."""
+    others = [each for each in options.where if not each.startswith("experiment_name=")]
+    out = options.folder / f"report-{name}"
+    return _joined(options, [*others, f"experiment_name={experiment}"], [f"--out={out}"])
+
+
+def _joined(options: argparse.Namespace, where: Sequence[str], output: Sequence[str]) -> str:
+    by = [] if options.by == ",".join(STRATEGY) else [f"--by={options.by}"]
+    targets = ["--target", *(f"{target:g}" for target in options.target)] if options.target else []
+    return shlex.join(
+        [
+            "fm-al-report",
+            str(options.folder),
+            *(["--where", *where] if where else []),
+            *by,
+            *targets,
+            *(["--published"] if options.published else []),
+            *output,
+        ]
+    )
+
+
+def _out(options: argparse.Namespace) -> Path:
+    return options.out or options.folder / "report"
+
+
+def _wandb_options(options: argparse.Namespace) -> dict[str, str | None]:
+    return {"project": options.project, "entity": options.entity, "group": options.group}
 
 
 def parser() -> ArgumentParser:
-    """Of the command line."""
+    """The parser of the command line."""
     parser = ArgumentParser(
         prog="fm-al-report",
         usage="%(prog)s DIR [option ...]",
-        description="Tables, statistics and figures of the finished runs below a folder. Strategies"
-        " are compared within each setting, paired by seed.",
+        description="Write tables, statistics and figures of the finished runs below a folder. It"
+        " compares strategies within each setting, paired by seed.",
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="outputs, or any folder below")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="outputs, or any folder in it")
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="where the report goes (default: DIR/report)"
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="folder to write the report to (default: DIR/report)",
     )
     parser.add_argument(
         "--where",
@@ -121,13 +141,13 @@ def parser() -> ArgumentParser:
         action="extend",
         default=[],
         metavar="KEY=VALUE[,VALUE]",
-        help="only runs of these values: strategy=bait,badge budget.per_round=70",
+        help="use only runs with these values: strategy=bait,badge budget.per_round=70",
     )
     parser.add_argument(
         "--by",
         default=",".join(STRATEGY),
         metavar="KEY[,KEY]",
-        help="what is compared, such as strategy.fraction (default: %(default)s)",
+        help="compare the values of these keys, such as strategy.fraction (default: %(default)s)",
     )
     parser.add_argument(
         "--target",
@@ -136,48 +156,55 @@ def parser() -> ArgumentParser:
         type=float,
         default=[],
         metavar="ACCURACY",
-        help="say how many labels each needs to reach these",
+        help="count the labels needed to reach these accuracies",
     )
     parser.add_argument(
-        "--published", action="store_true", help="beside the numbers that the paper published"
+        "--published",
+        action="store_true",
+        help="show the paper's numbers beside the measured ones",
     )
-    parser.add_argument("--title", metavar="TEXT", help="of the report")
+    parser.add_argument("--title", metavar="TEXT", help="title of the report")
     parser.add_argument(
         "--note",
         action="append",
         default=[],
         metavar="TEXT",
-        help="what else a reader has to know; may be given several times",
+        help="a note for the head of the report; may be repeated",
     )
     parser.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="write the Markdown there as well"
+        "--markdown",
+        type=Path,
+        metavar="FILE",
+        help="also write the Markdown to this file",
     )
     parser.add_argument(
         "--wandb",
         action="store_true",
-        help="log tables and figures to a summary run in the group of the runs",
+        help="also log tables and figures to W&B, as a summary run in the group of the runs",
     )
     for name in ("project", "entity", "group"):
-        parser.add_argument(f"--{name}", metavar="NAME", help=f"of W&B (default: tracker.{name})")
+        parser.add_argument(
+            f"--{name}", metavar="NAME", help=f"{name} in W&B (default: tracker.{name} of the runs)"
+        )
     return parser
 
 
-def where_of(given: Sequence[str]) -> dict[str, list[str]]:
-    """The values of each key. given: each as KEY=VALUE[,VALUE]. Raises ConfigError."""
+def where_of(conditions: Sequence[str]) -> dict[str, list[str]]:
+    """Values by key, from texts of the form KEY=VALUE[,VALUE]. Raises ConfigError."""
     where: dict[str, list[str]] = {}
-    for text in given:
+    for text in conditions:
         key, joint, values = text.partition("=")
         if not joint or not key or not values:
-            raise ConfigError(f"--where {text}: should be KEY=VALUE, or KEY=VALUE,VALUE")
+            raise ConfigError(f"--where {text}: must be KEY=VALUE or KEY=VALUE,VALUE")
         where.setdefault(key, []).extend(re.split(OUTSIDE_BRACKETS, values))
     return where
 
 
-def _say(made: Report, console: Console) -> None:
+def _print_findings(made: Report, console: Console) -> None:
     left_out = made.runs.left_out
     lines = [f"left out: {each.directory} {each.why}" for each in left_out[:MOST_NAMED]]
     if len(left_out) > MOST_NAMED:
-        lines.append(f"and {len(left_out) - MOST_NAMED} more, named in the report")
+        lines.append(f"and {len(left_out) - MOST_NAMED} more; the report lists them")
     lines += [*made.notices, *made.summary]
     lines += [f"{part.title}: {sentence}" for part in made.parts for sentence in part.sentences]
     for line in lines:

@@ -14,15 +14,16 @@ import jinja2
 from markupsafe import Markup
 
 from fm_al.report.palette import Look
-from fm_al.report.runs import Runs, flattened, shown
+from fm_al.report.runs import Runs
 from fm_al.report.text import printable
 from fm_al.report.typeset import Table
+from fm_al.report.values import flattened, format_value
 
 LACKING = "–"
 
 
 @dataclass(frozen=True)
-class Drawing:
+class SvgFigure:
     """name: of its files. svg: an <svg> element, trusted; what it draws of a group is of the class
     `series` and names that in `data-groups`."""
 
@@ -39,7 +40,7 @@ class Section:
 
     title: str
     tables: Sequence[Table]
-    drawings: Sequence[Drawing]
+    figures: Sequence[SvgFigure]
     command: str
     remarks: Sequence[str] = ()
 
@@ -69,8 +70,7 @@ class Provenance:
 def provenance_of(runs: Runs) -> Provenance:
     """Of the runs of one setting."""
     of_group = {
-        group: [flattened(run.provenance["decides"]) for run in runs.of_group(group)]
-        for group in runs.groups
+        group: [flattened(run.config) for run in runs.of_group(group)] for group in runs.groups
     }
     every = [flat for flats in of_group.values() for flat in flats]
     shared, differing = {}, {}
@@ -81,9 +81,9 @@ def provenance_of(runs: Runs) -> Provenance:
             differing[key] = {
                 group: ", ".join(_values(key, flats)) for group, flats in of_group.items()
             }
-    starts = [start for run in runs.runs for start in run.provenance["starts"]]
-    starts.sort(key=lambda start: start["time"])
-    software = [run.provenance["software"] for run in runs.runs]
+    starts = [start for run in runs.runs for start in run.provenance.starts]
+    starts.sort(key=lambda start: start.time or "")
+    software = [run.provenance.software for run in runs.runs]
     return Provenance(
         runs.runs[0].setting,
         len(runs.runs),
@@ -92,13 +92,13 @@ def provenance_of(runs: Runs) -> Provenance:
         shared,
         differing,
         {
-            name: Counter(shown(each.get(name)) for each in software)
+            name: Counter(format_value(each.get(name)) for each in software)
             for name in dict.fromkeys(name for each in software for name in each)
         },
-        Counter(sorted(start["host"] for start in starts)),
-        list(dict.fromkeys(shlex.join(start["command"]) for start in starts)),
-        starts[0]["time"] if starts else None,
-        starts[-1]["time"] if starts else None,
+        Counter(sorted(start.host for start in starts if start.host)),
+        list(dict.fromkeys(shlex.join(start.command) for start in starts)),
+        starts[0].time if starts else None,
+        starts[-1].time if starts else None,
     )
 
 
@@ -106,7 +106,7 @@ def _values(key: str, flats: Iterable[Mapping[str, object]]) -> list[str]:
     """The values of a key, as they would be typed, each once."""
     values = {
         json.dumps(flat[key], sort_keys=True) if key in flat else "": (
-            shown(flat[key]) if key in flat else LACKING
+            format_value(flat[key]) if key in flat else LACKING
         )
         for flat in flats
     }

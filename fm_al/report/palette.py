@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.markers import MarkerStyle
 
-from fm_al.report.runs import by_numbers
+from fm_al.report.values import by_numbers
 
 # Of groups: distinct in lightness, neighbours most, and for the colour-blind.
 COLOURS = (

@@ -13,11 +13,13 @@ from typing import Any
 
 from fm_al.errors import ConfigError, RunError
 from fm_al.records.reading import stored_run
-from fm_al.report.report import TOGETHER, Part, Report
+from fm_al.report.notices import ALL_SETTINGS
+from fm_al.report.report import Part, Report
 from fm_al.report.runs import Runs
 from fm_al.report.typeset import columns_of
-from fm_al.tracking.sync import WANDB_TRACKER, connected_server
-from fm_al.tracking.wandb_run import LONGEST_NAME, keep_service, quiet_settings
+from fm_al.tracking.upload import WANDB_TRACKER, connected_server
+from fm_al.tracking.wandb_process import keep_service_private, quiet_settings
+from fm_al.tracking.wandb_run import LONGEST_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +38,13 @@ def log_summary_runs(report: Report, folder: Path, wanted: Mapping[str, str | No
     experiments: dict[str, list[Part]] = {}
     trackers: dict[str, Mapping[str, Any]] = {}
     for part in report.parts:
-        if part.title == TOGETHER:
+        if part.title == ALL_SETTINGS:
             continue
         run = report.runs.of(part.title).runs[0]
-        experiment = run.provenance["decides"]["experiment_name"]
+        experiment = run.config["experiment_name"]
         experiments.setdefault(experiment, []).append(part)
         trackers[experiment] = of_settings[part.title]
-    together = [part for part in report.parts if part.title == TOGETHER]
+    together = [part for part in report.parts if part.title == ALL_SETTINGS]
     return [
         _log(report, [*parts, *together], experiment, trackers[experiment], folder)
         for experiment, parts in experiments.items()
@@ -126,7 +128,7 @@ def _log(
             resume=None if is_offline else "allow",
             settings=quiet_settings(disable_code=True, disable_git=True, save_code=False),
         )
-        keep_service()
+        keep_service_private()
         run.log(row)
         run.finish()
     return str(Path(run.dir).parent) if is_offline else run.url or run.id

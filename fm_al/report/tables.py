@@ -1,25 +1,20 @@
-"""The tables of a report: what they hold."""
+"""The tables of one setting."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from fm_al.records.curve import area_under_curve
-from fm_al.report.measured import MEASURED, capitalized, measured
+from fm_al.report.comparison_tables import SAME_DIFFERENCE, comparisons, test_image_count
+from fm_al.report.metrics import METRICS, capitalized, metrics_of
 from fm_al.report.published import Published
 from fm_al.report.runs import Runs
 from fm_al.report.statistics import (
     ALPHA,
-    FEWEST_FOR_RANKS,
     FEWEST_FOR_T,
-    FEWEST_FOR_WILCOXON,
-    Comparison,
-    Penalties,
-    Ranks,
     all_compared,
     by_mean,
     common_seeds,
@@ -31,23 +26,25 @@ from fm_al.report.statistics import (
 from fm_al.report.typeset import LEVEL, NO_NUMBER, UNTESTED, Cell, Table
 
 REFERENCE = "random"  # what labels are saved against, where it is among the groups
-AREA = "divided by the range of labels: a mean over it, in [0, 1]"
+AREA = "areas are divided by the range of labels, so each is a mean in [0, 1]"
 STAGES = ("train", "evaluate", "query")
-SAME_DIFFERENCE = "their difference is the same for every seed"
-MOST_PAIRS = 3  # that a note names
-COARSE = 2  # test images; a spread of less is a step or two of what can be measured at all
 
 
 def tables_of_setting(runs: Runs, prefix: str, targets: Sequence[float]) -> list[Table]:
-    """Of the runs of one setting. targets: accuracies to count the labels for, beside that which
-    random labels reach in the end; the same for the other figures."""
+    """Make the tables of one setting.
+
+    Args:
+        runs: The runs of one setting.
+        prefix: Start of the tables' file names.
+        targets: Values of each metric to count the labels for, beside random's last value.
+    """
     return [
-        *(_over_labels(runs, prefix, figure) for figure in measured(runs)),
+        *(_over_labels(runs, prefix, metric) for metric in metrics_of(runs)),
         _areas(runs, prefix),
         *(
             table
-            for figure in measured(runs)
-            for table in _labels_to_targets(runs, prefix, figure, targets)
+            for metric in metrics_of(runs)
+            for table in _labels_to_targets(runs, prefix, metric, targets)
         ),
         *_per_class(runs, prefix),
         *(_differences(runs, prefix) if len(runs.groups) > 1 else []),
@@ -72,16 +69,16 @@ def _differences(runs: Runs, prefix: str) -> list[Table]:
 
 
 def by_area(runs: Runs) -> list[str]:
-    """The groups, that of the largest area under the accuracy curve first, see `by_mean`."""
+    """The groups, the largest area under the accuracy curve first; see `by_mean`."""
     return by_mean(runs.area("accuracy"))
 
 
-def _over_labels(runs: Runs, prefix: str, figure: str) -> Table:
-    frames = {str(labels): runs.at(figure, labels) for labels in runs.labels}
+def _over_labels(runs: Runs, prefix: str, metric: str) -> Table:
+    frames = {str(labels): runs.at(metric, labels) for labels in runs.labels}
     return _means(
         runs,
-        f"{prefix}{figure}",
-        f"{capitalized(MEASURED[figure])} by number of labels",
+        f"{prefix}{metric}",
+        f"{capitalized(METRICS[metric])} by number of labels",
         frames,
     )
 
@@ -91,52 +88,66 @@ def _areas(runs: Runs, prefix: str) -> Table:
         runs,
         f"{prefix}areas",
         f"Area under the curve over labels, {runs.labels[0]} to {runs.labels[-1]}",
-        {name: runs.area(figure) for figure, name in measured(runs).items()},
+        {name: runs.area(metric) for metric, name in metrics_of(runs).items()},
         [AREA],
     )
 
 
 def _labels_to_targets(
-    runs: Runs, prefix: str, figure: str, targets: Sequence[float]
+    runs: Runs, prefix: str, metric: str, targets: Sequence[float]
 ) -> list[Table]:
-    figures = {labels: runs.at(figure, labels) for labels in runs.labels}
-    wanted: dict[str, float | pd.Series] = {f"{target:g}": target for target in targets}
+    """A table of the labels that each target takes; none without a target."""
     reference = REFERENCE if REFERENCE in runs.groups else None
+    values = {labels: runs.at(metric, labels) for labels in runs.labels}
+    wanted: dict[str, float | pd.Series] = {f"{target:g}": target for target in targets}
     if reference is not None:
-        # Of each seed by itself: then random always gets there, and no pair is lost.
-        wanted = {f"{reference}'s last": runs.final(figure)[reference]} | wanted
-    columns, cells = [_compared_by(runs)], {group: [Cell(group)] for group in by_area(runs)}
+        # A target for each seed: then random always reaches it, and no pair is lost.
+        wanted = {f"{reference}'s last": runs.final(metric)[reference]} | wanted
+    if not wanted:
+        return []
+    columns = [_compared_by(runs)]
+    rows = {group: [Cell(group)] for group in by_area(runs)}
     for name, target in wanted.items():
-        needed = labels_needed(figures, target)
         columns.append(f"labels for {name}")
-        saved = None
+        needed = labels_needed(values, target)
+        for group, row in rows.items():
+            row.append(_needed_cell(needed[group], _seeds_with_target(values, group, target)))
         if reference is not None:
             columns.append(f"saved for {name}")
             saved = share_saved(needed, reference)
-        for group, row in cells.items():
-            has_target = figures[runs.labels[0]][group].notna()
-            if isinstance(target, pd.Series):
-                has_target &= target.notna()
-            row.append(_reached(needed[group], int(has_target.sum())))
-            if saved is not None:
-                row.append(NO_NUMBER if group == reference else _share(saved[group]))
-    if len(columns) == 1:
-        return []
+            for group, row in rows.items():
+                row.append(NO_NUMBER if group == reference else _saved_cell(saved[group]))
+    article = "an" if metric == "accuracy" else "a"
+    title = f"Labels needed to reach {article} {METRICS[metric]}"
+    notes = _target_notes(METRICS[metric], reference)
+    return [Table(f"{prefix}labels_needed_{metric}", title, columns, list(rows.values()), notes)]
+
+
+def _target_notes(metric: str, reference: str | None) -> list[str]:
     notes = [
-        f"labels: the first number at which that {MEASURED[figure]} was measured, mean ± standard "
+        f"labels: the first measured number of labels with this {metric}, mean ± standard "
         "deviation over the seeds that reach it, and how many do; nothing is interpolated",
     ]
     if reference is not None:
         notes += [
-            f"{reference}'s last: what {reference} ends with, seed by seed",
-            f"saved: 1 - labels / labels of {reference}, over the seeds, so many, where both get "
-            "there",
+            f"{reference}'s last: the final {metric} of {reference}, seed by seed",
+            f"saved: 1 - labels / labels of {reference}, over the seeds where both reach it; "
+            "their number is in brackets",
         ]
-    title = f"Labels needed to reach {'an' if figure == 'accuracy' else 'a'} {MEASURED[figure]}"
-    return [Table(f"{prefix}labels_needed_{figure}", title, columns, list(cells.values()), notes)]
+    return notes
 
 
-def _reached(needed: pd.Series, seeds: int) -> Cell:
+def _seeds_with_target(
+    values: Mapping[int, pd.DataFrame], group: str, target: float | pd.Series
+) -> int:
+    """How many seeds of a group have a target at all."""
+    has_target = next(iter(values.values()))[group].notna()
+    if isinstance(target, pd.Series):
+        has_target &= target.notna()
+    return int(has_target.sum())
+
+
+def _needed_cell(needed: pd.Series, seeds: int) -> Cell:
     reached = int(needed.count())
     if not seeds:
         return NO_NUMBER
@@ -146,7 +157,7 @@ def _reached(needed: pd.Series, seeds: int) -> Cell:
     return Cell(f"{cell.text} ({reached} of {seeds})", cell.value, cell.spread, seeds=reached)
 
 
-def _share(saved: pd.Series) -> Cell:
+def _saved_cell(saved: pd.Series) -> Cell:
     if not saved.count():
         return NO_NUMBER
     cell = mean_cell(saved, "{:.0%}")
@@ -158,7 +169,7 @@ def _per_class(runs: Runs, prefix: str) -> list[Table]:
     if names is None:
         return []
     at = {
-        run: np.array([run.at(each)["per_class_accuracy"] for each in labels], float)
+        run: np.array([run.at(each).per_class_accuracy for each in labels], float)
         for run in runs.runs
     }
     last = {
@@ -186,7 +197,7 @@ def _per_class(runs: Runs, prefix: str) -> list[Table]:
 def _seconds(runs: Runs, prefix: str) -> Table:
     rows = []
     for group in by_area(runs):
-        of_runs = [run.result["seconds"] for run in runs.of_group(group)]
+        of_runs = [run.result.seconds for run in runs.of_group(group)]
         stages = [pd.Series([float(each.get(stage, 0)) for each in of_runs]) for stage in STAGES]
         total = pd.Series([float(sum(each.values())) for each in of_runs])
         rows.append([Cell(group), *(mean_cell(each, "{:.1f}") for each in [*stages, total])])
@@ -195,96 +206,12 @@ def _seconds(runs: Runs, prefix: str) -> Table:
         "Seconds by stage, of a whole run",
         [_compared_by(runs), *STAGES, "total"],
         rows,
-        ["mean ± standard deviation over runs; comparable where all ran on equal machines"],
+        ["mean ± standard deviation over runs; comparable only between equal machines"],
     )
 
 
-def comparisons(
-    name: str, title: str, compared: Sequence[Comparison], test_images: int | None = None
-) -> Table:
-    """A row for each two groups. test_images: how many what is compared is a share of, if it is
-    one."""
-    rows = []
-    for each in compared:
-        ends = each.interval or (None, None)
-        rows.append(
-            [
-                Cell(each.name),
-                *(_signed(value) for value in (each.difference if each.pairs else None, *ends)),
-                _p(each.t_test),
-                _p(each.t_test_corrected, is_bold=True),
-                _p(each.wilcoxon),
-                _p(each.wilcoxon_corrected, is_bold=True),
-                Cell(str(each.pairs), each.pairs),
-            ]
-        )
-    t_tests = sum(each.t_test is not None for each in compared)
-    wilcoxons = sum(each.wilcoxon is not None for each in compared)
-    notes = [
-        "paired over seeds; from, to: 95% confidence interval, of this pair alone; two-sided; "
-        f"Holm: corrected for {t_tests} t-tests and {wilcoxons} of Wilcoxon's",
-    ]
-    if any(each.pairs < FEWEST_FOR_T for each in compared):
-        notes.append(f"of fewer than {FEWEST_FOR_T} pairs there are too few seeds for a t-test")
-    notes += spread_notes(compared, test_images)
-    if wilcoxons < len(compared):
-        notes.append(
-            f"Wilcoxon's test needs {FEWEST_FOR_WILCOXON} pairs that differ: with fewer no p-value "
-            f"can be below {ALPHA}, and corrected ones only with more"
-        )
-    tests = ["t-test", "t-test, Holm", "Wilcoxon", "Wilcoxon, Holm"]
-    columns = ["pair", "difference", "from", "to", *tests, "pairs"]
-    return Table(name, title, columns, rows, notes)
-
-
-def spread_notes(compared: Sequence[Comparison], test_images: int | None) -> list[str]:
-    """What to know of comparisons whose differences vary too little over seeds. test_images: see
-    `comparisons`."""
-    notes = []
-    if constant := [each.name for each in compared if each.is_constant]:
-        notes.append(
-            f"no interval and no test for {_few(constant)}: the difference is the same for every "
-            "seed, and without spread there is nothing to estimate one from"
-        )
-    if test_images and (
-        coarse := [
-            each.name
-            for each in compared
-            if each.t_test is not None and 0 < (each.spread or 0) < COARSE / test_images
-        ]
-    ):
-        notes.append(
-            f"accuracies are coarse for the tests of {_few(coarse)}: one of {test_images} test "
-            f"images is {1 / test_images:.2g}, and over seeds the difference varies by less than "
-            f"{COARSE} images"
-        )
-    return notes
-
-
-def _few(names: Sequence[str]) -> str:
-    more = len(names) - MOST_PAIRS
-    return ", ".join(names[:MOST_PAIRS]) + (f" and {more} more" if more > 0 else "")
-
-
-def test_image_count(runs: Runs) -> int | None:
-    """How many test images there are; None where runs have different ones or do not say."""
-    counts = {sum(map(sum, run.result.get("confusion_matrix", []))) for run in runs.runs}
-    return (counts.pop() or None) if len(counts) == 1 else None
-
-
-def _signed(value: float | None) -> Cell:
-    return NO_NUMBER if value is None else Cell(f"{value:+.4f}", value)
-
-
-def _p(value: float | None, is_bold: bool = False) -> Cell:
-    if value is None:
-        return NO_NUMBER
-    text = f"{value:.3f}" if value >= 0.001 else "<0.001"
-    return Cell(text, value, best=is_bold and value < ALPHA)
-
-
 def beside_published(runs: Runs, prefix: str, published: Published) -> list[Table]:
-    """Measured accuracies and published ones, of the strategies and labels that have both."""
+    """Measured beside published accuracies, for the strategies and labels that have both."""
     groups = [group for group in by_area(runs) if group in published]
     labels = [n for n in runs.labels if any(n in published[group] for group in groups)]
     if not labels:
@@ -304,107 +231,14 @@ def beside_published(runs: Runs, prefix: str, published: Published) -> list[Tabl
             rows,
             [
                 "published: means of five trials of the paper's authors, read off plots to 0.005 "
-                "or printed to 0.01; of their code, which departs from the paper's mathematics"
+                "or printed to 0.01; their code departs from the paper's mathematics"
             ],
         )
     ]
 
 
-def penalty_table(penalties: Penalties) -> Table:
-    """The pairwise penalty matrix."""
-
-    def cell(value: float, best: bool = False) -> Cell:
-        return NO_NUMBER if math.isnan(value) else Cell(f"{value:.2f}", value, best=best)
-
-    matrix, lost = penalties.matrix, penalties.lost
-    rows = [[Cell(str(group)), *map(cell, matrix.loc[group])] for group in matrix.index]
-    rows.append([Cell("lost, mean"), *(cell(each, each == lost.min()) for each in lost)])
-    there = penalties.tested.to_numpy()[matrix.notna().to_numpy()]
-    fewest, most = int(there.min()), int(there.max())
-    settings = f"{most} setting{'s' * (most > 1)}"
-    notes = [
-        f"how often, over {settings}, the row beats the column: in each, the share of the numbers "
-        "of labels, all after the first, at which the paired t-test says so (two-sided, "
-        f"{ALPHA}, not corrected, as in the BADGE paper, which takes some of them)",
-        "lost, mean: of the column against all that it was tested with; lower is better",
-    ]
-    if fewest < most:
-        notes.append(f"some pairs could be tested in {fewest} only, and so lose less")
-    if penalties.constant:
-        times = "once" if penalties.constant == 1 else f"{penalties.constant} times"
-        notes.append(
-            f"{times} the difference of a pair was the same for every seed, which can't be tested "
-            "and counts for neither"
-        )
-    return Table(
-        "penalties", "Pairwise penalties", ["beats", *map(str, matrix.columns)], rows, notes
-    )
-
-
-def wins(of_settings: Mapping[str, Sequence[Comparison]], groups: Sequence[str]) -> Table:
-    """Over settings and opponents, by the area under the accuracy curve."""
-    rows = []
-    for group in groups:
-        won = tied = lost = untested = 0
-        for compared in of_settings.values():
-            for each in compared:
-                if each.against(group) is None:
-                    continue
-                if each.t_test_corrected is None:
-                    untested += 1
-                elif each.winner is None:
-                    tied += 1
-                elif each.winner == group:
-                    won += 1
-                else:
-                    lost += 1
-        rows.append([Cell(group), *(Cell(str(n), n) for n in (won, tied, lost, untested))])
-    why_untested = "too few seeds in common"
-    if any(each.is_constant for compared in of_settings.values() for each in compared):
-        why_untested += ", or the same difference for every seed"
-    return Table(
-        "wins",
-        "Wins, ties and losses, of the area under the accuracy curve",
-        ["", "wins", "ties", "losses", "not tested"],
-        rows,
-        [
-            "over settings and opponents; a win is significant by the paired t-test, corrected by "
-            f"Holm within the setting; not tested: {why_untested}"
-        ],
-    )
-
-
-def rank_table(ranks: Ranks, settings: Sequence[str], groups: Sequence[str]) -> Table:
-    """Mean ranks over settings. settings, groups: all that there are."""
-    best = ranks.mean.min()
-    notes = [
-        f"of the area under the accuracy curve, over {len(ranks.settings)} settings "
-        f"({', '.join(ranks.settings)}); 1 is best"
-    ]
-    if left_out := [each for each in settings if each not in ranks.settings]:
-        notes.append(f"without {', '.join(left_out)}: too few seeds, or groups, in common")
-    if left_out := [each for each in groups if each not in ranks.mean]:
-        notes.append(f"without {', '.join(left_out)}: not in all of these settings")
-    if ranks.critical_difference is None:
-        notes.append(
-            f"no critical difference: that takes {FEWEST_FOR_RANKS} settings with at least three "
-            "groups in all of them"
-        )
-    else:
-        notes.append(
-            f"critical difference {ranks.critical_difference:.2f} (Nemenyi, {ALPHA}); Friedman's "
-            "test of any difference: "
-            + ("none, as all are level" if ranks.friedman is None else f"p = {ranks.friedman:.3g}")
-        )
-    rows = [
-        [Cell(str(group)), Cell(f"{rank:.2f}", float(rank), best=rank == best)]
-        for group, rank in ranks.mean.sort_values().items()
-    ]
-    return Table("ranks", "Mean ranks", ["", "mean rank"], rows, notes)
-
-
 def mean_cell(values: pd.Series, form: str = "{:.3f}") -> Cell:
-    """Mean ± standard deviation of what is there."""
+    """Mean ± standard deviation, without missing values."""
     there = values.dropna()
     if there.empty:
         return NO_NUMBER
@@ -422,7 +256,7 @@ def _means(
     frames: Mapping[str, pd.DataFrame],
     more_notes: Sequence[str] = (),
 ) -> Table:
-    """A row for each group, a column for each frame, marked by how groups stand in it."""
+    """A row for each group and a column for each frame, which marks the best groups."""
     standings = [standing(frame) for frame in frames.values()]
     groups, rows = by_area(runs), []
     for group in groups:
@@ -439,32 +273,36 @@ def _means(
 
 
 def _notes(runs: Runs, has_constant: bool) -> list[str]:
-    """has_constant: whether a group differs from the best by the same amount for every seed."""
+    """Notes on a table of means. has_constant: a group differs from the best by the same amount for
+    every seed."""
     seeds, frame = runs.seeds, runs.final("accuracy")
     notes = [f"mean ± standard deviation over {len(seeds)} seed{'s' * (len(seeds) > 1)}"]
     lacking = missing_seeds(frame)
     if len(runs.groups) > 1 and common_seeds(frame).empty:
-        notes.append("none is the best of a column, as no seed is common to all")
+        notes.append("no best is marked, since no seed is common to all")
     elif len(runs.groups) > 1 and len(seeds) >= FEWEST_FOR_T:
         notes.append(
-            f"bold: the best of a column; {LEVEL}: not significantly worse (paired t-test over "
+            f"bold: best of its column; {LEVEL}: not significantly worse (paired t-test over "
             f"seeds, {ALPHA}, Holm over all pairs)"
         )
         if lacking:
             notes.append(
-                "the best is told by the seeds that all have, of those with enough to test"
+                "the best is chosen by the seeds that all have, among groups with enough seeds to "
+                "test"
             )
         reasons = [
-            *([f"of fewer than {FEWEST_FOR_T} pairs"] if lacking else []),
-            *([f"as {SAME_DIFFERENCE}"] if has_constant else []),
+            *([f"fewer than {FEWEST_FOR_T} pairs"] if lacking else []),
+            *([SAME_DIFFERENCE] if has_constant else []),
         ]
         if reasons:
-            notes.append(f"{UNTESTED}: can't be tested with it, {' or '.join(reasons)}")
+            notes.append(f"{UNTESTED}: cannot be tested against the best ({', or '.join(reasons)})")
     elif len(runs.groups) > 1:
-        notes.append("bold: the best of a column; too few seeds to test what differs")
+        notes.append("bold: best of its column; too few seeds to test differences")
     for group, lacks in lacking.items():
         plural = "s" * (len(lacks) > 1)
-        notes.append(f"{group} lacks seed{plural} {', '.join(map(str, lacks))}, and is paired less")
+        notes.append(
+            f"{group} lacks seed{plural} {', '.join(map(str, lacks))}, so it has fewer pairs"
+        )
     return notes
 
 

@@ -162,7 +162,7 @@ def test_a_requeued_job_goes_on_without_anyones_help(cluster_in: Cluster) -> Non
     cluster_in.assert_records_equal_undisturbed(*SLOW, "seed=0,1")
     starts = cluster_in.starts(runs[0].directory)
     assert [start["job"] for start in starts] == [requeued] * 2
-    assert "going on after " in runs[0].log.read_text()  # type: ignore[union-attr]
+    assert "resuming after " in runs[0].log.read_text()  # type: ignore[union-attr]
 
 
 def test_a_time_limit_is_gone_on_after(cluster_in: Cluster) -> None:

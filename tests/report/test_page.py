@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from fm_al.report.page import Drawing, Section, page, provenance_of
+from fm_al.records.schema import Provenance, Result, Start
+from fm_al.report.page import Section, SvgFigure, page, provenance_of
 from fm_al.report.palette import Look, Palette
-from fm_al.report.runs import LeftOut, Run, Runs, read_runs
+from fm_al.report.runs import LeftOut, Run, Runs
+from fm_al.report.selection import read_runs
 from fm_al.report.typeset import Cell, Table
 from tests.helpers.made_runs import make_run, make_trial
 
@@ -39,8 +41,21 @@ SVG = """
 
 
 def a_run(group: str = "random", seed: int = 0) -> Run:
-    provenance = {"decides": {"seed": seed}, "software": {}, "starts": []}
-    return Run(Path(f"{group}/seed{seed}"), "cifar10", group, seed, provenance, [], {}, {})
+    return made_up(Path(f"{group}/seed{seed}"), "cifar10", group, seed, {"seed": seed})
+
+
+def made_up(
+    directory: Path,
+    setting: str,
+    group: str,
+    seed: int,
+    config: dict[str, Any],
+    software: dict[str, str | None] | None = None,
+    starts: Sequence[Start] = (),
+) -> Run:
+    provenance = Provenance.model_construct(software=software or {}, starts=[*starts])
+    result = Result.model_construct()
+    return Run(directory, setting, group, seed, config, provenance, [], result, {})
 
 
 def a_table(name: str = "accuracy", *rows: tuple[Cell, ...], columns: int = 9) -> Table:
@@ -54,7 +69,7 @@ def a_table(name: str = "accuracy", *rows: tuple[Cell, ...], columns: int = 9) -
 
 
 def a_section(title: str = "cifar10", *tables: Table, svg: str = SVG) -> Section:
-    drawing = Drawing("curves", "Learning curves", "Means over seeds.", svg)
+    drawing = SvgFigure("curves", "Learning curves", "Means over seeds.", svg)
     return Section(title, tables or [a_table()], [drawing], "fm-al-report outputs --where a=b")
 
 
@@ -165,7 +180,9 @@ def test_the_best_are_bold_and_those_level_with_them_are_marked() -> None:
 
 
 def test_remarks_notes_and_captions_are_shown() -> None:
-    section = Section("a", [a_table()], [Drawing("b", "B", "A caption.", SVG)], "c", ["A remark."])
+    section = Section(
+        "a", [a_table()], [SvgFigure("b", "B", "A caption.", SVG)], "c", ["A remark."]
+    )
     html = a_page(section)
     html += a_page(summary=("A summary.",))
     remark, summary = "<p>A remark.</p>", "<p>A summary.</p>"
@@ -206,15 +223,14 @@ def test_what_records_say_is_text(name: str) -> None:
 def hostile_page(name: str) -> str:
     row = (Cell(name), Cell(name, 0.5))
     table = Table(name, name, [name, name], [row], [name])
-    section = Section(name, [table], [Drawing(name, name, name, SVG)], name, [name])
-    provenance = {
-        "decides": {name: name, "strategy": name, "seed": 0},
-        "software": {name: name},
-        "starts": [{"time": name, "host": name, "command": [name]}],
-    }
-    other = provenance | {"decides": {}, "software": {}}
+    section = Section(name, [table], [SvgFigure(name, name, name, SVG)], name, [name])
+    config = {name: name, "strategy": name, "seed": 0}
+    starts = [Start.model_construct(time=name, host=name, command=[name])]
     runs = Runs(
-        [Run(Path(name), name, name, 0, each, [], {}, {}) for each in (provenance, other)],
+        [
+            made_up(Path(name), name, name, 0, config, {name: name}, starts),
+            made_up(Path(name), name, name, 0, {}, {}, starts),
+        ],
         [LeftOut(Path(name), name)],
     )
     return page(name, name, [section, section], {name: Look(name, (), "o")}, runs, [name], [name])

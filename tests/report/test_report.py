@@ -16,11 +16,12 @@ import pytest
 
 from fm_al.report.claim import claim, claim_together
 from fm_al.report.published import published
-from fm_al.report.report import GENERATOR, report_of
-from fm_al.report.report import markdown as report_markdown
-from fm_al.report.runs import read_runs
+from fm_al.report.report import report_of
+from fm_al.report.selection import read_runs
 from fm_al.report.tables import by_area, tables_of_setting
 from fm_al.report.typeset import Cell, Table, as_csv, latex, markdown
+from fm_al.report.writing import GENERATOR
+from fm_al.report.writing import markdown as report_markdown
 from tests.helpers.command_line import Ended, fm_al
 from tests.helpers.made_runs import make_run, make_trial
 
@@ -70,7 +71,10 @@ def test_a_report_of_frozen_records_is_the_same_to_the_letter(tmp_path: Path) ->
 
 def test_the_folder_holds_every_table_and_figure_and_a_page_that_links_to_them(tmp_path) -> None:
     frozen(tmp_path / "outputs")
-    make_trial(tmp_path / "outputs", "other", seeds=3)
+    for strategy in ("fishermask", "random"):
+        for seed in range(3):
+            accuracy = [0.3, 0.5 + seed / 50 * len(strategy)]
+            make_run(tmp_path / "outputs", strategy, seed, accuracy, experiment="other")
     stale = tmp_path / "outputs" / "report" / "tables" / "of_an_earlier_report.md"
     stale.parent.mkdir(parents=True)
     stale.touch()
@@ -136,8 +140,8 @@ def test_a_folder_of_something_else_is_left_alone_and_refused_before_any_work(
         refused = report(tmp_path, "outputs", *out)
     assert refused.returncode == 2
     assert re.fullmatch(
-        r"fm-al: outputs/report(/new)?: (holds something that no report wrote; name another folder"
-        r"|.*outputs/report is no folder; name another place) with --out\n",
+        r"fm-al: outputs/report(/new)?: (contains files that are not a report's; choose another "
+        r"folder|.*outputs/report is not a folder; choose another) with --out\n",
         refused.stderr,
     ), refused.stderr
     if what == "a link":
@@ -146,6 +150,7 @@ def test_a_folder_of_something_else_is_left_alone_and_refused_before_any_work(
         assert mine.read_text() == "drawn by hand"
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_new_or_empty_folder_and_an_earlier_report_are_written_to(tmp_path: Path) -> None:
     make_run(tmp_path / "outputs", "random", 0, [0.3, 0.5])
     (tmp_path / "empty").mkdir()
@@ -157,15 +162,16 @@ def test_a_new_or_empty_folder_and_an_earlier_report_are_written_to(tmp_path: Pa
 def test_a_report_that_broke_off_is_written_again(tmp_path: Path) -> None:
     make_run(tmp_path / "outputs", "random", 0, [0.3, 0.5])
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("fm_al.report.figures.save", lambda *_: (tmp_path / "none" / "x").open())
+        patched.setattr("fm_al.report.writing.save", lambda *_: (tmp_path / "none" / "x").open())
         broken = report(tmp_path, "outputs")
     assert broken.returncode == 1
-    assert broken.stderr.startswith("fm-al: the report can't be written: ")
+    assert broken.stderr.startswith("fm-al: the report cannot be written: ")
     assert broken.stderr.count("\n") == 1
-    assert "not written to its end" in (tmp_path / "outputs/report/index.html").read_text()
+    assert "This report is incomplete" in (tmp_path / "outputs/report/index.html").read_text()
     assert report(tmp_path, "outputs").returncode == 0
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_settings_with_names_alike_have_files_of_their_own(tmp_path: Path) -> None:
     for experiment in ("cifar10.v1", "cifar10-v1", "CIFAR10_v1"):
         make_run(tmp_path, "random", 0, [0.3, 0.5], experiment=experiment)
@@ -177,16 +183,16 @@ def test_settings_with_names_alike_have_files_of_their_own(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere: there is no such folder"),
-        (["empty"], "empty: no finished runs are here or below"),
-        (["outputs", "--where", "seed"], "--where seed: should be KEY=VALUE"),
+        (["nowhere"], "nowhere: no such folder"),
+        (["empty"], "empty: no finished run in this folder or below"),
+        (["outputs", "--where", "seed"], "--where seed: must be KEY=VALUE"),
         (
             ["outputs", "--where", "seeed=1"],
-            "--where seeed: no run has such a key, but seed, if you mean that",
+            r"--where seeed: no run has this key; did you mean seed\?; keys: ",
         ),
-        (["outputs", "--markdown", "no/R.md"], "--markdown no/R.md: there is no folder no"),
-        (["outputs", "--by", "nothing"], "--by nothing: no run has such a key"),
-        (["outputs", "--target", "80"], "--target 80: should be an accuracy"),
+        (["outputs", "--markdown", "no/R.md"], "--markdown no/R.md: no such folder: no"),
+        (["outputs", "--by", "nothing"], "--by nothing: no run has this key"),
+        (["outputs", "--target", "80"], "--target 80: must be an accuracy"),
         (["outputs", "--wandb"], "--wandb: outputs/.* was run without W&B, .* give --project NAME"),
     ],
 )
@@ -204,10 +210,11 @@ def test_what_can_not_be_is_one_line(arguments: list[str], message: str, tmp_pat
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_one_run_alone_is_shown_and_nothing_is_tested(tmp_path: Path) -> None:
     make_run(tmp_path, "random", 0, [0.3, 0.5])
     written = markdown_of(tmp_path)
-    assert "too few seeds to test random; it takes 3" in written
+    assert "too few seeds to test random: a test needs 3" in written
     assert "| random | 0.300 | 0.500 |" in written
     assert "**" not in written
     assert "Pairwise" not in written
@@ -301,6 +308,7 @@ def test_a_strategy_needs_no_labels_for_a_target_that_its_seed_has_not(tmp_path:
     assert needed == {"random": "50 (1 of 1)", "badge": "50 (1 of 1)", "margin": "-"}
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_what_a_setting_lacks_of_the_others_is_said_and_one_seed_is_not_ranked(
     tmp_path: Path,
 ) -> None:
@@ -310,10 +318,10 @@ def test_what_a_setting_lacks_of_the_others_is_said_and_one_seed_is_not_ranked(
     make_run(tmp_path, "fishermask", 0, [0.3, 0.5], experiment="begun")
     make_run(tmp_path, "random", 0, [0.3, 0.4], experiment="begun")
     written = markdown_of(tmp_path)
-    assert "- begun: there are no runs of badge, which other settings have\n" in written
+    assert "- begun: no runs of badge, which other settings have\n" in written
     of_begun = written.partition("\n## begun\n")[2].partition("\n## ")[0]
     assert "By the mean area" not in of_begun
-    assert "FisherMask can't be compared with random, for too few seeds." in of_begun
+    assert "FisherMask cannot be compared with random because of too few seeds." in of_begun
     assert "### Mean ranks" not in written
 
 
@@ -338,16 +346,16 @@ def test_the_claim_is_what_the_statistics_say(tmp_path: Path) -> None:
     }  # fmt: skip
     rank, area, end, order = claim(read_runs(tmp_path), published)
     assert rank.startswith("By the mean area under the accuracy curve, FisherMask is second of 4")
-    assert rank.endswith("; not ranked, with too few seeds: bait.")
+    assert rank.endswith("; too few seeds to rank bait.")
     assert "FisherMask is significantly better than random, as claimed;" in area
-    assert area.startswith("By the area under the accuracy curve FisherMask is ")
+    assert area.startswith("By the area under the accuracy curve, FisherMask is ")
     assert "is significantly worse than badge;" in area
     assert "does not differ significantly from entropy;" in area
-    assert "can't be compared with bait, for too few seeds (" in area
-    assert end.startswith("At 50 labels FisherMask is significantly better than random")
+    assert "cannot be compared with bait because of too few seeds (" in area
+    assert end.startswith("At 50 labels, FisherMask is significantly better than random")
     assert order == (
-        "At 30 labels the published order is fishermask, entropy, random, badge; that of the means "
-        "measured is badge, fishermask, entropy, random (Spearman's rank correlation -0.20)."
+        "At 30 labels, the published order is fishermask, entropy, random, badge; the measured "
+        "order is badge, fishermask, entropy, random (Spearman's rank correlation -0.20)."
     )
     assert claim(read_runs(tmp_path, {"strategy": ["badge", "random"]}), published) == []
 
@@ -359,7 +367,7 @@ def test_of_what_nothing_is_claimed_nothing_is_as_claimed(tmp_path: Path) -> Non
         for strategy in ("badge", "margin"):
             make_run(tmp_path, strategy, seed, [0.3, 0.6 + wave / 2])
     _, area, _ = claim(read_runs(tmp_path), {})
-    better = "better than margin, as claimed, and than badge, of which nothing is claimed ("
+    better = "better than margin, as claimed, and than badge, which the paper does not claim ("
     assert better in area
 
 
@@ -377,7 +385,7 @@ def test_what_holds_of_the_claim_over_settings_and_what_does_not(tmp_path: Path)
     runs = read_runs(tmp_path)
     holds, fails, of_imbalance = claim_together({name: runs.of(name) for name in runs.settings})
     assert (
-        "this holds: FisherMask is significantly better than random in 1 of 3 settings (" in holds
+        "What holds: FisherMask is significantly better than random in 1 of 3 settings (" in holds
     )
     assert "badge" not in holds + fails
     assert "it is significantly better than bait in none; " in fails
@@ -388,10 +396,11 @@ def test_what_holds_of_the_claim_over_settings_and_what_does_not(tmp_path: Path)
         "classes and 0 of 2 comparisons with balanced classes."
     )
     _, _, of_imbalance = claim_together({name: runs.of(name) for name in ("ahead", "behind")})
-    assert of_imbalance.endswith("can't be told: all settings have imbalanced ones.")
+    assert of_imbalance.endswith("cannot be assessed: all settings are imbalanced.")
     assert claim_together({"ahead": read_runs(tmp_path, {"strategy": ["badge", "bait"]})}) == []
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_what_equals_accuracy_is_said_and_not_shown_again(tmp_path: Path) -> None:
     for seed in range(3):
         run = make_run(tmp_path, "random", seed, [0.3, 0.5]) / "rounds.jsonl"
@@ -399,12 +408,16 @@ def test_what_equals_accuracy_is_said_and_not_shown_again(tmp_path: Path) -> Non
         same = [each | {"balanced_accuracy": each["accuracy"]} for each in rounds]
         run.write_text("".join(f"{json.dumps(each)}\n" for each in same))
     written = markdown_of(tmp_path)
-    assert "- trial: balanced accuracy is accuracy, as the test images have as many of " in written
+    assert (
+        "- trial: balanced accuracy is left out: it equals accuracy, since all classes have "
+        in written
+    )
     assert "### Accuracy by number of labels" in written
     assert "### Macro-F1 by number of labels" in written
     assert "### Balanced accuracy" not in written
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_pairs_that_started_from_different_labels_are_pointed_out(tmp_path: Path) -> None:
     for ratio in (2, 10):
         for seed in range(3):
@@ -413,9 +426,13 @@ def test_pairs_that_started_from_different_labels_are_pointed_out(tmp_path: Path
                 imbalance={"ratio": ratio},
             )  # fmt: skip
     done = report(tmp_path, ".", "--by", "imbalance.ratio")
-    assert "trial: by imbalance.ratio, runs of one seed start from different labels" in done.stdout
+    assert (
+        "trial: runs of one seed start from different labels, because imbalance.ratio decides"
+        in done.stdout
+    )
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_without_spread_nothing_is_significant_and_the_report_says_why(tmp_path: Path) -> None:
     """badge is ahead of random by the same for every seed, fishermask of both by varied steps."""
     for seed in range(3):
@@ -426,19 +443,19 @@ def test_without_spread_nothing_is_significant_and_the_report_says_why(tmp_path:
     assert "| badge - random | +0.1000 | - | - | - | - | - | - | 3 |" in written
     for what in ("accuracy at 50 labels", "area under the accuracy curve"):
         assert (
-            f"- trial: {what}: no interval and no test for badge - random: the difference is the "
-            "same for every seed, and without spread there is nothing to estimate one from\n"
+            f"- trial: {what}: no interval and no test for badge - random, because the difference "
+            "is the same for every seed\n"
         ) in written
     assert "Holm: corrected for 2 t-tests" in written
     assert "| badge | 0 | 0 | 1 | 1 |" in written, "wins, ties, losses, not tested"
     assert "not tested: too few seeds in common, or the same difference for every seed" in written
     assert "2 times the difference of a pair was the same for every seed" in written
-    assert "too few seeds for a t-test" not in written
+    assert "a t-test needs at least" not in written
     alone = [read_runs(tmp_path, {"strategy": ["badge", "random"]})]
     tables = {table.name: table for table in tables_of_setting(*alone, "", [])}
     assert [cell.mark for cell in tables["accuracy"].rows[1]] == ["", "", "†", "†"]
     assert (
-        "†: can't be tested with it, as their difference is the same for every seed"
+        "†: cannot be tested against the best (their difference is the same for every seed)"
         in tables["accuracy"].notes
     )
 
@@ -449,7 +466,7 @@ def test_fishermask_is_not_better_by_a_difference_without_spread(tmp_path: Path)
         make_run(tmp_path, "fishermask", seed, [0.3, 0.6 + seed / 100])
     _, area, _ = claim(read_runs(tmp_path), {})
     assert area == (
-        "By the area under the accuracy curve FisherMask can't be tested against random: their "
+        "By the area under the accuracy curve, FisherMask cannot be tested against random: their "
         "difference is the same for every seed."
     )
     assert claim_together({"trial": read_runs(tmp_path)}) == []
@@ -463,6 +480,7 @@ def test_strategies_that_are_level_are_called_so(tmp_path: Path) -> None:
     assert "FisherMask is first of 2 strategies: 0.405, level with random with 0.405." in place
 
 
+@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize("images", [297, 100_000])
 def test_accuracies_that_are_coarse_for_their_tests_are_pointed_out(
     tmp_path: Path, images: int
@@ -474,13 +492,13 @@ def test_accuracies_that_are_coarse_for_their_tests_are_pointed_out(
             result["confusion_matrix"] = [[images]]
             (directory / "result.json").write_text(json.dumps(result))
     said = (
-        "- trial: accuracy at 30 labels: accuracies are coarse for the tests of badge - random: "
-        "one of 297 test images is 0.0034, and over seeds the difference varies by less than 2 "
-        "images\n"
+        "- trial: accuracy at 30 labels: accuracy is too coarse to test badge - random well: over "
+        "seeds the difference varies by less than 2 of 297 test images (one is 0.0034)\n"
     )
     assert (said in markdown_of(tmp_path)) == (images == 297)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_one_strategy_is_compared_with_none(tmp_path: Path) -> None:
     for seed in range(3):
         make_run(tmp_path, "random", seed, [0.3, 0.5])
@@ -490,6 +508,7 @@ def test_one_strategy_is_compared_with_none(tmp_path: Path) -> None:
         assert absent not in written
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_what_can_not_be_tested_with_the_best_is_marked_so(tmp_path: Path) -> None:
     for seed in range(4):
         make_run(tmp_path, "margin", seed, [0.3, 0.5 + seed / 100])
@@ -498,12 +517,12 @@ def test_what_can_not_be_tested_with_the_best_is_marked_so(tmp_path: Path) -> No
     written = markdown_of(tmp_path)
     assert "| **0.515 ± 0.013** |" in written
     assert "| 0.100 ± 0.000† |" in written
-    assert "†: can't be tested with it, of fewer than 3 pairs" in written
+    assert "†: cannot be tested against the best (fewer than 3 pairs)" in written
 
 
 def test_many_settings_are_drawn_in_processes_as_few_are_in_one(tmp_path: Path) -> None:
     for experiment in ("a", "b", "c"):
-        make_trial(tmp_path / "outputs", experiment, seeds=2)
+        make_run(tmp_path / "outputs", "random", 0, [0.3, 0.5], experiment=experiment)
     (tmp_path / "few").mkdir()
     shutil.copytree(tmp_path / "outputs" / "a", tmp_path / "few" / "a")
     assert report(tmp_path, "outputs").returncode == 0
@@ -530,12 +549,12 @@ class Counted:
         return self.counted(*arguments)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_the_work_grows_as_runs_and_settings_do(tmp_path: Path) -> None:
     """Files are read once. Pairs are compared as often for many seeds as for few, and twice as
     often for twice as many settings."""
     comparisons: dict[tuple[int, int], int] = {}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("fm_al.report.report.FEWEST_FOR_PROCESSES", 99)
         read = Counted(patched, "fm_al.records.reading.file_content")
         parsed = Counted(patched, "fm_al.records.json_files.file_content")
         compared = Counted(patched, "fm_al.report.statistics.compared")

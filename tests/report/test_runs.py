@@ -14,7 +14,9 @@ import pytest
 from fm_al.errors import ConfigError
 from fm_al.records.digests import chained, fingerprint
 from fm_al.report.command import where_of
-from fm_al.report.runs import Runs, by_numbers, read_runs
+from fm_al.report.runs import Runs
+from fm_al.report.selection import read_runs
+from fm_al.report.values import by_numbers
 from tests.helpers.made_runs import make_run, make_trial
 
 RISING = [0.3, 0.5, 0.7]
@@ -148,8 +150,8 @@ DAMAGE: list[tuple[str, str, Any, str]] = [
     (PROVENANCE, "software.torch", 2, "(software.torch=2: should be a valid string)"),
     (PROVENANCE, "starts", None, "(starts=null: should be a valid list)"),
     (PROVENANCE, "starts.0", None, "(starts[0]=null: should be a valid dictionary)"),
-    (PROVENANCE, "starts.0.time", None, "(starts[0].time=null: should be a valid string)"),
-    (PROVENANCE, "starts.0.host", None, "(starts[0].host=null: should be a valid string)"),
+    (PROVENANCE, "starts.0.time", 3, "(starts[0].time=3: should be a valid string)"),
+    (PROVENANCE, "starts.0.host", 3, "(starts[0].host=3: should be a valid string)"),
     (PROVENANCE, "starts.0.command", None, "(starts[0].command=null: should be a valid list)"),
     (PROVENANCE, "starts.0.command.0", 3, "(starts[0].command[0]=3: should be a valid string)"),
 ]
@@ -296,11 +298,11 @@ def test_runs_of_a_seed_start_alike_unless_what_is_compared_decides_the_start(by
 
 
 def test_without_a_finished_run_it_is_one_line_that_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no finished runs are here or below$"):
+    with pytest.raises(ConfigError, match=r"no finished run in this folder or below$"):
         read_runs(tmp_path)
     make_run(tmp_path, "random", 1, RISING, finished=False)
     with pytest.raises(
-        ConfigError, match=r"no finished runs .*; .*seed1 is not finished: 2 rounds so far"
+        ConfigError, match=r"no finished run .*; .*seed1 is not finished: 2 rounds so far"
     ):
         read_runs(tmp_path)
 
@@ -452,14 +454,14 @@ def test_runs_are_chosen_by_any_key(tmp_path: Path) -> None:
     assert chosen(dataset="cifar10", imbalance="step", backbone="resnet18_quarter") == 20
     assert chosen(**{"trainer.optimizer.lr": "1e-3"}) == 20
     assert chosen(**{"budget.train_before_first_query": "true"}) == 20
-    with pytest.raises(ConfigError, match="--where seed=7: none of the 20 finished runs has that"):
+    with pytest.raises(ConfigError, match="--where seed=7: matches none of 20 finished runs"):
         chosen(seed="7")
     with pytest.raises(
-        ConfigError, match=r"--where strategi: no run has such a key, but strategy, if you"
+        ConfigError, match=r"--where strategi: no run has this key; did you mean strategy"
     ):
         chosen(strategi="badge")
     with pytest.raises(
-        ConfigError, match=r"--by budget.totl: no run has such a key, but budget.total, if"
+        ConfigError, match=r"--by budget.totl: no run has this key; did you mean budget.total"
     ):
         read_runs(tmp_path, by=["budget.totl"])
 
@@ -471,7 +473,7 @@ def test_runs_that_are_the_same_but_for_the_device_are_named_with_the_remedy(tmp
     runs = read_runs(tmp_path)
     assert runs.groups == ["random"]
     assert len(runs.left_out) == 2
-    assert "they differ in device.kind, by which --where chooses" in runs.left_out[0].why
+    assert "they differ in device.kind; choose one with --where" in runs.left_out[0].why
     assert read_runs(tmp_path, {"device.kind": ["cpu"]}).groups == ["badge", "random"]
 
 
@@ -503,7 +505,7 @@ def test_values_with_commas_of_their_own_can_be_chosen(tmp_path: Path) -> None:
 
 def test_seeds_are_not_compared(tmp_path: Path) -> None:
     make_run(tmp_path, "badge", 0, RISING)
-    with pytest.raises(ConfigError, match="--by seed: runs are paired by their seed"):
+    with pytest.raises(ConfigError, match="--by seed: runs are paired by seed; choose"):
         read_runs(tmp_path, by=("seed",))
 
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from fm_al.report.runs import read_runs
+from fm_al.report.selection import read_runs
 from fm_al.report.text import UNPRINTABLE, latex, markdown, markdown_cell, markdown_code, printable
 from tests.helpers.command_line import fm_al
 from tests.helpers.made_runs import make_run

@@ -1,0 +1,249 @@
+"""Read the finished runs below a folder, and leave out what cannot be used.
+
+A run is used only if everything that a report takes from its records is there and makes sense.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from fm_al.errors import ConfigError, RunError
+from fm_al.records.discovery import runs_below
+from fm_al.records.json_files import Schema, shortened, validated
+from fm_al.records.naming import option_names
+from fm_al.records.reading import StoredRun, stored_run
+from fm_al.records.result_config import Config
+from fm_al.records.schema import Count, Provenance, Result, Round
+from fm_al.report.runs import LeftOut
+from fm_al.report.text import all_printable, printable
+from fm_al.report.values import MISSING, flattened, matches
+
+# Keys that stand for the option of that name, and the configuration behind it. BAIT alone trains
+# before its first query in the FisherMask authors' code.
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "dataset": ("dataset", "dataset_content"),
+    "imbalance": ("imbalance",),
+    "backbone": ("backbone",),
+    "strategy": ("strategy", "budget.train_before_first_query"),
+}
+LIKE_A_RUN = {"config.yaml", "rounds.jsonl", "result.json"}
+
+NEEDED_OF_A_ROUND = ("balanced_accuracy", "macro_f1", "per_class_accuracy", "queried_classes")
+
+
+class _Masks(Schema):
+    """What strategies with a mask record of a query."""
+
+    mask_sizes: dict[str, Count] = Field(default_factory=dict)
+
+
+class _Option(Schema):
+    target: Annotated[str, Field(alias="_target_", pattern=r"\.")]
+    name: str | None = None
+
+
+class _Budget(Schema):
+    initial: Count
+    per_round: Annotated[Count, Field(ge=1)]
+    total: Count
+    train_before_first_query: bool = True
+
+
+class _Device(Schema):
+    kind: str
+
+
+class _ResultConfig(Schema):
+    """The keys of the configuration that a report needs."""
+
+    dataset: _Option
+    imbalance: _Option
+    backbone: _Option
+    strategy: _Option
+    budget: _Budget
+    device: _Device
+    seed: Count
+    experiment_name: Annotated[str, Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run, not yet named.
+
+    Attributes:
+        directory: Where it is.
+        config: The part of its configuration that results depend on.
+        provenance: Software, starts.
+        rounds: Its rounds.
+        result: Its result.
+        options: Names of the options of some groups, such as `dataset`.
+    """
+
+    directory: Path
+    config: Config
+    provenance: Provenance
+    rounds: Sequence[Round]
+    result: Result
+    options: Mapping[str, str]
+
+    @cached_property
+    def flat(self) -> dict[str, Any]:
+        """`config` by dotted keys."""
+        return flattened(self.config)
+
+    @property
+    def seed(self) -> int:
+        return int(self.flat["seed"])
+
+    def value(self, key: str) -> Any:
+        """The value of a key of the configuration, or MISSING."""
+        return self.options[key] if key in self.options else self.flat.get(key, MISSING)
+
+    def part(self, keys: Iterable[str]) -> dict[str, Any]:
+        """The values at and below these keys."""
+        prefixes = tuple(f"{key}." for key in keys)
+        return {k: v for k, v in self.flat.items() if f"{k}.".startswith(prefixes)}
+
+
+def finished_runs(folder: Path, left_out: list[LeftOut]) -> Iterator[FinishedRun]:
+    """Read the finished runs in a folder and below; `left_out` receives the other runs."""
+    directories = runs_below(folder)
+    left_out += _foreign(folder, {*directories})
+    for directory in directories:
+        try:
+            stored = stored_run(directory)
+            result, provenance = stored.result, stored.provenance
+            if result is None or provenance is None:
+                left_out.append(LeftOut(directory, _why_unfinished(stored)))
+                continue
+            _check(stored.rounds, result, provenance)
+            yield _printable_run(directory, stored.rounds, result, provenance)
+        except (RunError, OSError) as error:
+            left_out.append(LeftOut(directory, str(error).replace(f"{directory}/", "")))
+
+
+def _printable_run(
+    directory: Path, rounds: Sequence[Round], result: Result, provenance: Provenance
+) -> FinishedRun:
+    """A run whose names, such as those of classes, can be printed in one line."""
+    config = provenance.result_config
+    names = all_printable(result.class_names)
+    return FinishedRun(
+        directory,
+        config=all_printable(config),
+        provenance=provenance,
+        rounds=[
+            each.model_copy(update={"strategy": all_printable(each.strategy)}) for each in rounds
+        ],
+        result=result.model_copy(update={"class_names": names}),
+        options=all_printable(option_names(directory, config)),
+    )
+
+
+def chosen_runs(
+    finished: Sequence[FinishedRun], where: Mapping[str, Sequence[str]]
+) -> list[FinishedRun]:
+    """The runs that have one of the values for each key of `where`.
+
+    Raises:
+        ConfigError: No run has such a key, or none has these values.
+    """
+    for key in where:
+        check_key("--where", key, finished)
+    chosen = [
+        run
+        for run in finished
+        if all(any(matches(run.value(key), text) for text in where[key]) for key in where)
+    ]
+    if not chosen:
+        conditions = " ".join(f"{key}={','.join(values)}" for key, values in where.items())
+        raise ConfigError(f"--where {conditions}: matches none of {len(finished)} finished runs")
+    return chosen
+
+
+def check_key(option: str, key: str, finished: Sequence[FinishedRun]) -> None:
+    """Raise ConfigError if no run has this key."""
+    known = sorted({*OPTIONS, *(key for run in finished for key in run.flat)})
+    if key not in known:
+        close = difflib.get_close_matches(key, known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"{option} {key}: no run has this key{hint}; keys: {', '.join(known)}")
+
+
+def _check(rounds: Sequence[Round], result: Result, provenance: Provenance) -> None:
+    """Raise RunError if a report cannot use these records."""
+    missing = {name: None for each in rounds for name in each.lacks(*NEEDED_OF_A_ROUND)}
+    if missing:
+        raise RunError(f"has rounds without {', '.join(missing)}")
+    for number, each in enumerate(rounds, 1):
+        _check_values(f"rounds.jsonl: line {number}", each.strategy, _Masks, "strategy")
+    config = provenance.decides
+    _check_values("provenance.json", config, _ResultConfig, "decides")
+    if "torch" not in provenance.software:
+        raise RunError("provenance.json lacks software.torch")
+    names = result.class_names
+    if len({*map(printable, names)}) < len(names):
+        raise RunError(f"result.json is damaged (class_names={shortened(names)}: should differ)")
+    _check_counts(rounds, result, config["budget"])
+
+
+def _check_values(place: str, values: Config, schema: type[Schema], key: str) -> None:
+    try:
+        validated(values, schema)
+    except ValueError as error:
+        what = str(error)
+        if what.startswith("lacks "):
+            raise RunError(f"{place} lacks {key}.{what.removeprefix('lacks ')}") from None
+        raise RunError(f"{place} is damaged ({key}.{what})") from None
+
+
+def _check_counts(rounds: Sequence[Round], result: Result, budget: Config) -> None:
+    """Check that the rounds are those of the budget, with as many queried images and classes."""
+    before_last = range(budget["initial"], budget["total"], budget["per_round"])
+    for source, count in (("result", result.rounds), ("budget", len(before_last) + 1)):
+        if count != len(rounds):
+            raise RunError(f"has {len(rounds)} rounds, its {source} is of {count}")
+    labels = [*before_last, budget["total"]]
+    queried = [after - before for before, after in pairwise(labels)] + [0]
+    classes = len(result.class_names)
+    for number, each in enumerate(rounds):
+        for what, found, expected in (
+            ("labelled", each.labelled, labels[number]),
+            ("length of per_class_accuracy", len(each.per_class_accuracy), classes),
+            ("length of queried_classes", len(each.queried_classes), classes),
+            ("sum of queried_classes", sum(each.queried_classes), queried[number]),
+        ):
+            if found != expected:
+                place = f"rounds.jsonl: line {number + 1}"
+                raise RunError(f"{place} is damaged ({what}={found}: should be {expected})")
+
+
+def _foreign(folder: Path, runs: Set[Path]) -> list[LeftOut]:
+    """Folders with files of a run but no provenance.json: another program's, or damaged."""
+    found = []
+    for path, folders, files in os.walk(folder):
+        if Path(path) in runs:
+            folders.clear()
+            continue
+        folders[:] = sorted({*folders} - {"wandb"})
+        if there := sorted({*files} & LIKE_A_RUN):
+            found.append(LeftOut(Path(path), f"has {', '.join(there)} and no provenance.json"))
+    return found
+
+
+def _why_unfinished(stored: StoredRun) -> str:
+    if stored.result is not None:
+        return "has a result and no provenance.json"
+    rounds = f"{len(stored.rounds)} round{'s' * (len(stored.rounds) != 1)}"
+    if stored.error is not None:
+        return f"failed after {rounds}: {stored.error.message}"
+    return f"is not finished: {rounds} so far"

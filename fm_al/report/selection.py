@@ -1,0 +1,62 @@
+"""The runs that a command asks for, read, chosen and named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fm_al.errors import ConfigError
+from fm_al.report.naming import named_runs
+from fm_al.report.reading import FinishedRun, check_key, chosen_runs, finished_runs
+from fm_al.report.runs import STRATEGY, LeftOut, Runs
+from fm_al.report.values import MISSING
+
+
+def read_runs(
+    folder: Path, where: Mapping[str, Sequence[str]] | None = None, by: Sequence[str] = STRATEGY
+) -> Runs:
+    """Read the finished runs in a folder and below.
+
+    Args:
+        folder: Where to look.
+        where: Values by key; only runs with one of the values for each key are used.
+        by: Keys whose values are compared: keys of the configuration, or `strategy`, `dataset`,
+            `imbalance` and `backbone` for the option's name.
+
+    Raises:
+        ConfigError: A key that no run has, or no finished run is left.
+    """
+    left_out: list[LeftOut] = []
+    finished = list(finished_runs(folder, left_out))
+    if not finished:
+        examples = "".join(f"; {each.directory} {each.why}" for each in left_out[:3])
+        raise ConfigError(f"{folder}: no finished run in this folder or below{examples}")
+    for key in by:
+        check_key("--by", key, finished)
+        if key == "seed":
+            raise ConfigError("--by seed: runs are paired by seed; choose seeds with --where")
+    comparable = _comparable(chosen_runs(finished, where or {}), by, left_out)
+    runs = Runs(named_runs(comparable, by, left_out), left_out, by)
+    if not runs.runs:
+        last = f"{left_out[-1].directory} {left_out[-1].why}"
+        raise ConfigError(f"{folder}: no run is left to report on; {last}")
+    for setting in runs.settings:
+        if not runs.of(setting).labels:
+            raise ConfigError(
+                f"--by {','.join(by)}: the runs of {setting} have no number of labels in common"
+            )
+    return runs
+
+
+def _comparable(
+    finished: Sequence[FinishedRun], by: Sequence[str], left_out: list[LeftOut]
+) -> list[FinishedRun]:
+    """The runs that have every key of `by`."""
+    comparable = []
+    for run in finished:
+        missing = [key for key in by if run.value(key) is MISSING]
+        if missing:
+            left_out.append(LeftOut(run.directory, f"has no {missing[0]} to compare by"))
+        else:
+            comparable.append(run)
+    return comparable

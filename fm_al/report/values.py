@@ -1,0 +1,64 @@
+"""Values of a configuration: flattened, compared with what a user types, and shown."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from fm_al.report.text import printable
+
+MISSING = object()  # of a key that a run does not have
+LONGEST_NAME = 100  # characters
+
+
+def flattened(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flattened(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def matches(value: Any, text: str) -> bool:
+    """Whether a value is the one that a user typed."""
+    if value is MISSING:
+        return False
+    text = printable(text)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return float(text) == value
+        except ValueError:
+            return False
+    if isinstance(value, list | dict):
+        with contextlib.suppress(ValueError):
+            return bool(json.loads(text) == value)
+    return text == format_value(value)
+
+
+def format_value(value: Any) -> str:
+    """A value as a user would type it; a dash if it is missing."""
+    if value is MISSING:
+        return "–"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def canonical(value: Any) -> str:
+    """A text that is the same for equal values only."""
+    return json.dumps(value, sort_keys=True)
+
+
+def cut(text: str) -> str:
+    """At most LONGEST_NAME characters of a text."""
+    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
+
+
+def by_numbers(name: str) -> list[Any]:
+    """A key to sort names by, with the numbers in them by size."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", name)
+    return [float(part) if odd % 2 else part for odd, part in enumerate(parts)]
