@@ -21,6 +21,7 @@ from fm_al.data.images import Images, channel_statistics
 from fm_al.data.pool import Pool
 from fm_al.errors import DIVERGED, MethodError, RunError, errors_named, memory_errors_named
 from fm_al.evaluation import Evaluation, evaluate
+from fm_al.preparation import Experiment
 from fm_al.progress import RunProgress
 from fm_al.randomness import generator_for
 from fm_al.records.curve import area_under_curve

@@ -96,8 +96,13 @@ class PlannedRun:
 
     @property
     def result_config(self) -> Config:
-        """What the figures depend on, as far as it is known without the data."""
+        """What results depend on, as far as it is known before the data are loaded."""
         return result_config_of(self.config, self.experiment.device.result_config())
+
+    @property
+    def _portable_result_config(self) -> Config:
+        """The part of it that does not depend on this machine's devices."""
+        return result_config_of(self.config, self.device.portable_result_config())
 
     def result(self, contents: dict[str, Stored | None] | None = None) -> Result | None:
         """Reads the result of the run, also if it ran on a machine with other devices.
@@ -125,10 +130,6 @@ class PlannedRun:
             kept = build(self.config["imbalance"]).kept(stored)
             refuse_other_classes(self.directory, result.class_names, kept)
         return result
-
-    @property
-    def _portable_result_config(self) -> Config:
-        return result_config_of(self.config, self.device.portable_result_config())
 
     def complete(self, console: Console, result: Result) -> bool:
         """Completes what a finished run may lack after a kill or a dead server: its W&B view, its

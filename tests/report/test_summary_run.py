@@ -17,7 +17,7 @@ from fm_al.report.selection import read_runs
 from fm_al.report.summary_run import log_summary_runs, trackers_of
 from fm_al.report.typeset import NO_NUMBER, Cell, Table, columns_of
 from fm_al.report.writing import write
-from fm_al.tracking.upload import WANDB_TRACKER
+from fm_al.tracking.upload import DEFAULT_OPTIONS, WANDB_TRACKER
 from fm_al.tracking.wandb_log import history
 from tests.helpers.command_line import fm_al
 from tests.helpers.made_runs import make_run
