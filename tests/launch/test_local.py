@@ -19,6 +19,7 @@ from tests.helpers.jobs import SWEEP, assigned_job, console, planned
 from tests.test_experiment import without_times
 
 
+@pytest.mark.slow
 def test_a_run_that_can_not_be_noted_does_not_keep_others_from_a_process(
     compose, tmp_path: Path
 ) -> None:
@@ -85,6 +86,7 @@ def test_a_process_that_can_not_be_started_is_one_line(compose, monkeypatch, tmp
     assert Path.cwd() == here
 
 
+@pytest.mark.slow
 def test_a_local_sweep_gives_the_records_of_one_after_the_other(tmp_path: Path) -> None:
     """One of its runs fails; its folder is for the owner's eyes only and holds no secret."""
     sweep = ["-m", *QUICK, "seed=0,1", "strategy=random", "trainer.clamp_gradients=null"]

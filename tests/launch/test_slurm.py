@@ -261,6 +261,7 @@ def test_what_sbatch_refuses_leaves_its_runs_and_names_the_jobs_of_this_moment(
     assert not waiting
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 def test_the_end_of_a_session_waits_until_a_submission_is_noted(number: int) -> None:
     """Though another thread could take the signal."""

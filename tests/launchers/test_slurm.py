@@ -20,7 +20,7 @@ from fm_al.records.discovery import runs_below
 from tests.helpers.command_line import QUICK, ROOT, Ended, fm_al
 from tests.test_experiment import without_times
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("cluster")]
 
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.mem_gb=1"]
 SLOW = [
