@@ -70,6 +70,13 @@ def test_a_job_that_was_promised_a_gpu_does_not_fall_back_to_the_cpu(compose, mo
     assert asked_for_the_cpu.result()
 
 
+def test_a_job_that_was_queued_by_an_earlier_version_can_be_loaded(compose) -> None:
+    job = Job.of(planned(compose), SWEEP, gpu=False, limits=Limits(240, 120, 100))
+    earlier = pickle.dumps(job, protocol=0).replace(b"fm_al.launch.job", b"fm_al.jobs")
+    assert b"fm_al.jobs" in earlier
+    assert pickle.loads(earlier) == job
+
+
 def test_a_job_holds_plain_data(compose) -> None:
     job = Job.of(planned(compose), SWEEP, gpu=False)
     assert json.loads(json.dumps(job.config)) == job.config
