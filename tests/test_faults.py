@@ -437,7 +437,7 @@ def test_two_starts_of_one_sweep_share_its_runs(tmp_path: Path) -> None:
     ends = [start.ended() for start in (first, second)]
     assert [end.returncode for end in ends] == [0, 0], ends
     assert [end.stdout.partition("mean ±")[2] for end in ends] == [table] * 2
-    assert "left to whoever runs it: outputs/" in ends[1].stdout
+    assert "left to the process that runs it: outputs/" in ends[1].stdout
     assert f"is being written by process {first.pid} on " in ends[1].stdout
     results = sorted(alone.rglob("result.json"))
     assert len(results) == 3
