@@ -47,8 +47,10 @@ def run_one(composed: DictConfig, about: Sequence[str]) -> None:
         planned.complete(console, result)
         console.print("this run is finished already")
     else:
-        note_overrides(planned.directory, overrides)
-        result = planned.run(console)
+        try:
+            result = planned.run(console)
+        finally:  # a run that fails before its first round may leave no folder
+            note_overrides(planned.directory, overrides)
     console.print(f"{closing_line(result)}\nrecords: {planned.directory}", soft_wrap=True)
 
 

@@ -91,16 +91,15 @@ def value_text(value: Any) -> str:
 
 
 def note_overrides(directory: Path, overrides: Sequence[str]) -> None:
-    """Write `overrides.yaml` beside a run's directory if the folder's name was cut. It is for
-    people alone, so failing to write it is a warning."""
+    """Write `overrides.yaml` beside a run's directory, once that exists, if the folder's name was
+    cut. It is for people alone, so failing to write it is a warning."""
     folder, options = directory.parent, option_texts(overrides)
-    if not options or folder.name == _sorted_text(options):
+    if not options or folder.name == _sorted_text(options) or not directory.exists():
         return
     lines = (f"{key}: {value_text(value)}\n" for key, value in option_values(overrides).items())
     path, content = folder / OVERRIDES, "".join(lines).encode()
     try:
         if not path.exists() or path.read_bytes() != content:
-            folder.mkdir(parents=True, exist_ok=True)
             atomic_write(path, content)
     except OSError as error:
         logger.warning("%s can't be written (%s)", path, error)

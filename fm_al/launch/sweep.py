@@ -132,8 +132,6 @@ class Sweep:
                 break  # the others would wait for the same W&B server
         chosen = set(missing)
         waiting = deque(run for run in self.planned if run.directory in chosen)
-        for run in waiting:
-            note_overrides(run.directory, self.overrides.get(run.directory, ()))
         if not waiting:
             if wait:
                 self._follow(waiting, folder)
@@ -147,7 +145,7 @@ class Sweep:
             if wait:
                 self._follow(waiting, folder)
                 return
-            self.launcher.start(waiting, folder)
+            self._launch(waiting, folder)
             if waiting:
                 self.console.print(
                     f"{len(waiting)} more to submit: run the same command again when some have "
@@ -182,6 +180,7 @@ class Sweep:
                 with failure_recorded(run.directory):
                     assign_run(run.directory, Assignment(folder))
                     forget_failure(run.directory)
+                    self._note_overrides(run)
                 assigned.append(run)
             except OSError as error:
                 self._note_failure(RunStatus(run.directory, "failed", detail=one_line(error)))
@@ -210,7 +209,7 @@ class Sweep:
         """Raises RunError if the first runs cannot be started, or if later ones cannot for long and
         none is under way."""
         try:
-            self.launcher.start(waiting, folder)
+            self._launch(waiting, folder)
             self._refused_since = None
         except RunError as error:
             if self._refused_since is None:
@@ -219,6 +218,18 @@ class Sweep:
             if is_first or (is_lasting and len(self._unended()) == len(waiting)):
                 raise
             self._say_once(f"{one_line(error)}; trying again")
+
+    def _launch(self, waiting: deque[PlannedRun], folder: Path) -> None:
+        """Start as many runs as there is room for."""
+        before = list(waiting)
+        try:
+            self.launcher.start(waiting, folder)
+        finally:
+            for run in before[: len(before) - len(waiting)]:
+                self._note_overrides(run)
+
+    def _note_overrides(self, run: PlannedRun) -> None:
+        note_overrides(run.directory, self.overrides.get(run.directory, ()))
 
     def _look(self, turn_to_come: set[Path]) -> list[RunStatus]:
         """How the runs stand whose turn has come. Notes which of them have ended."""

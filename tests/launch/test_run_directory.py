@@ -107,6 +107,9 @@ def test_keys_that_end_alike_keep_what_they_differ_in() -> None:
 
 def test_what_a_name_has_cut_is_listed_beside_the_runs(tmp_path: Path) -> None:
     run = tmp_path / options_folder(*SWEPT) / "seed3"
+    note_overrides(run, SWEPT)
+    assert list(tmp_path.iterdir()) == []  # nothing before the run has a directory
+    run.mkdir(parents=True)
     for _ in range(2):
         note_overrides(run, [*SWEPT, "seed=3", "tracker=none"])
     assert (run.parent / "overrides.yaml").read_text().splitlines() == [
@@ -123,13 +126,16 @@ def test_what_a_name_has_cut_is_listed_beside_the_runs(tmp_path: Path) -> None:
 
 def test_a_name_that_is_whole_needs_no_list(tmp_path: Path) -> None:
     for overrides in ([], ["budget.total=60", "trainer=standard"]):
-        note_overrides(tmp_path / options_folder(*overrides) / "seed3", overrides)
-    assert list(tmp_path.iterdir()) == []
+        run = tmp_path / options_folder(*overrides) / "seed3"
+        run.mkdir(parents=True)
+        note_overrides(run, overrides)
+    assert not list(tmp_path.rglob("overrides.yaml"))
 
 
 def test_a_list_that_can_not_be_written_is_a_warning(tmp_path: Path, caplog) -> None:
     run = tmp_path / options_folder(*SWEPT) / "seed3"
-    run.parent.touch()
+    run.mkdir(parents=True)
+    (run.parent / "overrides.yaml").mkdir()
     note_overrides(run, SWEPT)
     assert "overrides.yaml can't be written" in caplog.text
 

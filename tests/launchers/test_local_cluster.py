@@ -71,6 +71,7 @@ def files_of_slurm() -> set[Path]:
     }
 
 
+@pytest.mark.slurm
 def test_start_prints_a_line_for_the_shell_and_nothing_else(
     local_cluster: Run, folder: Path
 ) -> None:
@@ -85,6 +86,7 @@ def test_start_prints_a_line_for_the_shell_and_nothing_else(
     assert local_cluster("status", folder).stdout == status.stdout  # the same processes
 
 
+@pytest.mark.slurm
 def test_a_job_array_runs(cluster: Path, tmp_path: Path) -> None:
     options = ("--cpus-per-task=2", "--mem=64G", "--time=1", f"--output={tmp_path}/%a")
     sbatch(cluster, "echo $SLURM_CPUS_PER_TASK $SLURM_JOB_PARTITION", "--array=0-5%2", *options)
@@ -93,6 +95,7 @@ def test_a_job_array_runs(cluster: Path, tmp_path: Path) -> None:
     assert {output.read_text() for output in outputs} == {"2 local\n"}
 
 
+@pytest.mark.slurm
 def test_stop_leaves_nothing_and_cancels_what_waits(
     local_cluster: Run, cluster: Path, folder: Path
 ) -> None:
@@ -115,6 +118,7 @@ def test_stop_leaves_nothing_and_cancels_what_waits(
     assert "jobs       none" in local_cluster("status", folder).stdout
 
 
+@pytest.mark.slurm
 def test_start_brings_back_daemons_that_were_killed(local_cluster: Run, folder: Path) -> None:
     local_cluster("start", folder)
     for daemon in ("munged", "slurmctld", "slurmd"):
@@ -124,6 +128,7 @@ def test_start_brings_back_daemons_that_were_killed(local_cluster: Run, folder: 
     assert local_cluster("status", folder).returncode == 0
 
 
+@pytest.mark.slurm
 @pytest.mark.parametrize("daemon", ["slurmctld", "slurmd"])
 def test_stop_leaves_nothing_when_a_daemon_was_killed(
     local_cluster: Run, folder: Path, daemon: str
@@ -137,6 +142,7 @@ def test_stop_leaves_nothing_when_a_daemon_was_killed(
     assert processes_of(folder) == []
 
 
+@pytest.mark.slurm
 def test_a_daemon_that_does_not_come_up_is_named_with_the_end_of_its_log(
     local_cluster: Run, folder: Path
 ) -> None:

@@ -20,7 +20,7 @@ from fm_al.records.discovery import runs_below
 from tests.helpers.command_line import QUICK, ROOT, Ended, fm_al
 from tests.helpers.made_records import without_times
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("cluster")]
 
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.mem_gb=1"]
 SLOW = [
@@ -248,7 +248,7 @@ def test_so_many_jobs_as_are_allowed_are_in_the_queue(cluster_in: Cluster) -> No
     first = cluster_in.run(*sweep, "hydra.sweeper.wait=false")
     assert first.returncode == 0, first.stderr
     assert "submitted 2 runs as job " in first.stdout
-    assert "1 more is not submitted: start again when some have ended" in first.stdout
+    assert "1 more to submit: run the same command again when some have ended" in first.stdout
     rest = cluster_in.run(*sweep)
     assert rest.returncode == 0, rest.stderr
     assert "submitted 1 run as job " in rest.stdout

@@ -41,6 +41,7 @@ def submitted(folder: Path, *arguments: str) -> str:
     return shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "local"])
 def test_a_sweep_outlives_its_session(tmp_path: Path, launcher: str) -> None:
     (tmp_path / "my_conf").mkdir()
@@ -62,6 +63,7 @@ def test_a_sweep_outlives_its_session(tmp_path: Path, launcher: str) -> None:
         assert start["command"] == ["fm-al", "-m", *typed, "hydra.sweeper.wait=false"]
 
 
+@pytest.mark.faults
 def test_a_sweep_left_to_itself_is_ended_with_all_its_runs(tmp_path: Path) -> None:
     slow = [
         *("hydra/launcher=local", "hydra.launcher.runs_at_once=2", "budget.total=600"),

@@ -99,6 +99,17 @@ def test_settings_have_no_seed_in_their_names() -> None:
     assert named(config(), config("badge", seed=1), with_seed=False) == ["bait", "badge"]
 
 
+def test_rows_of_a_sweep_name_what_was_swept_and_not_all_that_it_changes() -> None:
+    configs = [config(), config(trainer__augment=False, trainer__optimizer__lr=1)]
+    typed = [
+        {"trainer": trainer, "imbalance.pool": {0: 5}, "strategy.power": power}
+        for trainer, power in (("paper", 1), ("standard", 2))
+    ]
+    folders = [Path("a"), Path("b")]
+    names = run_names(folders, configs, ["a", "b"], with_seed=False, typed=typed)
+    assert names == ["trainer=paper", "trainer=standard"]  # power changes with it
+
+
 def test_options_are_named_as_the_runs_folder_has_them() -> None:
     folders = [
         Path("outputs/trial/cifar10_jpeg-paper/cnn", strategy, "lr=1", "seed0")
