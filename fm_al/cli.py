@@ -21,8 +21,10 @@ from fm_al.compose.composer import NAME, Composer, explained, resolved
 from fm_al.config import build, check_node
 from fm_al.data.base import Dataset
 from fm_al.errors import ArgumentParser, ConfigError, MethodError
-from fm_al.launch.status import show
-from fm_al.launch.sweeper import ExperimentSweep, plain, planned_run, without_hydra
+from fm_al.launch.planning import plain_config, planned_run, without_hydra
+from fm_al.launch.run_directory import note_overrides
+from fm_al.launch.status_command import show
+from fm_al.launch.sweeper import ExperimentSweep
 from fm_al.planned_run import EXPECTED_ERRORS, closing_line, exit_code, one_line
 from fm_al.tracking.sync import sync
 
@@ -45,6 +47,7 @@ def run_one(composed: DictConfig, about: Sequence[str]) -> None:
         planned.complete(console, result)
         console.print("this run is finished already")
     else:
+        note_overrides(planned.directory, overrides)
         result = planned.run(console)
     console.print(f"{closing_line(result)}\nrecords: {planned.directory}", soft_wrap=True)
 
@@ -104,7 +107,7 @@ def _obey(flags: Namespace, composer: Composer) -> None:
             sweep.run()
             return
         composed, typed = sweep.first, sweep.first_overrides
-        about.append(f"the first of {len(sweep.combinations)} runs")
+        about.append(f"the first of {len(sweep.plan.combinations)} runs")
     else:
         composed = composer.compose(typed)
     HydraConfig.instance().set_config(composed)
@@ -161,7 +164,7 @@ def download() -> None:
     given = arguments.parse_args(sys.argv[1:])
     overrides = parsed_overrides([f"dataset={given.name}", *given.options], multirun=False)
     composed = Composer().compose([str(each.input_line) for each in overrides])
-    config = plain(without_hydra(composed))
+    config = plain_config(without_hydra(composed))
     check_node("dataset", config["dataset"], Dataset)
     data_dir = Path(config["data_dir"])
     data = build(config["dataset"]).load(data_dir, download=True)

@@ -1,6 +1,6 @@
-"""Where tensors live, and in what precision networks compute.
+"""The device: where tensors live, in what precision networks compute, how much memory is left.
 
-torch is imported where it is used: what of a device decides a run's figures is known without it.
+torch is imported where it is used, because a finished run is recognised without it.
 """
 
 from __future__ import annotations
@@ -20,49 +20,53 @@ if TYPE_CHECKING:
     import torch
 
 GIB = 2**30
-MOST_THREADS = 1024  # beyond any machine's cores; many more can't be started at all
+MAX_THREADS = 1024  # more than any machine has cores; far more cannot be started
 
 
 @dataclass(frozen=True)
 class Device:
     """The options of `conf/device/`.
 
-    kind: `auto` takes a CUDA GPU, else Apple's, else the CPU. precision: of the networks; `auto`
-    is bf16 (mixed) on a CUDA GPU that has it, else fp32; selection is never in less than fp32.
-    threads: of the CPU, a fixed number up to 1,024, since results depend on it.
-    scoring_batch_size: images a batch when evaluating and when querying; null is 128 on the CPU,
-    where what fits the cache is fastest, and 1,024 on a GPU. deterministic: the same run twice
-    gives the same bits.
+    Args:
+        kind: `auto` takes a CUDA GPU, else Apple's, else the CPU.
+        precision: Of the networks. `auto` is bf16 (mixed) on a CUDA GPU that supports it, and fp32
+            elsewhere. Strategies never select in less than fp32.
+        channels_last: The memory format of images and convolutions.
+        threads: CPU threads, at most 1,024. A fixed number, because results depend on it.
+        scoring_batch_size: Images per batch when evaluating and querying. None is 128 on the CPU,
+            where small batches stay in the cache, and 1,024 on a GPU.
+        deterministic: The same run twice gives the same bits.
     """
 
     kind: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["auto", "fp32", "bf16"]
     channels_last: bool
-    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)]
+    threads: Annotated[int, Field(ge=1, le=MAX_THREADS)]
     scoring_batch_size: Annotated[int, Field(ge=1)] | None
     deterministic: bool
 
     @property
     def torch_device(self) -> torch.device:
-        """Raises ConfigError where the kind asked for is not there."""
+        """The device of this machine. Raises ConfigError if it has none of this kind."""
         import torch
 
-        there = {
+        available = {
             "cuda": torch.cuda.is_available(),
             "mps": torch.backends.mps.is_available(),
             "cpu": True,
         }
         if self.kind == "auto":
-            return torch.device(next(kind for kind, found in there.items() if found))
-        if not there[self.kind]:
+            return torch.device(next(kind for kind, found in available.items() if found))
+        if not available[self.kind]:
             raise ConfigError(
-                f"device.kind={self.kind}: torch {torch.__version__} finds no such device here; "
-                f"use one of: auto, {', '.join(kind for kind, found in there.items() if found)}"
+                f"device.kind={self.kind}: torch {torch.__version__} finds no such device; "
+                f"use one of: auto, {', '.join(kind for kind, found in available.items() if found)}"
             )
         return torch.device(self.kind)
 
     @property
     def resolved_precision(self) -> Literal["fp32", "bf16"]:
+        """`precision`, with `auto` replaced by what this machine supports."""
         if self.precision != "auto":
             return self.precision
         import torch
@@ -79,26 +83,27 @@ class Device:
 
     @property
     def memory_format(self) -> torch.memory_format:
+        """The layout of 4-d tensors."""
         import torch
 
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     @property
     def scoring_batch(self) -> int:
-        """Images a batch when evaluating and querying."""
+        """Images per batch when evaluating and querying."""
         default = 128 if self.torch_device.type == "cpu" else 1024
         return self.scoring_batch_size or default
 
-    def decides(self) -> dict[str, Any]:
-        """What of the device a run's figures depend on."""
-        return self.decides_on_any_machine() | {
+    def result_config(self) -> dict[str, Any]:
+        """The options that results depend on, as this machine resolves them."""
+        return self.portable_result_config() | {
             "kind": self.torch_device.type,
             "precision": self.resolved_precision,
             "scoring_batch_size": self.scoring_batch,
         }
 
-    def decides_on_any_machine(self) -> dict[str, Any]:
-        """As much of `decides` as is the same wherever the run takes place."""
+    def portable_result_config(self) -> dict[str, Any]:
+        """The part of `result_config` that is the same on every machine."""
         known: dict[str, Any] = {
             "channels_last": self.channels_last,
             "threads": self.threads,
@@ -113,16 +118,16 @@ class Device:
         return known
 
     def set_up(self) -> None:
-        """Sets what torch keeps for the whole process: threads, determinism, no TF32."""
+        """Set torch's process-wide state: threads, determinism, no TF32."""
         import torch
         from torch.utils import deterministic
 
         torch.set_num_threads(self.threads)
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        # As `torch.use_deterministic_algorithms`, which also imports torch.compile's part of torch.
+        # Like `torch.use_deterministic_algorithms`, which would also import the compiler.
         torch.set_deterministic_debug_mode("warn" if self.deterministic else "default")
-        # Every buffer would be filled before its first use, which finds errors and costs time.
+        # Filling every buffer before its first use would find errors, and costs time.
         deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = not self.deterministic
         for part, attribute, full in _float32_modes():
@@ -130,7 +135,7 @@ class Device:
 
 
 def _float32_modes() -> list[tuple[Any, str, Any]]:
-    """What lets float32 products lose digits (TF32): where, and its value for all digits."""
+    """The settings that let float32 products lose digits (TF32): object, name, exact value."""
     import torch
 
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
@@ -144,9 +149,16 @@ def _float32_modes() -> list[tuple[Any, str, Any]]:
     return modes
 
 
+def mixed_precision(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
+    """A context that computes in `dtype` where torch deems that safe; None changes nothing."""
+    import torch
+
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
+
+
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Neither mixed precision nor TF32, whatever holds outside."""
+    """Switch off mixed precision and TF32, and restore both at the end."""
     import torch
 
     modes = [(part, name, full, getattr(part, name)) for part, name, full in _float32_modes()]
@@ -161,20 +173,24 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 def float64_device(device: torch.device) -> torch.device:
-    """Where float64 is computed for a network on this device: Apple's GPUs have none."""
+    """Where to compute float64 for a network on this device: Apple's GPUs lack it."""
     import torch
 
     return torch.device("cpu") if device.type == "mps" else device
 
 
-# Of a cgroup, by version: below which folder, its limit, its use, what of that is cache to give up.
+# By cgroup version: the folder, its limit, its use, the part of that which is droppable cache.
 CGROUP_V1 = ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 CGROUP_V2 = ("", "memory.max", "memory.current", "inactive_file")
 
 
 def available_memory(device: torch.device, root: Path = Path("/")) -> int:
-    """Bytes that can still be allocated on the device, by this process. Of the CPU, the least of
-    what the machine and the process's cgroups leave. root: where /proc and /sys are read."""
+    """Return how many bytes this process can still allocate on a device.
+
+    Args:
+        device: For the CPU, the minimum of the machine's free memory and what cgroups leave.
+        root: Where /proc and /sys are found.
+    """
     import torch
 
     if device.type == "cuda":
@@ -183,24 +199,36 @@ def available_memory(device: torch.device, root: Path = Path("/")) -> int:
     if device.type == "mps":
         return max(0, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     kibibytes = _count(root / "proc/meminfo", "MemAvailable:")
-    if kibibytes is None:  # macOS doesn't say what is free, only what there is
+    if kibibytes is None:  # macOS reports the total, not what is free
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(0, min([kibibytes * 1024, *_left_by_cgroups(root)]))
 
 
 def require_memory(what: str, needed: int, device: torch.device, remedy: str) -> None:
-    """Raises RunError with the numbers if so many bytes are more than the device has."""
-    there = available_memory(device)
-    if needed > there:
+    """Check that a device has enough memory left.
+
+    Args:
+        what: What needs the memory, for the message.
+        needed: Bytes.
+        device: The device that allocates them.
+        remedy: How to need less, for the message.
+
+    Raises:
+        RunError: If it has not, with both numbers.
+    """
+    available = available_memory(device)
+    if needed > available:
         raise RunError(
-            f"{what} needs {needed / GIB:,.3g} GiB, {device.type} has {there / GIB:,.3g} GiB; "
+            f"{what} needs {needed / GIB:,.3g} GiB, {device.type} has {available / GIB:,.3g} GiB; "
             f"{remedy}"
         )
 
 
 def _left_by_cgroups(root: Path) -> Iterator[int]:
-    """What each cgroup with a limit leaves: the process's own, as made by SLURM say, and those that
-    it is in. Inside a container only the outermost may be seen, at the top of the tree."""
+    """What each cgroup with a limit leaves, in bytes: the process's own and all above it.
+
+    Inside a container only the top of the tree may be visible.
+    """
     memberships = root / "proc/self/cgroup"
     for line in memberships.read_text().splitlines() if memberships.is_file() else ():
         _, controllers, group = line.split(":", 2)
@@ -212,13 +240,13 @@ def _left_by_cgroups(root: Path) -> Iterator[int]:
         for folder in (own, *own.parents):
             if not (folder.is_relative_to(top) and (folder / limit).is_file()):
                 continue
-            most = (folder / limit).read_text().strip()
-            if most != "max":
+            maximum = (folder / limit).read_text().strip()
+            if maximum != "max":
                 used = int((folder / use).read_text())
-                yield int(most) - used + (_count(folder / "memory.stat", cache) or 0)
+                yield int(maximum) - used + (_count(folder / "memory.stat", cache) or 0)
 
 
 def _count(path: Path, name: str) -> int | None:
-    """The number beside this name in a file of lines such as `name number unit`."""
+    """The number after this name in a file of lines such as `name number unit`."""
     lines = path.read_text().splitlines() if path.is_file() else ()
     return next((int(line.split()[1]) for line in lines if line.split()[:1] == [name]), None)

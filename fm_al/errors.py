@@ -1,5 +1,6 @@
-"""The two kinds of error a user meets; each is one line that says what would do. How errors of
-memory, and of code that a user may have written, become such."""
+"""The two kinds of error that a user meets, each one line that says how to mend it.
+
+Context managers turn running out of memory, and errors in a user's own code, into such lines."""
 
 from __future__ import annotations
 
@@ -14,31 +15,35 @@ from typing import NoReturn
 
 
 class ConfigError(ValueError):
-    """The configuration can't work: names the key, the value and what is allowed. Exit code 2."""
+    """The configuration can't work: the key, its value and what is accepted. Exit code 2."""
 
 
-# What a network that diverged may be saved by, for the errors that report it.
+# Hint appended to divergence errors.
 DIVERGED = "try a lower trainer.optimizer.lr, trainer.clamp_gradients=0.1 or device.precision=fp32"
 
 
 class RunError(RuntimeError):
-    """A well configured run can't go on: says where, why and what to try. Exit code 1."""
+    """A well-configured run failed: where, why, and what to try. Exit code 1."""
 
 
 class RunLockedError(RunError):
-    """Another live process writes the run; it goes on there."""
+    """Another live process writes the run."""
 
 
 class MethodError(RunError):
-    """An error in a method that a user may have written. shown: its traceback from there on."""
+    """An error in a method that a user may have written.
+
+    Attributes:
+        shown: The traceback from that method on.
+    """
 
     def __init__(self, message: str, shown: str) -> None:
         super().__init__(message)
         self.shown = shown
 
 
-# How torch and numpy say that there is not so much memory, or that no number counts it.
-OF_MEMORY = (
+# What torch and numpy say if memory runs out, or if a size overflows.
+OUT_OF_MEMORY_TEXTS = (
     "out of memory",
     "can't allocate memory",
     "Storage size calculation overflowed",
@@ -50,18 +55,18 @@ OF_MEMORY = (
 STANDARD_LIBRARY = sysconfig.get_paths()["stdlib"]
 
 
-def is_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out; Apple's GPU and the CPU have no class of error for it."""
-    return isinstance(error, MemoryError) or any(text in str(error) for text in OF_MEMORY)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out; by the message, since CPU and Apple GPU have no class for it."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)
 
 
 @contextmanager
 def memory_errors_named(stage: str, remedy: str) -> Iterator[None]:
-    """Turns running out of memory into a RunError that says in which stage and what lowers it."""
+    """Turns running out of memory into a RunError that names the stage and what lowers its use."""
     try:
         yield
     except (MemoryError, RuntimeError, TypeError, ValueError) as error:
-        if not is_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         reason = str(error).partition("\n")[0] or "no more to be had"
         raise RunError(f"out of memory while {stage}: {reason}; lower {remedy}") from error
@@ -69,14 +74,21 @@ def memory_errors_named(stage: str, remedy: str) -> Iterator[None]:
 
 @contextmanager
 def errors_named(failed: str, kind: type[ConfigError] | type[MethodError]) -> Iterator[None]:
-    """For one call of what a user may have written: gives its errors in one line that says what
-    failed and in which line of which file. Errors that are worded, and of memory, pass."""
+    """Names an error in one call of code that a user may have written.
+
+    The error becomes one line with the file and the line number. ConfigError, RunError and running
+    out of memory pass unchanged.
+
+    Args:
+        failed: What failed, the beginning of the line.
+        kind: The class of the error to raise.
+    """
     try:
         yield
     except (ConfigError, RunError):
         raise
     except Exception as error:
-        if is_of_memory(error):
+        if is_out_of_memory(error):
             raise
         below = error.__traceback__
         for _ in ("the `yield` above", "the call"):
@@ -90,7 +102,7 @@ def errors_named(failed: str, kind: type[ConfigError] | type[MethodError]) -> It
 
 
 def _place(frames: TracebackType | None) -> str:
-    """Where the first file of these frames that is no library's was left."""
+    """The last line reached in the first file that is no library's."""
     own = [
         frame
         for frame in traceback.extract_tb(frames)
@@ -102,7 +114,7 @@ def _place(frames: TracebackType | None) -> str:
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Of a command whose arguments are not Hydra's."""
+    """Parses arguments of commands other than `fm-al`; its errors are ConfigErrors."""
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; {self.prog} --help says what there is")
+        raise ConfigError(f"{message}; {self.prog} --help lists what is accepted")

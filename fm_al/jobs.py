@@ -1,5 +1,5 @@
-"""The old name of a job's module, which jobs that a SLURM queue holds from before ask for."""
+"""The old name of a job's module, which pickles in a SLURM queue from before ask for."""
 
-from fm_al.launch.job import Job
+from fm_al.launch.job import Job, Limits
 
-__all__ = ["Job"]
+__all__ = ["Job", "Limits"]

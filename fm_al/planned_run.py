@@ -1,4 +1,4 @@
-"""One run: checked and built from its configuration, then run from where its records end."""
+"""One run: planned from its configuration, recognised if it is finished, else run or resumed."""
 
 from __future__ import annotations
 
@@ -24,26 +24,17 @@ from fm_al.records.reading import finished_result, seems_finished
 from fm_al.records.result_config import Config, refuse_other_classes, result_config_of
 from fm_al.records.schema import Result
 from fm_al.records.writing import RunRecords, is_left_untidy, open_run
-from fm_al.tracking.wandb_run import (
-    NoTracker,
-    TrackedRun,
-    Tracker,
-    drop_other_logs,
-    is_noted_as_whole,
-    note_as_whole,
-    whole_log,
-)
+from fm_al.tracking.marks import is_marked_complete, mark_complete
+from fm_al.tracking.tracker import NoTracker, TrackedRun, Tracker
+from fm_al.tracking.wandb_log import complete_log, remove_superseded_logs
 
 if TYPE_CHECKING:
-    from fm_al.experiment import Experiment
+    from fm_al.preparation import Experiment
 
 logger = logging.getLogger(__name__)
 
-EXPECTED_ERRORS = (
-    ConfigError,
-    RunError,
-    OSError,
-)  # errors whose line says enough without a traceback
+# Their message is enough for a user; other errors are shown with their class and a traceback.
+EXPECTED_ERRORS = (ConfigError, RunError, OSError)
 KINDS_WITHOUT_TORCH: dict[str, type] = {
     "dataset": Dataset,
     "imbalance": Imbalance,
@@ -54,84 +45,106 @@ KINDS_WITHOUT_TORCH: dict[str, type] = {
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run that a configuration describes: checked, no data loaded."""
+    """A run that a configuration describes, checked before any data are loaded.
+
+    Attributes:
+        config: The resolved configuration.
+        directory: The run's directory, which may not exist yet.
+    """
 
     config: Config
     directory: Path
 
     @classmethod
     def of(cls, config: Config, directory: Path) -> PlannedRun:
-        """config: resolved. Raises ConfigError."""
+        """Checks a resolved configuration. Raises ConfigError."""
         run = cls(config, directory)
         if not run.is_recorded:
-            _ = run.experiment  # raises for what can't be
+            _ = run.experiment  # checks all of it
         return run
 
     @cached_property
     def is_recorded(self) -> bool:
-        """Whether the directory seems to hold the result of exactly this configuration. Backbone,
-        strategy and trainer, which can't be checked without importing torch, were then checked when
-        that run began. `result` says whether its files are whole."""
+        """Whether the directory seems to hold the result of exactly this configuration.
+
+        If so, backbone, strategy and trainer were checked when that run began; checking them again
+        would import torch. `result` checks that the files are undamaged.
+        """
         if not (self.directory / "result.json").exists():
             return False
         try:
             check_settings(self.config)
             check_groups(self.config, KINDS_WITHOUT_TORCH)
-            decides = self._portable_result_config
+            result_config = self._portable_result_config
         except ConfigError:
-            return False  # so that the whole check says what comes first
-        return seems_finished(self.directory, decides)
+            return False  # the whole check then reports the first error in its order
+        return seems_finished(self.directory, result_config)
 
     @cached_property
     def experiment(self) -> Experiment:
-        """Checked and built. Raises ConfigError."""
-        # Here, since torch takes a second to import, and help and finished runs do without.
-        from fm_al.experiment import Experiment
+        """The experiment, checked and built. Raises ConfigError."""
+        # Imported here: torch takes a second, and `--help` and finished runs do without.
+        from fm_al.preparation import Experiment
 
         return Experiment.of(self.config)
 
     @property
     def device(self) -> Device:
+        """The device's options."""
         device: Device = build(self.config["device"])
         return device
 
     @property
     def result_config(self) -> Config:
-        """What the figures depend on, as far as it is known without the data."""
-        return result_config_of(self.config, self.experiment.device.decides())
+        """What results depend on, as far as it is known before the data are loaded."""
+        return result_config_of(self.config, self.experiment.device.result_config())
+
+    @property
+    def _portable_result_config(self) -> Config:
+        """The part of it that does not depend on this machine's devices."""
+        return result_config_of(self.config, self.device.portable_result_config())
 
     def result(self, contents: dict[str, Stored | None] | None = None) -> Result | None:
-        """The recorded result if the run is complete, be it on a machine with other devices;
-        raises RunError if its directory holds another run, or one on other contents or classes of
-        the data set. contents: of data sets that were looked at before, kept for the next run."""
-        decides, stored = self._portable_result_config, None
-        if (self.directory / "result.json").exists():  # else nobody asks what the data are
+        """Reads the result of the run, also if it ran on a machine with other devices.
+
+        Args:
+            contents: Caches the contents of data sets from one run of a sweep to the next.
+
+        Returns:
+            The result, or None if the run is not finished.
+
+        Raises:
+            RunError: The directory holds another run, or the content or the classes of the data set
+                have changed.
+        """
+        result_config, stored = self._portable_result_config, None
+        if (self.directory / "result.json").exists():  # only then does the content matter here
             data_dir, contents = self.config["data_dir"], {} if contents is None else contents
             key = json.dumps([data_dir, self.config["dataset"]])
             if key not in contents:
                 contents[key] = build(self.config["dataset"]).stored(Path(data_dir))
             if (stored := contents[key]) is not None:
-                decides |= {"dataset_content": stored.content}
-        result = finished_result(self.directory, decides)
+                result_config |= {"dataset_content": stored.content}
+        result = finished_result(self.directory, result_config)
         if result is not None and stored is not None:
             kept = build(self.config["imbalance"]).kept(stored)
             refuse_other_classes(self.directory, result.class_names, kept)
         return result
 
-    @property
-    def _portable_result_config(self) -> Config:
-        return result_config_of(self.config, self.device.decides_on_any_machine())
-
     def complete(self, console: Console, result: Result) -> bool:
-        """Completes what a finished run has beside its result, where a kill or a dead server came
-        before: its W&B view, its config.yaml. Returns whether it has all of it now."""
+        """Completes what a finished run may lack after a kill or a dead server: its W&B view, its
+        config.yaml.
+
+        Returns:
+            Whether it has all of it now.
+        """
         tracker: Tracker = build(self.config["tracker"])
         try:
-            is_noted = isinstance(tracker, NoTracker) or is_noted_as_whole(self.directory, result)
+            has_view = isinstance(tracker, NoTracker) or is_marked_complete(self.directory, result)
         except RunError as error:
-            logger.warning("%s; it is written anew", error)
-            is_noted = False
-        if is_noted and not is_left_untidy(self.directory):
+            logger.warning("%s; it is rewritten", error)
+            has_view = False
+        if has_view and not is_left_untidy(self.directory):
             return True
         try:
             with open_run(
@@ -141,33 +154,22 @@ class PlannedRun:
                 result.class_names,
                 command_line(),
             ) as records:
-                if is_noted:
+                if has_view:
                     return True
-                if (log := whole_log(self.directory, result)) is not None:
-                    drop_other_logs(log)
-                    note_as_whole(self.directory, result.rounds)
+                if (log := complete_log(self.directory, result)) is not None:
+                    remove_superseded_logs(log)
+                    mark_complete(self.directory, result.rounds)
                     return True
                 console.print(f"completing the W&B view of {self.directory}", soft_wrap=True)
                 tracker.start(self._tracked(records, result.class_names))
                 tracker.finish(result)
-                return is_noted_as_whole(self.directory, result)
+                return is_marked_complete(self.directory, result)
         except RunLockedError as error:
             console.print(f"the W&B view is left to its writer: {error}", soft_wrap=True)
             return True
         except (RunError, OSError) as error:
             logger.warning("%s can't be completed: %s", self.directory, one_line(error))
         return False
-
-    def _tracked(self, records: RunRecords, class_names: list[str]) -> TrackedRun:
-        return TrackedRun(
-            records.directory,
-            name=str(self.directory.relative_to(self.config["output_dir"])),
-            group=self.config["experiment_name"],
-            config=self.config,
-            class_names=class_names,
-            rounds=records.rounds,
-            launch=records.start,
-        )
 
     def run(
         self,
@@ -176,37 +178,53 @@ class PlannedRun:
         command: list[str] | None = None,
         assignment: Assignment | None = None,
     ) -> Result:
-        """Runs what is missing and returns the result. Why it fails, if it does, is recorded.
-        sweep: the id of the one that asks for it. command: that did; null is this process's.
-        assignment: as for `open_run`."""
+        """Runs or resumes the run. If it fails, error.json says why.
+
+        Args:
+            console: Where to show progress.
+            sweep: Name of the sweep that starts it.
+            command: Command line that started it; None for this process's.
+            assignment: What job.json is to say from now on; None leaves it alone.
+
+        Raises:
+            RunLockedError: Another live process runs it.
+            ConfigError: The data do not fit the configuration.
+            RunError: It can't be run, or failed.
+        """
         with failure_recorded(self.directory):
             try:
                 return self._run(console, sweep, command or command_line(), assignment)
             except OSError as error:
                 raise RunError(
-                    f"{one_line(error)}; finished rounds are kept: mend that and start again to go "
-                    "on"
+                    f"{one_line(error)}; finished rounds are kept: mend that and start again to "
+                    "resume"
                 ) from error
 
     def _run(
-        self, console: Console, sweep: str | None, command: list[str], assignment: Assignment | None
+        self,
+        console: Console,
+        sweep: str | None,
+        command: list[str],
+        assignment: Assignment | None,
     ) -> Result:
-        from fm_al.experiment import load_data, run  # torch: see `experiment`
+        from fm_al.experiment import run_rounds  # these import torch: see `experiment`
+        from fm_al.preparation import load_data, preflight
 
         config, experiment = self.config, self.experiment
         tracker: Tracker = build(config["tracker"])
-        decides = self.result_config
+        result_config = self.result_config
         experiment.device.set_up()
         data = load_data(experiment, Path(config["data_dir"]), config["download"])
+        preflight(experiment, data)
         if data.content is not None:
-            decides["dataset_content"] = data.content
+            result_config["dataset_content"] = data.content
         class_names = list(data.class_names)
         console.print(data.summary(), soft_wrap=True)
         with (
             open_run(
                 self.directory,
                 config,
-                decides,
+                result_config,
                 class_names,
                 command,
                 sweep,
@@ -218,20 +236,31 @@ class PlannedRun:
             tracker.start(self._tracked(records, class_names))
             result = None
             try:
-                result = run(experiment, data, records, tracker, progress)
+                result = run_rounds(experiment, data, records, tracker, progress)
             finally:
                 progress.stage("finishing")
                 tracker.finish(result)
             return result
 
+    def _tracked(self, records: RunRecords, class_names: list[str]) -> TrackedRun:
+        return TrackedRun(
+            records.directory,
+            name=str(self.directory.relative_to(self.config["output_dir"])),
+            group=self.config["experiment_name"],
+            config=self.config,
+            class_names=class_names,
+            rounds=records.rounds,
+            start=records.start,
+        )
+
 
 @contextmanager
 def failure_recorded(directory: Path) -> Iterator[None]:
-    """Notes in a run's directory the error that ends what is done inside."""
+    """Notes an error that ends the block in the run's directory."""
     try:
         yield
     except RunLockedError:
-        raise  # the run goes on, elsewhere
+        raise  # the run has not failed: another process runs it
     except KeyboardInterrupt as error:
         record_failure(directory, error, STOPPED)
         raise
@@ -241,17 +270,18 @@ def failure_recorded(directory: Path) -> Iterator[None]:
 
 
 def exit_code(error: BaseException) -> int:
+    """2 for a configuration that can't work, 1 for any other error."""
     return 2 if isinstance(error, ConfigError) else 1
 
 
 def one_line(error: BaseException) -> str:
-    """An error for people: its kind only where it is none that fm_al words itself."""
+    """An error in one line, with its class unless it is an expected one."""
     text = " ".join(str(error).split())
     return text if isinstance(error, EXPECTED_ERRORS) else f"{type(error).__name__}: {text}"
 
 
 def closing_line(result: Result) -> str:
-    """A finished run's figures."""
+    """The line that ends a finished run's output."""
     return (
         f"accuracy {result.accuracy:.3f}"
         f"  balanced {result.balanced_accuracy:.3f}"

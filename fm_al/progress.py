@@ -1,4 +1,4 @@
-"""What a run shows while it goes: a live line on a terminal, plain lines in a file."""
+"""What a run shows: a live line on a terminal, plain lines in a file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fm_al.records.schema import Round
 
 
 class RunProgress:
-    """Shows one run. On a terminal the last line is live; a line stays for each finished round."""
+    """Shows one run: a line for each finished round and, on a terminal, a live line below them."""
 
-    def __init__(self, console: Console, labelled: Sequence[int]) -> None:
-        """labelled: how many images are labelled in each round."""
+    def __init__(self, console: Console, schedule: Sequence[int]) -> None:
+        """Prepares a run with this number of labelled images in each round."""
         self.console = console
-        self.labelled = labelled
-        self.round = 0
-        self._records: list[Round] = []  # of the rounds of this process
+        self.schedule = schedule
+        self.round_index = 0
+        self._records: list[Round] = []  # rounds that this process ran
         self._finished_at = time.monotonic()
         self._live = Progress(
             TextColumn("round {task.fields[round]}/{task.fields[rounds]}"),
@@ -33,7 +33,7 @@ class RunProgress:
             disable=not console.is_terminal,
         )
         self._task = self._live.add_task(
-            "", total=sum(labelled), round=0, rounds=len(labelled), labels=0, doing="", left=""
+            "", total=sum(schedule), round=0, rounds=len(schedule), labels=0, doing="", left=""
         )
 
     def __enter__(self) -> RunProgress:
@@ -43,27 +43,31 @@ class RunProgress:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def resume_at(self, round: int) -> None:
-        """Rounds before this one are done already."""
-        self.round = round
-        if round:
-            self.console.print(f"going on after {round} finished round{'s' * (round > 1)}")
+    def resume_at(self, round_index: int) -> None:
+        """Begins with this round; those before it are finished."""
+        self.round_index = round_index
+        if round_index:
+            plural = "s" * (round_index > 1)
+            self.console.print(f"resuming after {round_index} finished round{plural}")
         self._show("")
 
     def stage(self, doing: str) -> None:
+        """Shows what the round is doing now."""
         self._show(doing)
 
     def epoch(self, epoch: int, train_accuracy: float) -> None:
+        """Shows that a training epoch has ended."""
         self._show(f"train: epoch {epoch}, accuracy {train_accuracy:.3f}")
 
     def finish_round(self, record: Round) -> None:
-        self.round += 1
+        """Prints a finished round."""
+        self.round_index += 1
         self._records.append(record)
         self._finished_at = time.monotonic()
         cap = " (the cap)" if record.epoch_cap_hit else ""
         left = self._time_left()
         self.console.print(
-            f"round {self.round}/{len(self.labelled)}"
+            f"round {self.round_index}/{len(self.schedule)}"
             f"  {record.labelled} labels"
             f"  accuracy {record.accuracy:.3f}"
             f"  balanced {record.balanced_accuracy:.3f}"
@@ -77,17 +81,17 @@ class RunProgress:
         if not self._live.disable:
             self._live.update(
                 self._task,
-                completed=sum(self.labelled[: self.round]),
-                round=min(self.round + 1, len(self.labelled)),
-                labels=self.labelled[min(self.round, len(self.labelled) - 1)],
+                completed=sum(self.schedule[: self.round_index]),
+                round=min(self.round_index + 1, len(self.schedule)),
+                labels=self.schedule[min(self.round_index, len(self.schedule) - 1)],
                 doing=doing,
                 left=self._time_left(),
             )
 
     def _time_left(self) -> str:
-        """Training takes longer with more labels, the other stages the same in every round; the
-        last round has no query."""
-        left = self.labelled[self.round :]
+        """An estimate: training time grows with the labels, the other stages take the same time in
+        every round, and the last round has no query."""
+        left = self.schedule[self.round_index :]
         if not self._records or not left:
             return ""
 
@@ -102,7 +106,7 @@ class RunProgress:
 
 
 def duration(seconds: float) -> str:
-    """A length of time for people: 8 s, 12 min, 3 h 05 min."""
+    """A length of time in words: 8 s, 12 min, 3 h 05 min."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,7 +1,7 @@
-"""Generators derived from (seed, purpose, round), so that any round can be replayed by itself.
+"""Generators derived from (seed, purpose, round), so that any round can be replayed alone.
 
-Nothing here or elsewhere touches the global generator's state for good: what can draw from no
-other (constructors of layers, dropout) runs inside `global_generator_of`.
+The global generator's state is never changed for good. Code that can use no other generator, such
+as constructors of layers and dropout, runs inside `global_generator_of`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,23 @@ import torch
 
 
 def generator_for(seed: int, purpose: str, round_index: int = 0) -> torch.Generator:
-    """A CPU generator, the same for the same arguments on every machine and device."""
+    """Return a CPU generator that is the same for the same arguments on every machine.
+
+    Args:
+        seed: The run's seed.
+        purpose: What is drawn, such as "batch order"; each purpose has a generator of its own.
+        round_index: The round, from 0.
+    """
     digest = hashlib.sha256(f"{seed}/{purpose}/{round_index}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 @contextlib.contextmanager
 def global_generator_of(generator: torch.Generator, device: torch.device) -> Iterator[None]:
-    """Within, the global generators of the CPU and of `device` follow `generator`; after, they are
-    as they were (but for Apple's GPU), and `generator` has moved on by one draw."""
+    """Seed the global generators of the CPU and of `device` from `generator`, then restore them.
+
+    Takes one draw from `generator`. The generator of Apple's GPU is not restored.
+    """
     seed = int(torch.randint(2**62, (), generator=generator))
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

@@ -1,4 +1,4 @@
-"""Fitting a network to the labelled images, and measuring it on the test set."""
+"""Fitting a network to the labelled images."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fm_al.backbones.base import Backbone
-from fm_al.backbones.folding import folded
-from fm_al.data.images import Images
 from fm_al.data.pool import Pool
+from fm_al.device import mixed_precision
 from fm_al.errors import DIVERGED, ConfigError, RunError
 from fm_al.files import atomic_file
 from fm_al.randomness import generator_for, global_generator_of
@@ -27,8 +26,13 @@ from fm_al.randomness import generator_for, global_generator_of
 
 @dataclass(frozen=True)
 class Fit:
-    """How a fit went: epochs done, accuracy over the last one, and whether it ended at the cap on
-    epochs although it was to stop at a training accuracy."""
+    """How a fit went.
+
+    Attributes:
+        epochs: How many epochs were done.
+        train_accuracy: In [0, 1], over the batches of the last epoch as they were learnt from.
+        epoch_cap_hit: Whether `max_epochs` ended the fit below `stop_at_train_accuracy`.
+    """
 
     epochs: int
     train_accuracy: float
@@ -42,16 +46,21 @@ UNTRAINED = Fit(epochs=0, train_accuracy=0.0, epoch_cap_hit=False)
 class Trainer:
     """The options of `conf/trainer/`.
 
-    optimizer: a class of torch.optim and its options. schedule: `cosine` lowers the learning rate
-    to zero over `max_epochs`. clamp_gradients: every entry of the gradient is cut to this size.
-    stop_at_train_accuracy: ends with the first epoch whose accuracy, over the batches as they were
-    learnt from, reaches it. class_balanced: images weigh inversely to their class's labelled count.
-    reset: before a round `all` builds the network anew, `weights` keeps what batch norm holds, as
-    the FisherMask code does, `none` goes on from the last round's network (warm start).
-    batch_norm: `recompute` takes its statistics anew over the labelled images, without
-    augmentation, once the fit has ended; `running` leaves the averages of training, which after a
-    few updates are still near their initial values. augment: crops and flips, where the data set
-    has them.
+    Args:
+        optimizer: Makes a torch.optim optimizer of the network's parameters.
+        batch_size: Images per update.
+        max_epochs: The fit ends after so many epochs.
+        schedule: Of the learning rate: `constant`, or `cosine` to zero over `max_epochs`.
+        clamp_gradients: The largest absolute value of a gradient's entry. None does not clamp.
+        stop_at_train_accuracy: In [0, 1]. The fit ends with the first epoch whose accuracy, over
+            its batches as they were learnt from, reaches it. None never ends early.
+        class_balanced: Weigh images inversely to the labelled count of their class.
+        reset: What a round starts from. `all`: a new network. `weights`: a new network with the
+            last round's batch norms, as in the FisherMask code. `none`: the last round's network.
+        batch_norm: `recompute` replaces the statistics after the fit by those of all labelled
+            images without augmentation. `running` keeps the moving averages, which after few
+            updates are still close to their initial values.
+        augment: Crop and flip the images if the data set asks for it.
     """
 
     optimizer: Callable[..., torch.optim.Optimizer]
@@ -67,16 +76,20 @@ class Trainer:
 
     def __post_init__(self) -> None:
         try:
-            _made(self.optimizer, [nn.Parameter(torch.zeros(1))])
+            make_optimizer(self.optimizer, [nn.Parameter(torch.zeros(1))])
         except (TypeError, ValueError) as error:
             raise ConfigError(f"trainer.optimizer: {error}") from None
 
     def network(
         self, make: Callable[[], Backbone], previous: Backbone | None, generator: torch.Generator
     ) -> Backbone:
-        """The network that a round starts from; `previous` is the last round's, None in the first.
+        """Return the network that a round starts from.
 
-        make: builds a network on its device, drawing its weights from the global generator."""
+        Args:
+            make: Builds a network on its device, and draws its weights from the global generator.
+            previous: The last round's network; None in the first round.
+            generator: Seeds the weights.
+        """
         if self.reset == "none" and previous is not None:
             return previous
         with global_generator_of(generator, torch.device("cpu")):
@@ -94,23 +107,33 @@ class Trainer:
         round_index: int,
         on_epoch: Callable[[int, float], None],
     ) -> Fit:
-        """Trains on the pool's labelled images. on_epoch: told each epoch's number and accuracy.
+        """Train a network in place on the labelled images of a pool.
 
-        Raises RunError if the loss is not finite."""
+        Args:
+            network: In any mode; it ends in eval mode.
+            pool: The images, and which are labelled.
+            autocast: The dtype of mixed precision; None is full precision.
+            seed: The run's seed.
+            round_index: The round, from 0; with the seed it decides batches and augmentation.
+            on_epoch: Called after every epoch with its number, from 1, and its accuracy.
+
+        Raises:
+            RunError: If the loss is not finite.
+        """
         order = generator_for(seed, "batch order", round_index)
         augmentation = generator_for(seed, "augmentation", round_index)
-        optimizer = _made(self.optimizer, network.parameters())
+        optimizer = make_optimizer(self.optimizer, network.parameters())
         labelled = pool.labelled
         targets = pool.targets(labelled)
-        weights = self._image_weights(targets, pool.classes)
-        batches_an_epoch = len(_batches(labelled, self.batch_size))
+        weights = class_balanced_weights(targets, pool.classes) if self.class_balanced else None
+        batches_per_epoch = len(_batches(labelled, self.batch_size))
         images: Callable[[Tensor], Tensor] = pool.images
         if self.augment:
             images = functools.partial(pool.training_images, generator=augmentation)
 
         def learn(chosen: Tensor) -> tuple[Tensor, Tensor]:
-            """One update; the batch's mean loss and how many of it the network had right."""
-            with _mixed_precision(pool.device, autocast):
+            """Update once; return the batch's mean loss and its number of right predictions."""
+            with mixed_precision(pool.device, autocast):
                 logits = network(images(labelled[chosen])).float()
             losses = functional.cross_entropy(logits, targets[chosen], reduction="none")
             loss = (losses if weights is None else losses * weights[chosen]).mean()
@@ -130,7 +153,7 @@ class Trainer:
                 shuffled = torch.randperm(len(labelled), generator=order)
                 for step, batch in enumerate(_batches(shuffled, self.batch_size)):
                     if self.schedule == "cosine":
-                        progress = (epoch - 1 + step / batches_an_epoch) / self.max_epochs
+                        progress = (epoch - 1 + step / batches_per_epoch) / self.max_epochs
                         _scale_learning_rate(optimizer, (1 + math.cos(math.pi * progress)) / 2)
                     loss, correct = learn(batch.to(pool.device))
                     total_loss += loss
@@ -147,7 +170,7 @@ class Trainer:
         if self.batch_norm == "recompute":
             shuffled = torch.randperm(len(labelled), generator=order).to(pool.device)
             parts = _even_parts(labelled[shuffled], self.batch_size)
-            with _mixed_precision(pool.device, autocast):
+            with mixed_precision(pool.device, autocast):
                 recompute_batch_norm(network, (pool.images(part) for part in parts))
         network.eval()
         stops_early = self.stop_at_train_accuracy is not None
@@ -157,31 +180,40 @@ class Trainer:
         stop = self.stop_at_train_accuracy
         return stop is not None and accuracy >= stop
 
-    def _image_weights(self, targets: Tensor, classes: int) -> Tensor | None:
-        """Of mean 1, such that every class with a labelled image has the same total weight."""
-        if not self.class_balanced:
-            return None
-        counts = torch.bincount(targets, minlength=classes)
-        return len(targets) / ((counts > 0).sum() * counts[targets])
+
+def class_balanced_weights(targets: Tensor, classes: int) -> Tensor:
+    """Weights of images by which every class that has some counts the same.
+
+    Args:
+        targets: The images' classes, int64 (N,).
+        classes: How many classes there are.
+
+    Returns:
+        Weights of mean 1, float32 (N,).
+    """
+    counts = torch.bincount(targets, minlength=classes)
+    return len(targets) / ((counts > 0).sum() * counts[targets])
 
 
-def _made(
+def make_optimizer(
     make: Callable[..., torch.optim.Optimizer], parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """The optimizer; one of torch's own without what it does for torch.compile."""
+    """Make an optimizer; torch's own do not import the compiler."""
     if isinstance(make, functools.partial):
         kind: Any = make.func
         is_torchs = isinstance(kind, type) and kind.__module__.startswith("torch.optim.")
-        if is_torchs and not make.keywords.get("differentiable"):  # where `step` has gradients
+        if is_torchs and not make.keywords.get("differentiable"):  # whose `step` has gradients
             make = functools.partial(_uncompiled(kind), *make.args, **make.keywords)
     return make(parameters)
 
 
 @functools.cache
 def _uncompiled(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
-    """An optimizer of torch's with its methods as they are below their decorators, which import the
-    compiler, torch._dynamo, even where nothing is compiled; that takes as long as importing torch.
-    What the decorators do beside that is to switch off gradients in `step`."""
+    """A torch optimizer without the decorators of its methods.
+
+    They import the compiler, torch._dynamo, which takes as long as importing torch, even if nothing
+    is compiled. Apart from that they only switch off gradients in `step`, which is done here too.
+    """
     methods = {
         "add_param_group": inspect.unwrap(kind.add_param_group),
         "zero_grad": inspect.unwrap(kind.zero_grad),
@@ -191,8 +223,8 @@ def _uncompiled(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer
 
 
 def _batches(order: Tensor, size: int) -> list[Tensor]:
-    """Consecutive parts of `size`; a single image left over joins the part before it, since batch
-    norm can't learn from one."""
+    """Consecutive parts of `size`. A single last image joins the part before it, because batch norm
+    cannot learn from one image."""
     parts = list(order.split(size))
     if len(parts) > 1 and len(parts[-1]) == 1:
         parts[-2:] = [torch.cat(parts[-2:])]
@@ -200,18 +232,14 @@ def _batches(order: Tensor, size: int) -> list[Tensor]:
 
 
 def _even_parts(indices: Tensor, size: int) -> Iterable[Tensor]:
-    """Parts of about `size`, two at least, whose lengths differ by one at most, so that each weighs
-    the same in an average over parts."""
+    """Parts of at most about `size` whose lengths differ by at most one, so that a plain average
+    over parts weighs images alike."""
     return indices.tensor_split(max(1, min(math.ceil(len(indices) / size), len(indices) // 2)))
 
 
 def _scale_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
-
-
-def _mixed_precision(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
-    return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 
 def _batch_norms(network: nn.Module) -> Iterator[tuple[str, _BatchNorm]]:
@@ -230,8 +258,14 @@ def _batch_norm_state(network: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def recompute_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Sets the statistics of every batch norm to the plain average over `batches` of images; the
-    rest of the network computes as in evaluation."""
+    """Set the statistics of every batch norm to the plain average over batches.
+
+    The rest of the network computes as in evaluation, and the network ends in eval mode.
+
+    Args:
+        network: Changed in place.
+        batches: Images, each float32 (n, channels, height, width).
+    """
     norms = [module for _, module in _batch_norms(network)]
     if not norms:
         return
@@ -248,66 +282,14 @@ def recompute_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
     network.eval()
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Counts over a test set: confusion, int64 (classes, classes), a row for each true class; and
-    the mean cross-entropy."""
-
-    confusion: Tensor
-    loss: float
-
-    def metrics(self) -> dict[str, Any]:
-        """accuracy; balanced_accuracy, the mean of the classes' accuracies; macro_f1, the mean of
-        their F1; per_class_accuracy; loss. All in [0, 1] but the loss. A class without test images
-        has no accuracy (None) and counts in none of the means."""
-        correct = self.confusion.diag().double()
-        there = self.confusion.sum(1).double()
-        predicted = self.confusion.sum(0).double()
-        known = there > 0
-        per_class = correct / there.clamp(min=1)
-        f1 = 2 * correct / (there + predicted).clamp(min=1)
-        return {
-            "accuracy": (correct.sum() / there.sum()).item(),
-            "balanced_accuracy": per_class[known].mean().item(),
-            "macro_f1": f1[known].mean().item(),
-            "per_class_accuracy": [
-                a if k else None for a, k in zip(per_class.tolist(), known.tolist(), strict=True)
-            ],
-            "loss": self.loss,
-        }
-
-
-@torch.inference_mode()
-def evaluate(
-    network: nn.Module,
-    images: Images,
-    targets: Tensor,
-    classes: int,
-    batch_size: int,
-    autocast: torch.dtype | None,
-) -> Evaluation:
-    """targets: int64 (len(images),) on the images' device."""
-    network.eval()
-    confusion = torch.zeros(classes * classes, dtype=torch.int64, device=targets.device)
-    loss = torch.zeros((), dtype=torch.float64, device="cpu")
-    everything = torch.arange(len(images), device=targets.device)
-    with _mixed_precision(targets.device, autocast), folded(network, images.batch(everything[:1])):
-        for indices in everything.split(batch_size):
-            true = targets[indices]
-            logits = network(images.batch(indices)).float()
-            confusion += torch.bincount(true * classes + logits.argmax(1), minlength=classes**2)
-            loss += functional.cross_entropy(logits, true, reduction="sum").cpu().double()
-    return Evaluation(confusion.view(classes, classes).cpu(), loss.item() / len(images))
-
-
 def save_network(network: nn.Module, path: Path) -> None:
-    """Parameters and buffers, whole or not at all."""
+    """Write parameters and buffers to a file, whole or not at all."""
     with atomic_file(path) as file:
         torch.save(network.state_dict(), file)
 
 
 def load_network(network: nn.Module, path: Path) -> None:
-    """What `save_network` wrote; raises RunError where it is missing or damaged."""
+    """Load what `save_network` wrote. Raises RunError if the file is missing or damaged."""
     device = next(network.parameters()).device
     try:
         network.load_state_dict(torch.load(path, map_location=device, weights_only=True))

@@ -332,11 +332,11 @@ def own(tmp_path: Path, monkeypatch) -> list[str]:
 @pytest.mark.parametrize(
     ("how", "line"),
     [
-        ("none", r"Mine\.select returned None, where 10 distinct indices of unlabelled images "),
-        ("numpy", r"Mine\.select returned an object of <class 'numpy.ndarray'>, where 10 "),
-        ("list", r"Mine\.select returned an object of <class 'list'>, where 10 distinct "),
+        ("none", r"Mine\.select returned None; it must return an int64 tensor of 10 distinct "),
+        ("numpy", r"Mine\.select returned an object of <class 'numpy.ndarray'>; it must "),
+        ("list", r"Mine\.select returned an object of <class 'list'>; it must return an int64 "),
         ("floats", r"Mine\.select returned a tensor of torch.float32 and shape \(10,\) on cpu"),
-        ("short", r"Mine\.select returned a tensor of torch.int64 and shape \(9,\) on cpu, where"),
+        ("short", r"Mine\.select returned a tensor of torch.int64 and shape \(9,\) on cpu; it"),
         ("meta", r"Mine\.select returned a tensor of torch.int64 and shape \(10,\) on meta"),
         ("sparse", r"Mine\.select returned a sparse tensor of torch.int64 and shape \(10,\) on"),
         ("words", r"in words of their own$"),

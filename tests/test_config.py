@@ -6,23 +6,18 @@ from typing import Annotated, Any, Literal
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from pydantic import Field
 
 from fm_al.config import Budget, build, check, check_node
 from fm_al.errors import ConfigError
-from fm_al.experiment import Experiment
+from fm_al.preparation import Experiment
 from fm_al.strategies.bald import BALD
 from fm_al.strategies.base import Strategy
 from fm_al.strategies.margin import Margin
 from tests.conftest import CONF, Compose
+from tests.helpers.configs import resolved
 
 GROUPS = ("dataset", "imbalance", "backbone", "strategy", "trainer", "device", "tracker")
-
-
-def resolved(config: Any) -> dict[str, Any]:
-    plain = OmegaConf.to_container(config, resolve=True)
-    return {key: value for key, value in plain.items() if key != "hydra"}
 
 
 @pytest.mark.parametrize(
@@ -38,11 +33,6 @@ def test_every_option_composes_and_passes_the_check(file, compose: Compose) -> N
     check(config)
     if group in GROUPS and group != "backbone":  # the tests of backbones build those
         assert type(build(config[group])).__name__ == config[group]["_target_"].rpartition(".")[2]
-
-
-def test_every_experiment_preset_names_its_experiment(compose: Compose) -> None:
-    for file in (CONF / "experiment").glob("*.yaml"):
-        assert compose(f"experiment={file.stem}").experiment_name != "default", file
 
 
 @pytest.mark.parametrize(

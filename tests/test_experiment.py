@@ -4,6 +4,7 @@ import itertools
 import json
 import shutil
 import statistics
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from rich.console import Console
 
 from fm_al.config import build
 from fm_al.errors import ConfigError, RunError
-from fm_al.experiment import load_data, run
-from fm_al.launch.sweeper import planned_run
+from fm_al.experiment import run_rounds
+from fm_al.launch.planning import planned_run
+from fm_al.preparation import load_data, preflight
 from fm_al.progress import RunProgress
 from fm_al.records.writing import open_run
 from fm_al.strategies.base import Query, Strategy
@@ -41,11 +43,12 @@ def ran(compose, *overrides: str) -> Path:
     planned = planned_run(composed, composed.hydra.runtime.choices, [*QUICK, *overrides])
     experiment = planned.experiment
     data = load_data(experiment, Path("unused"), download=False)
+    preflight(experiment, data)
     with (
         open_run(planned.directory, {}, planned.result_config, [], []) as records,
         RunProgress(Console(quiet=True), experiment.budget.schedule()) as progress,
     ):
-        run(experiment, data, records, build(planned.config["tracker"]), progress)
+        run_rounds(experiment, data, records, build(planned.config["tracker"]), progress)
     return planned.directory
 
 
@@ -176,8 +179,11 @@ def test_an_image_folder_that_changed_after_its_run_is_another_run(compose, tmp_
     assert "finished already" in fm_al(tmp_path, *options).stdout, "elsewhere, without the images"
 
 
+@dataclass(frozen=True, kw_only=True)
 class Recording(Strategy):
     """Keeps what it is shown."""
+
+    augment: bool = False
 
     def select(self, query, n, generator):
         images = torch.arange(30)
@@ -327,7 +333,7 @@ def class_accuracies_at_155_labels(compose, *overrides: str) -> list[float]:
         open_run(planned.directory, {}, planned.result_config, [], []) as records,
         RunProgress(Console(quiet=True), [155]) as progress,
     ):
-        result = run(experiment, data, records, build(planned.config["tracker"]), progress)
+        result = run_rounds(experiment, data, records, build(planned.config["tracker"]), progress)
     return result.per_class_accuracy
 
 

@@ -23,7 +23,8 @@ from rich.console import Console
 from fm_al.launch.status import NOT_WHOLE, RunStatus, statuses_of
 from fm_al.planned_run import PlannedRun
 from fm_al.records import lock, provenance
-from fm_al.tracking.wandb_run import WandbTracker, history
+from fm_al.tracking.wandb_log import history
+from fm_al.tracking.wandb_tracker import WandbTracker
 from tests.helpers.command_line import QUICK, Ended, fm_al
 from tests.helpers.fault_runs import Start
 from tests.test_experiment import without_times
@@ -51,10 +52,10 @@ SAVE = "fm_al.experiment:save_network"
 ADD_ROUND = "fm_al.records.writing:RunRecords.add_round"
 FINISH = "fm_al.records.writing:RunRecords.finish"
 PLANNED = "fm_al.launch.sweep:Sweep.start"
-NEXT_RUN = "fm_al.launch.sweep:Here.start"
+NEXT_RUN = "fm_al.launch.serial:SerialLauncher.start"
 BEFORE_LOCKING = {
     "composing": "fm_al.cli:planned_run",
-    "loading the data": "fm_al.experiment:load_data",
+    "loading the data": "fm_al.preparation:load_data",
     "asking for versions": "fm_al.records.writing:software",
 }
 ONCE = {

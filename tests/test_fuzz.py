@@ -118,7 +118,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(PlannedRun, "_run", ran)
     monkeypatch.setattr("fm_al.launch.sweep.Sweep.start", ran)
-    monkeypatch.setattr("fm_al.launch.sweeper.ExperimentSweep._leave_to_itself", ran)
+    monkeypatch.setattr("fm_al.launch.sweeper.start_detached", ran)
     before = signal.signal(signal.SIGALRM, took_too_long)
     yield
     signal.alarm(0)

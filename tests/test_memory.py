@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fm_al.records.schema import Round
-from fm_al.tracking.wandb_run import NoTracker, TrackedRun
+from fm_al.tracking.tracker import NoTracker, TrackedRun
 from tests.helpers.command_line import ROOT, fm_al
 
 STRATEGIES = sorted(path.stem for path in (ROOT / "conf" / "strategy").glob("*.yaml"))
@@ -30,7 +30,10 @@ NETWORK = [
 SETTLED = 4  # the round after which what is allocated once has been
 NOISE = 16  # MiB, of the allocator
 
-pytestmark = pytest.mark.skipif(not STATM.exists(), reason=f"{STATM} is Linux's")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not STATM.exists(), reason=f"{STATM} is Linux's"),
+]
 
 
 class Reading(NamedTuple):
@@ -73,7 +76,7 @@ def test_rounds_leave_no_memory_behind(strategy: str, tmp_path: Path) -> None:
 def test_runs_of_a_sweep_leave_no_memory_behind(tmp_path: Path) -> None:
     readings.clear()
     sweep = [f"strategy={','.join(STRATEGIES)}", "seed=range(0,3)"]
-    budget = ["budget.initial=10", "budget.per_round=10", "budget.total=30"]
+    budget = ["budget.initial=10", "budget.per_round=10", "budget.total=20"]
     ended = fm_al(tmp_path, "-m", *sweep, *NETWORK, *budget)
     assert ended.returncode == 0, ended.stderr
     assert [Path(reading.run).name for reading in readings] == ["seed0", "seed1", "seed2"] * len(

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from fm_al.data.base import Stored
 from fm_al.errors import ConfigError, RunError, RunLockedError
-from fm_al.experiment import KINDS
-from fm_al.launch.sweeper import planned_run
+from fm_al.launch.planning import planned_run
 from fm_al.planned_run import KINDS_WITHOUT_TORCH, PlannedRun, failure_recorded, one_line
+from fm_al.preparation import KINDS
 from fm_al.records.writing import open_run
 from tests.helpers.command_line import QUICK
 from tests.helpers.made_records import a_result
@@ -30,7 +30,7 @@ def test_a_run_that_an_error_of_the_system_ends_says_that_its_rounds_are_kept(
     def full(*_: object) -> None:
         raise OSError(28, "No space left")
 
-    monkeypatch.setattr("fm_al.experiment.load_data", full)
+    monkeypatch.setattr("fm_al.preparation.load_data", full)
     composed = compose()
     run = planned_run(composed, composed.hydra.runtime.choices, [])
     with pytest.raises(RunError, match=r"^\[Errno 28\] No space left; finished rounds are kept: "):

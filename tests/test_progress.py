@@ -39,7 +39,7 @@ def test_a_file_gets_a_plain_line_for_each_finished_round(monkeypatch) -> None:
         progress.finish_round(record(40, cap=True))
     written = console.file.getvalue()
     assert written.splitlines() == [
-        "going on after 1 finished round",
+        "resuming after 1 finished round",
         "round 2/4  20 labels  accuracy 0.500  balanced 0.250  trained to 1.000 in 7 epochs  32.0 s"
         "  about 83 s left",  # 30 + 40, 2 x 2 and 10, less a second
         "round 3/4  30 labels  accuracy 0.500  balanced 0.250  trained to 1.000 in 7 epochs  42.0 s"

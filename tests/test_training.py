@@ -14,12 +14,12 @@ from fm_al.config import build
 from fm_al.data.images import Images
 from fm_al.data.pool import Pool
 from fm_al.errors import ConfigError, RunError, memory_errors_named
+from fm_al.evaluation import Evaluation, evaluate
 from fm_al.training import (
-    Evaluation,
     Trainer,
-    _made,
-    evaluate,
+    class_balanced_weights,
     load_network,
+    make_optimizer,
     recompute_batch_norm,
     save_network,
 )
@@ -36,13 +36,17 @@ class Small(Backbone):
         return self.norm(self.convolution(images)).relu().mean((2, 3))
 
 
-def pool_of(n: int = 30, labelled: int = 20, classes: int = 3) -> Pool:
-    """Images of a brightness that tells the class."""
+def images_of(n: int = 30, classes: int = 3) -> tuple[Images, Tensor]:
+    """Images of a brightness that tells the class, and their classes."""
     generator = torch.Generator().manual_seed(0)
     targets = torch.arange(n) % classes
     noise = torch.randint(0, 40, (n, 1, 6, 6), generator=generator)
     images = (noise + 80 * targets[:, None, None, None]).to(torch.uint8)
-    pool = Pool(Images(images, torch.tensor([0.4]), torch.tensor([0.3])), targets, classes)
+    return Images(images, torch.tensor([0.4]), torch.tensor([0.3])), targets
+
+
+def pool_of(n: int = 30, labelled: int = 20, classes: int = 3) -> Pool:
+    pool = Pool(*images_of(n, classes), classes)
     pool.label(torch.arange(labelled))
     return pool
 
@@ -104,8 +108,10 @@ def test_the_same_seed_gives_the_same_network_whatever_the_global_generator() ->
 
 
 def test_only_labelled_images_are_learnt_from() -> None:
-    pool = pool_of()
-    pool._images.uint8[20:] = 255
+    images, targets = images_of()
+    images.uint8[20:] = 255
+    pool = Pool(images, targets, classes=3)
+    pool.label(torch.arange(20))
     assert same(fitted(trainer())[0], fitted(trainer(), pool)[0])
 
 
@@ -165,7 +171,7 @@ def test_class_balanced_loss_gives_every_class_the_same_part_in_an_epoch() -> No
     # With equal logits an image moves its class's bias by 2/3 and the others by -1/3.
     assert parts[True].abs().max() < 1e-3 * parts[False].abs().max() + 1e-7
     assert parts[False][0] > 0 > parts[False][1]
-    weights = trainer(class_balanced=True)._image_weights(torch.tensor([0, 0, 0, 1]), 3)
+    weights = class_balanced_weights(torch.tensor([0, 0, 0, 1]), 3)
     torch.testing.assert_close(weights, torch.tensor([2 / 3, 2 / 3, 2 / 3, 2.0]))
 
 
@@ -233,7 +239,7 @@ def test_optimizers_take_torchs_steps_to_the_bit(kind: type, options: dict[str, 
         return weights, optimizer.state_dict()
 
     (ours, our_state), (theirs, their_state) = (
-        stepped(functools.partial(_made, make)),
+        stepped(functools.partial(make_optimizer, make)),
         stepped(make),
     )
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
@@ -246,10 +252,10 @@ def test_an_optimizer_of_the_users_own_is_left_as_it_is() -> None:
         pass
 
     weights = [nn.Parameter(torch.zeros(1))]
-    assert type(_made(functools.partial(Own, lr=0.1), weights)) is Own
-    assert type(_made(lambda parameters: Own(parameters, lr=0.1), weights)) is Own
+    assert type(make_optimizer(functools.partial(Own, lr=0.1), weights)) is Own
+    assert type(make_optimizer(lambda parameters: Own(parameters, lr=0.1), weights)) is Own
     recording = functools.partial(torch.optim.SGD, lr=0.1, differentiable=True)
-    assert type(_made(recording, weights)) is torch.optim.SGD
+    assert type(make_optimizer(recording, weights)) is torch.optim.SGD
 
 
 @pytest.mark.parametrize("options", [{"lr": -1.0}, {"momentum": -1.0, "lr": 0.1}])
@@ -284,10 +290,9 @@ def test_a_class_that_the_test_set_lacks_counts_in_no_mean() -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 def test_evaluation_counts_every_image_once_whatever_the_batch(batch_size: int) -> None:
-    pool = pool_of()
     network, _ = fitted(trainer(max_epochs=1))
     network.train()
-    images, targets = pool._images, pool._targets
+    images, targets = images_of()
     evaluation = evaluate(network, images, targets, 3, batch_size, None)
     logits = network.eval()(images.batch(torch.arange(30)))
     expected = sklearn.metrics.confusion_matrix(targets, logits.argmax(1), labels=range(3))

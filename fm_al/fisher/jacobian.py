@@ -1,10 +1,11 @@
-"""Gradients of a network's logits for its parameters, image by image: their squares summed, for
-the diagonal Fisher, and themselves at a mask of parameters.
+"""Per-image gradients of a network's logits with respect to its parameters.
 
-`fm_al.fisher.layers` has what each layer makes of its input and of the gradients at its output;
-here are the passes through the network that give these. Batch norms are folded into the
-convolutions before them: the passes are shorter, and gradients are still for the network's own
-parameters.
+`diagonal_fisher` sums their squares. `MaskedGradients` returns them at chosen parameters. This
+module runs the forward and backward passes. `fm_al.fisher.layers` turns each layer's input and the
+gradient at its output into gradients of its parameters.
+
+Batch norms are folded into the convolutions before them, which shortens the passes. The gradients
+are still those of the network's own parameters.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from fm_al.device import float64_device, full_precision
 from fm_al.errors import RunError
 from fm_al.fisher.layers import Features, Kind, Layer, Masked, described, layers, squares
 
-# Bytes; smaller batches are faster on a CPU, whose cache holds more of them.
+# Bytes. On a CPU smaller batches are faster: more of them fits into the cache.
 MEMORY_BUDGET = {"cpu": 2**28, "cuda": 2**32, "mps": 2**30}
-ROWS = 4  # of the seeds whose gradients at the layers' outputs are there at the same time
+ROWS = 4  # cotangents per image that are pulled back before their gradients are used
 
 
 def diagonal_fisher(
@@ -35,14 +36,24 @@ def diagonal_fisher(
     batches: Iterable[tuple[Tensor, Tensor]],
     memory_budget: int | None = None,
 ) -> dict[str, Tensor]:
-    """Of every parameter by name, sum over images x and rows r of
-    (sum_c seeds[x, r, c] dz_c/dtheta_i)^2: float64, of the parameter's shape.
+    """Sum of squared gradients for every parameter, over images x and cotangent rows r.
 
-    With seeds the rows of a square root of diag p - p p^T it is the diagonal of the images' Fisher
-    information, summed over them. batches: images (n, ...) as the model takes them, all of one
-    shape but for n, and their seeds (n, R, C). Batches are split so that about memory_budget bytes
-    are enough, by default MEMORY_BUDGET. Raises RunError as `layers` does, and for a module called
-    twice or on anything but a batch of images.
+    The entry of parameter i is the sum of (sum_c cotangents[x, r, c] dz_c/dtheta_i)^2. If the rows
+    of the cotangents are a square root of diag p - p p^T, as `fisher_factors` gives them, this is
+    the diagonal of the Fisher information, summed over the images.
+
+    Args:
+        model: The network, in eval mode.
+        batches: Pairs of images (n, ...), as the model takes them, and cotangents (n, R, C). All
+            images have the same shape.
+        memory_budget: Batches are split to need about this many bytes; by default `MEMORY_BUDGET`.
+
+    Returns:
+        The sums by parameter name: float64, in the parameter's shape.
+
+    Raises:
+        RunError: A layer is not supported (see `layers`), is called twice, or is called on
+            something other than a batch of images.
     """
     passes = _Passes(model, squares, memory_budget)
     sums = {
@@ -51,21 +62,31 @@ def diagonal_fisher(
         )
         for name, parameter in model.named_parameters()
     }
-    for images, seeds in batches:
+    for images, cotangents in batches:
         with full_precision(images.device):
-            for _, _, found in passes(images, seeds):
+            for _, _, found in passes(images, cotangents):
                 for name, square in found.items():
                     sums[name] += square.view_as(sums[name]).to(sums[name].device)
     return sums
 
 
 class MaskedGradients:
-    """Gradients of weighted sums of the logits at chosen entries of the parameters.
+    """Per-image gradients of weighted sums of the logits, at chosen entries of the parameters.
 
-    positions: flat indices into the parameters by name, int64, ascending; `size` is how many.
-    Layers without any cost nothing, and the backward passes end at the earliest layer that has
-    some. memory_budget: as for `diagonal_fisher`. Raises RunError as `layers` does, and ValueError
-    for positions that are not there or not ascending.
+    Layers without chosen entries cost nothing. The backward passes end at the earliest layer that
+    has some.
+
+    Args:
+        model: The network, in eval mode.
+        positions: Flat indices into each parameter by its name, int64, ascending.
+        memory_budget: As for `diagonal_fisher`.
+
+    Attributes:
+        size: How many entries are chosen.
+
+    Raises:
+        RunError: A layer is not supported, see `layers`.
+        ValueError: A position does not exist, or positions are not ascending.
     """
 
     def __init__(
@@ -101,29 +122,37 @@ class MaskedGradients:
         self._passes = _Passes(model, layer, memory_budget)
 
     def memory(self, image: Tensor, images: int) -> int:
-        """Bytes that a call on so many images like this one, (1, ...), needs beside the result."""
+        """Bytes that a call on this many such images, (1, ...), needs beside the result."""
         with full_precision(image.device):
             return self._passes.memory(image, images)
 
-    def __call__(self, images: Tensor, seeds: Tensor) -> Tensor:
-        """sum_c seeds[x, r, c] dz_c/dw: (n, R, m) in the images' dtype and on their device, columns
-        in the positions' order. images: (n, ...). seeds: (n, R, C). Raises RunError for a module
-        called twice or on anything but a batch of the images.
+    def __call__(self, images: Tensor, cotangents: Tensor) -> Tensor:
+        """Return sum_c cotangents[x, r, c] dz_c/dw for every chosen entry w.
+
+        Args:
+            images: (n, ...), as the model takes them.
+            cotangents: (n, R, C).
+
+        Returns:
+            (n, R, size) in the images' dtype and on their device, columns in the positions' order.
+
+        Raises:
+            RunError: A module is called twice, or on something other than a batch of the images.
         """
-        result = images.new_zeros(len(images), seeds.shape[1], self.size)
+        result = images.new_zeros(len(images), cotangents.shape[1], self.size)
         if self.size:
             with full_precision(images.device):
-                for some, rows, found in self._passes(images, seeds):
+                for some, rows, found in self._passes(images, cotangents):
                     for name, gradients in found.items():
                         result[some, rows, self._columns[name]] = gradients
         return result
 
 
 class _Passes:
-    """Passes through a network, and what its layers make of them.
+    """Forward and backward passes through a network, for the layers whose gradients are wanted.
 
-    make: the layer of a module, of its name and its parameters' full names, with those of the norm
-    that is folded into it; None where nothing of them is wanted.
+    make: Builds the layer of a module from the module's name, the module and its parameters' full
+        names, including those of a norm folded into it. Returns None if no gradient is wanted.
     """
 
     def __init__(
@@ -143,10 +172,12 @@ class _Passes:
         self._probed: dict[tuple[torch.Size, torch.dtype, torch.device], int] = {}
 
     def __call__(
-        self, images: Tensor, seeds: Tensor
+        self, images: Tensor, cotangents: Tensor
     ) -> Iterator[tuple[slice, slice, dict[str, Tensor]]]:
-        """By parameter what its layer makes of the gradients of sum_c seeds[x, r, c] z_c; of which
-        images and which rows. A parameter that is left out has no gradient."""
+        """Yield what the layers compute, by parameter, for some of the images and of the rows.
+
+        A parameter that is missing has no gradient.
+        """
         if not len(images):
             return
         parts = math.ceil(len(images) * self._of_an_image(images[:1]) / self._budget(images.device))
@@ -154,12 +185,12 @@ class _Passes:
         first = 0
         for some in images.tensor_split(max(1, min(len(images), parts))):
             chosen = slice(first, first + len(some))
-            for rows, found in self._backward(some, seeds[chosen]):
+            for rows, found in self._backward(some, cotangents[chosen]):
                 yield chosen, rows, found
             first += len(some)
 
     def memory(self, image: Tensor, images: int) -> int:
-        """Bytes that so many images like this one, (1, ...), take."""
+        """Bytes that this many such images, (1, ...), need."""
         one = self._of_an_image(image)
         return max(one, min(self._budget(image.device), images * one))
 
@@ -168,9 +199,11 @@ class _Passes:
         return self._memory_budget or MEMORY_BUDGET[device.type]
 
     def _of_an_image(self, image: Tensor) -> int:
-        """Bytes: what the graph saves and as much for gradients; features; gradients at the
-        layers' outputs; and what a layer makes of them. The network is probed once for each kind of
-        image."""
+        """Bytes that one image needs. The network is probed once per kind of image.
+
+        Counted are what the graph saves and as much for gradients, the layers' features, the
+        gradients at their outputs, and what the largest layer computes from them.
+        """
         kind = image.shape, image.dtype, image.device
         if kind not in self._probed:
             self._probed[kind] = self._probe(image)
@@ -186,9 +219,8 @@ class _Passes:
         there = {weight.data_ptr() for weight in weights}
 
         def note(tensor: Tensor) -> None:
-            # The graph keeps nothing, since no backward pass follows: a tensor with its history
-            # would keep the graph, which autograd then never frees. Here its values are kept, or
-            # the next tensor might get its address.
+            # Keep the values, or the next tensor might get the same address. Keep them detached:
+            # a tensor with its history would keep the graph alive, and no backward pass frees it.
             if tensor.data_ptr() not in there:
                 saved[tensor.data_ptr()] = tensor.detach()
 
@@ -208,7 +240,7 @@ class _Passes:
         return kept + (features + deltas + copies) * image.element_size()
 
     def _build(self, image: Tensor) -> None:
-        """The layers, with the norms that can be folded into convolutions."""
+        """Set up the layers, with norms folded into convolutions where possible."""
         names = {module: name for name, module in self._modules.items()}
         self._pairs = dict(foldable(self._model, image))
         norms = set(self._pairs.values())
@@ -223,7 +255,7 @@ class _Passes:
                     self._layers[name] = layer
 
     def _fold(self) -> None:
-        """As the network is now."""
+        """Fold the norms, with the network's present weights."""
         folded: dict[nn.Module, Folded] = {
             conv: Folded(conv, norm) for conv, norm in self._pairs.items()
         }
@@ -234,7 +266,7 @@ class _Passes:
         self._folded = list(folded.values())
 
     def _forward(self, images: Tensor) -> tuple[Tensor, dict[str, _Called]]:
-        """Logits, and what is kept of every layer that was called."""
+        """Return the logits, and what every called layer keeps for its gradients."""
         called: dict[str, _Called] = {}
 
         def note(layer: Layer, module: nn.Module, given: Any, named: Any, output: Tensor) -> None:
@@ -248,7 +280,7 @@ class _Passes:
                     f"{described(layer.name, module)} is called on {tuple(inputs.shape)} for a "
                     f"batch of {len(images)}; the first dimension must be the images"
                 )
-            # Now, before anything is done to the input or the output in place.
+            # Read them now: a later module may change the input or the output in place.
             features = layer.features(inputs.detach(), output.detach())
             called[layer.name] = _Called(features, get_gradient_edge(output), output[0].numel())
 
@@ -259,36 +291,38 @@ class _Passes:
             stack.enter_context(folding(self._folded))
             for layer in self._layers.values():
                 stack.enter_context(_hook(layer.module, partial(note, layer)))
-            # Strides as of one image cut out of a channels_last batch: there the backward pass of
-            # torch's batch norm, in eval mode on a CPU, mixes the channels up (torch 2.15).
+            # A single image cut out of a channels_last batch has strides for which the backward
+            # pass of torch's batch norm, in eval mode on a CPU, mixes up channels (torch 2.15).
             logits = self._model(
                 images.detach().contiguous() if len(images) == 1 else images.detach()
             )
         return logits, called
 
-    def _backward(self, images: Tensor, seeds: Tensor) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-        """By parameter, what its layer makes of the gradients of a few rows at a time."""
+    def _backward(
+        self, images: Tensor, cotangents: Tensor
+    ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+        """Yield what the layers compute, a few rows at a time."""
         logits, called = self._forward(images)
         self._check_unused(called, logits)
-        if not (called and logits.requires_grad and seeds.shape[1]):
+        if not (called and logits.requires_grad and cotangents.shape[1]):
             return
-        last = seeds.shape[1]
+        last = cotangents.shape[1]
         first = 0
-        for some in seeds.to(logits).tensor_split(math.ceil(last / ROWS), dim=1):
+        for some in cotangents.to(logits).tensor_split(math.ceil(last / ROWS), dim=1):
             rows = slice(first, first + some.shape[1])
             first = rows.stop
             yield rows, self._of_rows(logits, called, some, retain_graph=first < last)
 
     def _of_rows(
-        self, logits: Tensor, called: Mapping[str, _Called], seeds: Tensor, retain_graph: bool
+        self, logits: Tensor, called: Mapping[str, _Called], cotangents: Tensor, retain_graph: bool
     ) -> dict[str, Tensor]:
         edges = [each.edge for each in called.values()]
-        last = seeds.shape[1] - 1
+        last = cotangents.shape[1] - 1
         by_row = [
             torch.autograd.grad(
-                logits, edges, seed, retain_graph=retain_graph or row < last, allow_unused=True
+                logits, edges, cotangent, retain_graph=retain_graph or row < last, allow_unused=True
             )
-            for row, seed in enumerate(seeds.unbind(dim=1))
+            for row, cotangent in enumerate(cotangents.unbind(dim=1))
         ]
         found: dict[str, Tensor] = {}
         for (name, each), deltas in zip(called.items(), zip(*by_row, strict=True), strict=True):
@@ -301,7 +335,7 @@ class _Passes:
         return found
 
     def _check_unused(self, called: Mapping[str, _Called], logits: Tensor) -> None:
-        """A layer that was not called has no gradient, unless its parameters are used by others."""
+        """Raise RunError if another module uses the parameters of a layer that was not called."""
         for name, layer in self._layers.items():
             if name not in called and logits.requires_grad:
                 used = torch.autograd.grad(
@@ -315,7 +349,7 @@ class _Passes:
 
 
 class _Called(NamedTuple):
-    """What is kept of a layer's call: outputs are the numbers of an image's."""
+    """What a layer keeps of its call; `outputs` counts the numbers of one image's output."""
 
     features: Features
     edge: GradientEdge
@@ -341,7 +375,7 @@ def _hook(module: nn.Module, note: Callable[..., None]) -> Iterator[None]:
 
 @contextmanager
 def _requires_grad(model: nn.Module, chosen: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Only of these parameters, so that no graph is kept before the earliest of them."""
+    """Require gradients of these parameters alone: the graph then starts at the earliest."""
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         for parameter, _ in before:

@@ -1,64 +1,60 @@
-"""What has become of runs: `fm-al-status DIR`."""
+"""How runs stand, from their records, their locks and SLURM's queue."""
 
 from __future__ import annotations
 
 import logging
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
-
 from fm_al.config import Budget
-from fm_al.errors import ArgumentParser, ConfigError, RunError
+from fm_al.errors import RunError
 from fm_al.launch.queue import SlurmJob, in_queue, unusual_wait
 from fm_al.records.discovery import runs_below
-from fm_al.records.lock import holder
-from fm_al.records.naming import run_names
+from fm_al.records.lock import Process, holder
 from fm_al.records.notes import STOPPED
 from fm_al.records.reading import StoredRun, stored_run
 from fm_al.records.result_config import Config
 from fm_al.records.schema import Result
-from fm_al.tracking.wandb_run import has_view, is_noted_as_whole, whole_log
+from fm_al.tracking.marks import has_view, is_marked_complete
+from fm_al.tracking.wandb_log import complete_log
 
 logger = logging.getLogger(__name__)
 
 State = Literal["damaged", "failed", "stale", "ending", "running", "waiting", "new", "finished"]
-WIDE = 200  # characters a line, in a file
-LONGEST_PAUSE = 86400.0  # seconds: a day
-TAIL = 4096  # bytes of a log, in which its last line is
+LONGEST_LINE = 200  # characters of a log's line that are shown
+TAIL = 4096  # bytes at the end of a log in which its last line is looked for
 NOT_WHOLE = "its W&B view lacks rounds: fm-al-sync, or its own command again, completes it"
 UNDER_WAY = ("running", "waiting")
 STATES: tuple[State, ...] = get_args(State)
-SILENT = "ended without a word: killed, cancelled or out of memory?"
-STYLES = {
-    "running": "cyan",
-    "failed": "red",
-    "stale": "yellow",
-    "ending": "yellow",
-    "damaged": "red",
-}
+NO_EXIT_MESSAGE = "ended without a word: killed, cancelled or out of memory?"
 
 
 @dataclass(frozen=True)
 class RunStatus:
     """How a run stands.
 
-    finished; running; waiting: for SLURM or for its turn in a sweep; failed: with an error; stale:
-    it began or was asked for, and nobody runs it any more; ending: SLURM has ended its job, and its
-    process is about to go; damaged: its files can't be read; new: nothing is there yet.
+    The states are: `finished`; `running`; `waiting` for SLURM, or for its turn in a sweep; `failed`
+    with an error; `stale`: started or queued, but no live process owns it; `ending`: SLURM has
+    ended the job, and its process is still shutting down; `damaged`: a file cannot be read; `new`:
+    not started yet.
 
-    rounds, of_rounds: finished ones, and all. detail: who runs it, what it waits for, or why it
-    ended. log: what its job printed. unusual_wait: why its job may wait for long, in words that it
-    shares with others of its array. decides: its configuration, once it has begun."""
+    Attributes:
+        directory: The run's directory.
+        state: See above.
+        rounds: How many rounds are finished.
+        of_rounds: How many the run has in all; None if it has not started.
+        labelled: Labels after the last finished round.
+        accuracy: Test accuracy after it.
+        detail: Who runs it, what it waits for, or why it ended.
+        log: The file that its job prints to.
+        is_config_error: Whether its configuration was the reason why it failed.
+        unusual_wait: Why its job may wait for long, in words that all jobs of its array share.
+        result_config: The part of its configuration that affects results, once it has started.
+    """
 
     directory: Path
     state: State
@@ -70,15 +66,25 @@ class RunStatus:
     log: Path | None = None
     is_config_error: bool = False
     unusual_wait: str | None = None
-    decides: Config | None = field(default=None, compare=False, repr=False)
+    result_config: Config | None = field(default=None, compare=False, repr=False)
 
 
 Queue = Callable[[Iterable[SlurmJob]], Mapping[SlurmJob, str]]
 
 
 def statuses_of(directories: Sequence[Path], queue: Queue = in_queue) -> list[RunStatus]:
-    """How runs stand, in the order given. queue: what SLURM says of jobs. Raises RunError where it
-    can't be asked."""
+    """How runs stand.
+
+    Args:
+        directories: The runs.
+        queue: Asks SLURM for the state of jobs.
+
+    Returns:
+        A status for each run, in order.
+
+    Raises:
+        RunError: If SLURM cannot be asked.
+    """
     stored: dict[Path, StoredRun | Exception] = {}
     for directory in directories:
         try:
@@ -93,7 +99,7 @@ def statuses_of(directories: Sequence[Path], queue: Queue = in_queue) -> list[Ru
 def _status_or_damage(
     directory: Path, run: StoredRun | Exception, said: Mapping[SlurmJob, str]
 ) -> RunStatus:
-    """run: what its directory holds, or why that can't be read."""
+    """run: what its directory holds, or why that cannot be read."""
     if isinstance(run, StoredRun):
         try:
             return _status(run, said)
@@ -109,60 +115,74 @@ def _job_of(run: StoredRun) -> SlurmJob | None:
 
 
 def _status(run: StoredRun, said: Mapping[SlurmJob, str]) -> RunStatus:
-    log = None
-    if run.job is not None and run.job.log is not None:
-        log = (run.directory / run.job.log).resolve()  # through links, as it was noted
-    of_rounds = None
-    if run.provenance is not None:
-        try:
-            budget = Budget(**run.provenance.decides["budget"])
-            of_rounds = len(range(budget.initial, budget.total, budget.per_round)) + 1
-        except (KeyError, TypeError, ValueError, OverflowError):
-            path = run.directory / "provenance.json"
-            return RunStatus(run.directory, "damaged", detail=f"{path} names no budget")
     last = run.rounds[-1] if run.rounds else None
+    known = RunStatus(
+        run.directory,
+        state="stale",
+        rounds=len(run.rounds),
+        of_rounds=_all_rounds(run),
+        labelled=None if last is None else last.labelled,
+        accuracy=None if last is None else last.accuracy,
+        log=_log_of(run),
+        is_config_error=run.error is not None and run.error.kind == "ConfigError",
+        result_config=None if run.provenance is None else run.provenance.result_config,
+    )
+    state, detail = _state(run, said)
+    job = _job_of(run)
+    wait = None
+    if state == "waiting" and job is not None and job in said:
+        wait = unusual_wait(job.id, said[job])
+    return replace(known, state=state, detail=detail, unusual_wait=wait)
 
-    def status(state: State, detail: str = "") -> RunStatus:
-        return RunStatus(
-            run.directory,
-            state,
-            len(run.rounds),
-            of_rounds,
-            None if last is None else last.labelled,
-            None if last is None else last.accuracy,
-            detail,
-            log,
-            run.error is not None and run.error.kind == "ConfigError",
-            decides=None if run.provenance is None else run.provenance.result_config,
-        )
 
+def _all_rounds(run: StoredRun) -> int | None:
+    if run.provenance is None:
+        return None
+    try:
+        budget = Budget(**run.provenance.decides["budget"])
+        return len(range(budget.initial, budget.total, budget.per_round)) + 1
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise RunError(f"{run.directory / 'provenance.json'} names no budget") from None
+
+
+def _log_of(run: StoredRun) -> Path | None:
+    if run.job is None or run.job.log is None:
+        return None
+    return (run.directory / run.job.log).resolve()  # through links, as it was noted
+
+
+def _state(run: StoredRun, said: Mapping[SlurmJob, str]) -> tuple[State, str]:
+    """The state of a run, and its detail. said: what SLURM says of jobs."""
     if run.result is not None:
-        return status("finished", _lack_of_view(run.directory, run.result))
+        return "finished", _lack_of_view(run.directory, run.result)
     job = _job_of(run)
     if process := holder(run.directory / "lock"):
         if job is not None and process.job == job.id and job not in said:
-            return status("ending", f"{process}, which SLURM has ended")
-        return status("running", str(process))
+            return "ending", f"{process}, which SLURM has ended"
+        return "running", str(process)
     if job is not None and job in said:
-        waits = status("waiting", f"job {job.id}: {said[job]}")
-        return replace(waits, unusual_wait=unusual_wait(job.id, said[job]))
-    if run.job is not None and job is None and run.error is None:
-        sweep = run.directory / run.job.folder / "lock"
-        if process := holder(sweep):
-            return status("waiting", f"for its turn in the sweep of {process}")
+        return "waiting", f"job {job.id}: {said[job]}"
+    has_turn_to_come = run.job is not None and job is None and run.error is None
+    if has_turn_to_come and (process := _holder_of_sweep(run)):
+        return "waiting", f"for its turn in the sweep of {process}"
     if run.error is not None:
-        return status("failed", run.error.message)
+        return "failed", run.error.message
     if run.provenance is None and job is None:
-        return status("new", "its sweep ended before its turn" if run.job else "")
-    return status("stale", STOPPED if run.stopped else SILENT)
+        return "new", "its sweep ended before its turn" if run.job else ""
+    return "stale", STOPPED if run.stopped else NO_EXIT_MESSAGE
+
+
+def _holder_of_sweep(run: StoredRun) -> Process | None:
+    """The process of the sweep that the run waits for."""
+    return holder(run.directory / run.job.folder / "lock") if run.job else None
 
 
 def _lack_of_view(directory: Path, result: Result) -> str:
-    """What is wrong with the W&B view of a finished run, unless a process is still at it."""
+    """What the W&B view of a finished run lacks, unless a process is still writing it."""
     if not has_view(directory):
         return ""
     try:
-        if is_noted_as_whole(directory, result) or whole_log(directory, result):
+        if is_marked_complete(directory, result) or complete_log(directory, result):
             return ""
     except RunError as damage:
         return str(damage)
@@ -170,55 +190,23 @@ def _lack_of_view(directory: Path, result: Result) -> str:
 
 
 def statuses_below(folder: Path) -> list[RunStatus]:
-    """How the runs in a folder and below stand, those first that need a look. Where SLURM can't be
-    asked, runs that may be in its queue are."""
+    """How the runs in a folder and below stand, those that need attention first. If SLURM cannot be
+    asked, its jobs count as waiting."""
 
     def said_or_unknown(jobs: Iterable[SlurmJob]) -> Mapping[SlurmJob, str]:
-        asked_for = list(jobs)
+        known = list(jobs)
         try:
-            return in_queue(asked_for)
+            return in_queue(known)
         except RunError as error:
             logger.warning("%s", error)
-            return dict.fromkeys(asked_for, "SLURM can't be asked")
+            return dict.fromkeys(known, "SLURM can't be asked")
 
     statuses = statuses_of(runs_below(folder), said_or_unknown)
     return sorted(statuses, key=lambda status: STATES.index(status.state))
 
 
-def table(statuses: Sequence[RunStatus]) -> Table:
-    """A row for each run."""
-    rows = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    rows.add_column("run", overflow="fold")
-    for column in ("state", "round", "labels", "accuracy"):
-        rows.add_column(column, no_wrap=True, justify="left" if column == "state" else "right")
-    rows.add_column("", overflow="fold")
-    directories = [status.directory for status in statuses]
-    decides = [status.decides for status in statuses]
-    names = run_names(directories, decides, told_apart(directories))
-    for name, status in zip(names, statuses, strict=True):
-        rows.add_row(
-            name,
-            Text(status.state, STYLES.get(status.state, "")),
-            f"{status.rounds}/{status.of_rounds}" if status.of_rounds else "",
-            "" if status.labelled is None else str(status.labelled),
-            "" if status.accuracy is None else f"{status.accuracy:.3f}",
-            status.detail if status.state in (*UNDER_WAY, "ending", "new", "finished") else "",
-        )
-    return rows
-
-
-def troubles(statuses: Sequence[RunStatus]) -> str:
-    """What is wrong with the runs with which something is."""
-    return "".join(
-        f"{status.state}: {status.directory}\n  {status.detail}\n"
-        + (f"  log: {status.log}\n{last_line(status.log)}" if status.log else "")
-        for status in statuses
-        if status.state in ("damaged", "failed", "stale")
-    )
-
-
 def last_line(log: Path) -> str:
-    """The last thing that a log says, for people; that of SLURM's among them."""
+    """The last line of a log, for people. It may be SLURM's."""
     try:
         with log.open("rb") as stream:
             stream.seek(max(0, log.stat().st_size - TAIL))
@@ -226,70 +214,25 @@ def last_line(log: Path) -> str:
     except OSError:
         return ""
     said = [line.strip() for line in lines if line.strip()]
-    return f"  its last line: {said[-1][:WIDE]}\n" if said else ""
+    return f"  its last line: {said[-1][:LONGEST_LINE]}\n" if said else ""
 
 
-def told_apart(paths: Sequence[Path]) -> list[str]:
-    """Each path by the folders in which it differs from others; one path by its last folder that is
-    no list of overrides."""
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Each path by the folders in which it differs from the others; a single one by its last
+    folder that is not a list of options."""
     levels = list(zip(*(path.parts for path in paths), strict=False))
     if any(len(path.parts) != len(levels) for path in paths):
         shared = os.path.commonpath([path.parent for path in paths])
         return [str(path.relative_to(shared)) for path in paths]
     last = [level for level in levels if "=" not in level[0]][-1:]
     differ = [level for level in levels if len(set(level)) > 1] or last
-    if not differ:  # the folder that one is in
+    if not differ:
         return [path.resolve().name for path in paths]
     return ["/".join(parts) for parts in zip(*differ, strict=True)]
 
 
-def total(statuses: Sequence[RunStatus]) -> str:
-    """How many runs stand how."""
+def count_states(statuses: Sequence[RunStatus]) -> str:
+    """How many runs there are in each state, as text."""
     counts = Counter(status.state for status in statuses)
     parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
     return f"{len(statuses)} run{'s' * (len(statuses) != 1)}: {', '.join(parts)}"
-
-
-def show(arguments: Sequence[str]) -> None:
-    """`fm-al-status DIR`."""
-    parser = ArgumentParser(
-        prog="fm-al-status", description="What has become of the runs below a folder."
-    )
-    parser.add_argument(
-        "folder", type=Path, metavar="DIR", help="outputs, an experiment's folder, or any below"
-    )
-    parser.add_argument(
-        "--every", type=float, metavar="SECONDS", help="refresh the table until no run goes on"
-    )
-    given = parser.parse_args(arguments)
-    folder: Path = given.folder
-    if not folder.is_dir():
-        raise ConfigError(f"{folder}: there is no such folder")
-    if given.every is not None and not 0 < given.every <= LONGEST_PAUSE:
-        raise ConfigError(
-            f"--every {given.every:g}: should be greater than 0 and at most {LONGEST_PAUSE:g}"
-        )
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = WIDE
-    statuses = statuses_below(folder)
-    if not statuses:
-        raise ConfigError(f"{folder}: no runs are here or below")
-
-    def shown(rows: int | None = None) -> RenderableType:
-        shared = os.path.commonpath([status.directory for status in statuses]) or os.curdir
-        header = f"{total(statuses)}\nin {shared}"
-        left_out = len(statuses) - rows if rows is not None and rows < len(statuses) else 0
-        footer = f"and {left_out} more" if left_out else ""
-        return Group(Text(header), table(statuses[:rows]), Text(footer))
-
-    if given.every is None or not console.is_terminal:
-        console.print(shown())
-    else:
-        room = max(1, console.height - 8)
-        with Live(shown(room), console=console, auto_refresh=False) as live:
-            while any(status.state in UNDER_WAY for status in statuses):
-                time.sleep(given.every)
-                statuses = statuses_below(folder) or statuses
-                live.update(shown(room), refresh=True)
-    console.print(troubles(statuses), end="", soft_wrap=True)

@@ -1,15 +1,15 @@
-"""A lock that only one living process holds, on this machine or on a shared file system.
+"""A lock that one live process holds, on this machine or on a shared file system.
 
-The kernel's lock on a file (flock) goes with its process, however that ends. Between machines it
-says too little on some file systems, where each machine has locks of its own, and too much on
-others, where a machine that died goes on holding. So the file also names its holder, which shows
-every BEAT seconds that it lives by setting the file's modification time. Between processes of one
-machine the kernel's lock alone decides; a file that another machine's process has not released is
-watched for WATCH seconds, and who sees a change there leaves it alone.
+The kernel's lock on a file (flock) ends with its process, however that ends. Between machines it is
+not enough: on some file systems each machine has its own locks, on others a dead machine keeps
+holding one. So the file also names its holder, which sets the file's modification time every BEAT
+seconds as a sign of life. Between processes of one machine the kernel's lock alone decides. A file
+that a process on another machine has not released is watched for WATCH seconds; a starter that sees
+a sign of life there gives up.
 
-Who takes the file puts a new one in its place. So what it says is whole at any moment, and a
-process that was taken for dead, because it was suspended or cut off, can touch only its own old
-file when it wakes up; `Lock.check` tells it.
+A starter that takes the file replaces it by a new one, so its content is always whole. A holder
+that was taken for dead, because it was suspended or cut off, can then touch only its own old file,
+and `Lock.check` makes it stop.
 """
 
 from __future__ import annotations
@@ -35,27 +35,36 @@ from fm_al.records.json_files import Schema, parse_object, validated
 
 logger = logging.getLogger(__name__)
 
-BEAT = 10.0  # seconds from one sign of life to the next
-WATCH = 35.0  # how long a sign of life from another machine is waited for
-RETRY = 0.5  # how long a starter tries again: others hold the kernel's lock for an instant
-FRESH = 90.0  # how old a sign of life a reader believes, whose clock may not be the server's
+# All in seconds.
+BEAT = 10.0  # from one sign of life to the next
+WATCH = 35.0  # wait for a sign of life from another machine
+RETRY = (
+    0.5  # a starter tries again for so long, since readers hold the kernel's lock for an instant
+)
+FRESH = 90.0  # age up to which a reader believes a sign of life; clocks of machines differ
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process, and where it runs."""
+    """A process and where it runs.
+
+    Attributes:
+        machine: Id of the machine's boot, or its host name if there is none.
+        job: SLURM job id, `<array>_<task>` in an array.
+    """
 
     pid: int
     host: str
-    machine: str  # the boot's id where there is one, else the host's name
-    job: str | None  # SLURM's, `<array>_<task>` for a task of an array
+    machine: str
+    job: str | None
     node: str | None
     partition: str | None
 
     @classmethod
     def this(cls) -> Process:
+        """The process that calls."""
         env = os.environ.get
         array, task = env("SLURM_ARRAY_JOB_ID"), env("SLURM_ARRAY_TASK_ID")
         return cls(
@@ -72,7 +81,7 @@ class Process:
 
 
 class Holder(Schema):
-    """What a file that is held says: a `Process`, and which of its locks this is."""
+    """Content of a held file: a `Process`, and a token of this lock."""
 
     pid: int
     host: str
@@ -84,21 +93,21 @@ class Holder(Schema):
 
 
 class Lock:
-    """A file held by this process; made by `locked`."""
+    """A file that this process holds; made by `locked`."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.token = secrets.token_hex(16)
 
     def check(self) -> None:
-        """Raises RunLockedError if another process has taken the file, or somebody removed it."""
+        """Raises RunLockedError if another process has taken the file, or it was removed."""
         try:
             with _opened(self.file, "rb") as stream:
                 process, token = _read(stream)
         except FileNotFoundError:
             raise RunLockedError(
-                f"{self.file} was removed while this process held it, which therefore stops; "
-                "start again to go on"
+                f"{self.file} was removed while this process held it, so it stops; start again to "
+                "resume"
             ) from None
         if token != self.token:
             raise RunLockedError(
@@ -109,10 +118,14 @@ class Lock:
 
 @contextlib.contextmanager
 def locked(file: Path) -> Iterator[Lock]:
-    """Holds the file, made where there is none, for this process alone.
+    """Holds a file, made if it does not exist, for this process alone.
 
-    Raises RunError if a living process holds it, or if the file system has no locks. A forked
-    child neither shows life nor releases, but the kernel's lock lasts as long as it lives.
+    A forked child shows no signs of life and does not release the file, but the kernel's lock lasts
+    as long as the child lives.
+
+    Raises:
+        RunLockedError: A live process holds the file.
+        RunError: The file system has no locks.
     """
     this, lock = Process.this(), Lock(file)
     content = json.dumps(asdict(this) | {"token": lock.token}).encode()
@@ -134,7 +147,7 @@ def locked(file: Path) -> Iterator[Lock]:
                 temporary.unlink(missing_ok=True)
             stack.push(opened.pop_all())
         if contested:
-            time.sleep(RETRY)  # others may have waited as long: the last to put its file has it
+            time.sleep(RETRY)  # others may have waited too; the last to replace the file has it
             lock.check()
         stack.enter_context(_showing_life(own, this.pid))
         yield lock
@@ -142,13 +155,16 @@ def locked(file: Path) -> Iterator[Lock]:
 
 @contextlib.contextmanager
 def _wait_until_free(file: Path, machine: str) -> Iterator[bool]:
-    """Waits until the file may be replaced, and keeps others of this machine from it meanwhile;
-    gives whether others may replace it nevertheless. Raises RunError if its holder lives."""
+    """Waits until the file may be replaced, and keeps this machine's other processes from it.
+
+    Yields whether processes of other machines may replace it nevertheless. Raises RunLockedError if
+    its holder lives.
+    """
     seen, since = None, time.monotonic()
     while True:
         with _opened(file, "a+b") as stream:
             alone = _flock(stream, fcntl.LOCK_EX)
-            with _opened(file, "rb") as fresh:  # NFS asks its server only where a file is opened
+            with _opened(file, "rb") as fresh:  # NFS asks its server only when a file is opened
                 status = os.fstat(fresh.fileno())
                 process, token = _read(fresh)
             alone = alone and os.path.samestat(status, os.fstat(stream.fileno()))
@@ -159,29 +175,30 @@ def _wait_until_free(file: Path, machine: str) -> Iterator[bool]:
                     raise _taken(file, process)
                 seen, since = sign, time.monotonic()
                 if elsewhere:
-                    logger.info("%s names %s: waiting for a sign of its life", file, process)
+                    logger.info("%s names %s: waiting for a sign of life", file, process)
             if elsewhere:
-                # Who holds the kernel's lock has had its turn before the others come to theirs.
+                # The starter that holds the kernel's lock goes first.
                 patience = WATCH if alone else WATCH + BEAT
             else:
-                # Nobody is named for as long as a starter takes to write its name.
+                # The file names nobody while a starter is writing its name.
                 patience = 0 if alone else RETRY if process else 10 * RETRY
             if time.monotonic() - since >= patience:
                 if alone or elsewhere:
                     yield elsewhere
                     return
-                if not _flock(stream, fcntl.LOCK_SH):  # which readers alone would leave to be had
+                if not _flock(stream, fcntl.LOCK_SH):  # readers alone would allow this one
                     raise _taken(file, process)
         time.sleep(patience / 50)
 
 
 @contextlib.contextmanager
 def _showing_life(own: IO[bytes], pid: int) -> Iterator[None]:
+    """Sets the file's modification time every BEAT seconds; at the end, empties the file."""
     stop = threading.Event()
 
     def beat() -> None:
         while not stop.wait(BEAT):
-            # A server that does not answer for a while may do so at the next beat.
+            # A server that does not answer now may answer at the next beat.
             with contextlib.suppress(OSError):
                 os.utime(own.fileno())
 
@@ -193,18 +210,19 @@ def _showing_life(own: IO[bytes], pid: int) -> Iterator[None]:
         if os.getpid() == pid:
             stop.set()
             thread.join()
-            # What can't be emptied is held by nobody once this process has ended.
+            # If it can't be emptied, the end of this process releases it.
             with contextlib.suppress(OSError):
                 os.ftruncate(own.fileno(), 0)
 
 
 def holder(file: Path) -> Process | None:
-    """The living process that holds the file, for those who only look; None if there is none, or
-    if the file does not name it.
+    """Returns the live process that holds a file, without taking part in the locking.
 
-    Of this machine's processes the kernel knows. One of another machine counts as living if its
-    last sign of life is less than FRESH seconds old, or in the future, by this machine's clock:
-    a reader can neither write, to learn the server's, nor stay to watch.
+    The kernel knows about this machine's processes. A process on another machine counts as live if
+    its last sign of life is less than FRESH seconds old, or in the future, by this machine's clock.
+
+    Returns:
+        The process, or None if no process holds the file or the file does not name it.
     """
     try:
         with _opened(file, "rb") as stream:
@@ -235,7 +253,7 @@ def _taken(file: Path, process: Process | None) -> RunLockedError:
 
 
 def _read(stream: IO[bytes]) -> tuple[Process | None, str | None]:
-    """Whom the file names, and its token; None for both where it says nothing of the kind."""
+    """The process that the file names, and its token; None for both if it names none."""
     try:
         record = validated(parse_object(stream.read(4096)), Holder)
     except ValueError:
@@ -246,7 +264,7 @@ def _read(stream: IO[bytes]) -> tuple[Process | None, str | None]:
 
 
 def _flock(stream: IO[bytes], kind: int) -> bool:
-    """Whether the kernel's lock could be had; it goes with the stream."""
+    """Tries to take the kernel's lock, which lasts until the stream is closed."""
     try:
         fcntl.flock(stream, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -255,15 +273,15 @@ def _flock(stream: IO[bytes], kind: int) -> bool:
         if error.errno not in NO_LOCKS:
             raise
         raise RunError(
-            f"the file system of {Path(stream.name).parent} has no locks ({error.strerror}), by "
-            "which two processes keep from writing one run: use an output_dir on another, or have "
-            "it mounted with them (Lustre: -o flock)"
+            f"the file system of {Path(stream.name).parent} has no locks ({error.strerror}), which "
+            "keep two processes from writing one run: use an output_dir on another file system, or "
+            "have it mounted with locks (Lustre: -o flock)"
         ) from error
     return True
 
 
 def _machine() -> str:
-    """What a process and its kernel have in common, also across containers."""
+    """An id of the running kernel, the same in all its containers."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""Short names for the rows of a table: runs by what tells them apart in their configurations."""
+"""Short names for the rows of a table: runs by what differs in their configurations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from fm_al.records.result_config import NO_EFFECT_ON_RESULTS
 
-# What a run's directory is named by has a place of its own in a name.
+# The parts of a run's directory come first in a name.
 LEVELS = (("experiment_name",), ("dataset", "imbalance"), ("backbone",), ("strategy",))
 OPTIONS = ("dataset", "imbalance", "backbone", "strategy")
 LACKS = "–"
@@ -24,19 +24,29 @@ def run_names(
     configs: Sequence[Mapping[str, Any] | None],
     by_folder: Sequence[str],
     with_seed: bool = True,
+    typed: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[str]:
-    """`<experiment>/<dataset>-<imbalance>/<backbone>/<strategy> <options> seed<k>`, of each only
-    what differs between the runs; the options are those in which runs differ that are otherwise
-    named alike. One that differs in nothing has the name of its strategy.
+    """Name runs by what differs between them.
 
-    configs: each resolved, as a whole or what of it decides the result; None where it is not known.
-    by_folder: the names of runs where that is so, and of those that nothing else tells apart.
+    A name is `<experiment>/<dataset>-<imbalance>/<backbone>/<strategy> <options> seed<k>`, without
+    the parts that are the same for all. Options are shown where runs would have the same name
+    without. A run that differs in nothing is named by its strategy.
+
+    Args:
+        directories: The runs' directories.
+        configs: Their resolved configurations, or the part that affects results; None for a run
+            whose configuration is not known.
+        by_folder: Names for those runs, and for runs that nothing else distinguishes.
+        with_seed: Whether names have a seed.
+        typed: The options to choose from, by dotted key, such as those that a sweep varies; None is
+            all of the configuration.
     """
     described: dict[int, _Described] = {}
     for index, (directory, config) in enumerate(zip(directories, configs, strict=True)):
         if config is not None and _is_whole(config):
             with contextlib.suppress(RecursionError):  # nested too deep to be a configuration
-                described[index] = _Described(directory, config)
+                choices = config if typed is None else typed[index]
+                described[index] = _Described(directory, config, choices)
     differing_levels = [
         level
         for level in range(len(LEVELS))
@@ -48,7 +58,7 @@ def run_names(
     seeds_differ = with_seed and len({each.seed for each in described.values()}) > 1
     names = [*by_folder]
     for levels, runs in alike.items():
-        telling = _short(_telling([*runs.values()]))
+        telling = short_keys(_telling([*runs.values()]))
         shown = {key: _shown([each.value(key) for each in runs.values()]) for key in telling}
         for index, each in runs.items():
             options = [f"{short}={shown[key][each.value(key)]}" for key, short in telling.items()]
@@ -62,10 +72,11 @@ def run_names(
 
 
 class _Described:
-    """What may be in a run's name. options: of its configuration, by dotted keys, as they would be
-    typed."""
+    """What may be in a run's name. options: by dotted key, as they would be typed."""
 
-    def __init__(self, directory: Path, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, directory: Path, config: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> None:
         chosen = option_names(directory, config)
         self.levels = [
             "-".join(chosen.get(key) or str(config[key]) for key in level) for level in LEVELS
@@ -73,19 +84,19 @@ class _Described:
         self.seed = f"seed{config['seed']}"
         self.options = {
             key: value if isinstance(value, str) else json.dumps(value)
-            for key, value in _flattened(config)
+            for key, value in _flattened(options)
             if key.partition(".")[0] not in (*NO_EFFECT_ON_RESULTS, "seed", "experiment_name")
         }
 
     def value(self, key: str) -> str:
-        """The value of an option; a dash where there is no such option."""
+        """The value of an option; a dash if the run has no such option."""
         text = self.options.get(key, LACKS)
         return text.rpartition(".")[2] if key.endswith("._target_") else text
 
 
 def _shown(values: Sequence[str]) -> dict[str, str]:
-    """Each value of an option, shortened; without the start that long ones have in common where
-    nothing else would tell them apart."""
+    """Each value of an option, shortened. Where long ones would look the same, they lose the start
+    that they share."""
     shown = {value: _cut(value) for value in values}
     if len({*shown.values()}) < len(shown):
         long = [value for value in shown if len(value) > LONGEST_VALUE]
@@ -107,8 +118,8 @@ def _is_whole(config: Mapping[str, Any]) -> bool:
 
 
 def option_names(directory: Path, config: Mapping[str, Any]) -> dict[str, str]:
-    """The option chosen of each group, as the run's directory has it; where that was moved, the
-    module that it is made by."""
+    """The option chosen of each group, from the run's directory; if that was moved, the module of
+    the class that was built."""
     *above, last = directory.resolve().parts
     if above and "=" in above[-1]:
         above.pop()
@@ -132,8 +143,8 @@ def _flattened(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, A
 
 
 def _telling(runs: Sequence[_Described]) -> list[str]:
-    """The options in which runs differ; of those that change together, as a trainer's do, the first
-    alone."""
+    """The options in which runs differ. Of options that change together, as a trainer's do, only
+    the first."""
     told: dict[tuple[int, ...], str] = {}
     for key in dict.fromkeys(key for run in runs for key in run.options):
         numbers: dict[str, int] = {}
@@ -145,8 +156,8 @@ def _telling(runs: Sequence[_Described]) -> list[str]:
     return [*told.values()]
 
 
-def _short(keys: Sequence[str]) -> dict[str, str]:
-    """Each key by as few of its last parts as tell it from the others, and start with a name."""
+def short_keys(keys: Sequence[str]) -> dict[str, str]:
+    """Shorten each key to as few of its last parts as are unique, and start with a name."""
     parts = {key: key.removesuffix("._target_").split(".") for key in keys}
     short: dict[str, str] = {}
     for key, own in parts.items():

@@ -17,8 +17,9 @@ from fm_al.report.notices import ALL_SETTINGS
 from fm_al.report.report import Part, Report
 from fm_al.report.runs import Runs
 from fm_al.report.typeset import columns_of
-from fm_al.tracking.sync import WANDB_TRACKER, connected_server
-from fm_al.tracking.wandb_run import LONGEST_NAME, keep_service, quiet_settings
+from fm_al.tracking.upload import WANDB_TRACKER, connected_server
+from fm_al.tracking.wandb_process import keep_service_private, quiet_settings
+from fm_al.tracking.wandb_run import LONGEST_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ def _log(
             resume=None if is_offline else "allow",
             settings=quiet_settings(disable_code=True, disable_git=True, save_code=False),
         )
-        keep_service()
+        keep_service_private()
         run.log(row)
         run.finish()
     return str(Path(run.dir).parent) if is_offline else run.url or run.id

@@ -1,5 +1,4 @@
-"""BALD, Bayesian active learning by disagreement (Houlsby et al. 2011), with Monte Carlo dropout
-(Gal, Islam and Ghahramani 2017) in front of the last layer."""
+"""BALD: the images on which dropout masks disagree most."""
 
 from __future__ import annotations
 
@@ -8,45 +7,62 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from fm_al.strategies.base import Query, Strategy
 
-MOST_SAMPLES = 100_000  # whose mean is within a third of a percent of a deviation
-CHUNK = 4096  # images at a time; part of the result, since it orders the draws of the masks
+MAX_SAMPLES = 100_000  # the mean is then within a third of a percent of a standard deviation
+CHUNK = 4096  # images at a time; changing it changes the picks, since it orders the draws of masks
 
 
 @dataclass(frozen=True, kw_only=True)
 class BALD(Strategy):
-    """The n largest mutual informations of prediction and mask, H(mean_s p_s) - mean_s H(p_s), with
-    p_s = softmax(head(h * mask_s / (1 - dropout))); ties go to the lowest index.
+    """Pick the n images with the largest mutual information of prediction and dropout mask.
 
-    samples: masks per image. dropout: the probability that a number of the embedding is dropped.
+    Bayesian active learning by disagreement (Houlsby et al. 2011, arXiv 1112.5745), by Monte Carlo
+    dropout (Gal, Islam and Ghahramani 2017, arXiv 1703.02910) before the last layer alone.
+
+    Args:
+        samples: Masks per image.
+        dropout: Probability that a number of the embedding is dropped.
     """
 
-    samples: Annotated[int, Field(ge=2, le=MOST_SAMPLES)] = 20
+    samples: Annotated[int, Field(ge=2, le=MAX_SAMPLES)] = 20
     dropout: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         masks = torch.Generator(query.device)
         masks.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        information = torch.cat(
-            [
-                self._mutual_information(query, images, masks)
-                for images in query.unlabelled.split(CHUNK)
-            ]
-        )
-        return query.unlabelled[information.argsort(descending=True, stable=True)[:n]]
+        scores = [
+            mutual_information(
+                query.model.head, query.embeddings[images], self.samples, self.dropout, masks
+            )
+            for images in query.unlabelled.split(CHUNK)
+        ]
+        return query.unlabelled[torch.cat(scores).argsort(descending=True, stable=True)[:n]]
 
-    @torch.no_grad()
-    def _mutual_information(self, query: Query, images: Tensor, masks: torch.Generator) -> Tensor:
-        embeddings = query.embeddings[images]
-        mean = torch.zeros(len(images), query.classes, device=query.device)
-        expected_entropy = torch.zeros(len(images), device=query.device)
-        for _ in range(self.samples):
-            mask = torch.empty_like(embeddings).bernoulli_(1 - self.dropout, generator=masks)
-            logits = query.model.head(embeddings * mask / (1 - self.dropout))
-            probabilities = logits.softmax(dim=1)
-            mean += probabilities / self.samples
-            expected_entropy += torch.special.entr(probabilities).sum(dim=1) / self.samples
-        return torch.special.entr(mean).sum(dim=1) - expected_entropy
+
+@torch.no_grad()
+def mutual_information(
+    head: nn.Linear, embeddings: Tensor, samples: int, dropout: float, generator: torch.Generator
+) -> Tensor:
+    """Compute H(mean_s p_s) - mean_s H(p_s), p_s = softmax(head(h * mask_s / (1 - dropout))).
+
+    Args:
+        head: The last layer, D inputs and C outputs.
+        embeddings: h, float32 (N, D).
+        samples: How many masks are drawn for each image.
+        dropout: Probability that a number of h is dropped.
+        generator: Draws the masks, on the device of the embeddings.
+
+    Returns:
+        In nats, float32 (N,).
+    """
+    mean = embeddings.new_zeros(len(embeddings), head.out_features)
+    expected_entropy = embeddings.new_zeros(len(embeddings))
+    for _ in range(samples):
+        mask = torch.empty_like(embeddings).bernoulli_(1 - dropout, generator=generator)
+        probabilities = head(embeddings * mask / (1 - dropout)).softmax(dim=1)
+        mean += probabilities / samples
+        expected_entropy += torch.special.entr(probabilities).sum(dim=1) / samples
+    return torch.special.entr(mean).sum(dim=1) - expected_entropy

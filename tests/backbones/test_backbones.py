@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +11,9 @@ from torch import nn
 
 from fm_al.backbones.base import Backbone
 from fm_al.randomness import generator_for
+from tests.helpers.configs import names
 
-CONF = Path(__file__).parents[2] / "conf" / "backbone"
-NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
+NAMES = names("backbone")
 Build = Callable[..., Backbone]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,9 +13,9 @@ from fm_al.backbones.base import Backbone
 from fm_al.backbones.folding import Folded, foldable, folded, folding
 from fm_al.backbones.torchvision import Torchvision
 from fm_al.errors import RunError
+from tests.helpers.configs import names
 
-CONF = Path(__file__).parents[2] / "conf" / "backbone"
-NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
+NAMES = names("backbone")
 Build = Callable[..., Backbone]
 
 

@@ -19,22 +19,18 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from fm_al.backbones.cnn import CNN
-from fm_al.fisher.design import (
-    Blocks,
-    Selection,
-    _Base,
-    _Design,
-    contrasts,
-    fisher_factors,
-    information_scale,
-    memory_needed,
-    select,
-)
+from fm_al.fisher.blocks import Blocks
+from fm_al.fisher.candidate_scores import CandidateScores
+from fm_al.fisher.criterion import Criterion
+from fm_al.fisher.design import Selection, greedy_design
+from fm_al.fisher.eigenvalues import information_scale
+from fm_al.fisher.factors import contrasts, fisher_factors
 from fm_al.fisher.jacobian import MaskedGradients, diagonal_fisher
+from fm_al.fisher.memory import design_needs
 from fm_al.randomness import global_generator_of
-from fm_al.strategies.bait import BAIT
 from tests import oracle
 from tests.benchmarks.selection import kilobytes
+from tests.helpers.configs import built
 from tests.helpers.synthetic import given_query
 
 LABELLED = 15
@@ -120,7 +116,9 @@ def against_the_textbook(
             start = time.perf_counter()
             prior = blocks[:LABELLED].fisher() * (1 - scale)
             fisher = blocks.fisher()
-            selection = select(blocks, n, fisher, prior, scale, rho * information_scale(fisher))
+            selection = greedy_design(
+                blocks, n, fisher, prior, scale, rho * information_scale(fisher)
+            )
             times.append(time.perf_counter() - start)
         return min(times), selection
 
@@ -158,9 +156,10 @@ def seconds(images: int, classes: int, dimensions: int, others: int, n: int) -> 
     stamps = [time.perf_counter()]
     pool_fisher = blocks.fisher()
     stamps.append(time.perf_counter())
-    forward = _Design(blocks, _Base(pool_fisher, None, 1.0))
+    forward = CandidateScores(blocks, Criterion(pool_fisher, None, 1.0))
     stamps.append(time.perf_counter())
-    information = _Base(pool_fisher, None, 1.0).information()
+    information = pool_fisher.clone()
+    information.diagonal().add_(1)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(information))
     inverse @ pool_fisher @ inverse
     stamps.append(time.perf_counter())
@@ -182,7 +181,7 @@ def measure_bait(images: int, classes: int, dimensions: int, n: int) -> dict[str
     head = torch.randn(dimensions, classes, generator=generator) * 3 / dimensions**0.5
     query = given_query(embeddings, embeddings @ head, labelled=range(100))
     query.model.head = torch.nn.Linear(dimensions, classes, bias=False)
-    bait = BAIT(1.0, 1.0, "fisher", "pool", True, None, None)
+    bait = built("strategy", "bait", oversampling=1.0)
     start = time.perf_counter()
     bait.select(query, n, generator)
     return {"seconds": time.perf_counter() - start, "peak": kilobytes("VmHWM") * 1024}
@@ -190,7 +189,8 @@ def measure_bait(images: int, classes: int, dimensions: int, n: int) -> dict[str
 
 def in_fresh_process(*sizes: int) -> dict[str, float]:
     command = [sys.executable, "-m", "tests.benchmarks.design", *map(str, sizes)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    # Errors of the process stay visible: only what it prints is captured.
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def main() -> None:
@@ -214,7 +214,7 @@ def main() -> None:
         "V_x of all images, in float32",
         f"{dense / cost['peak']:.1f}",
     )
-    reckoned = sum(memory_needed(images - 100, classes - 1, dimensions, 0, CPU).values())
+    reckoned = sum(design_needs(images - 100, classes - 1, dimensions, 0, CPU).values())
     table.add_row("  of it reckoned for the matrices beforehand, GiB", f"{reckoned / GIB:.2f}")
     against_the_textbook(table, "synthetic", synthetic_pool(600, 4, 128, 200), 30, 30)
     for classes, others in ((4, 889), (10, 122)):
@@ -246,7 +246,7 @@ def main() -> None:
     Console().print(table)
 
     blocks = blocks_of(*synthetic_pool(*by_pool[1]))
-    forward = _Design(blocks, _Base(blocks.fisher(), None, 1.0))
+    forward = CandidateScores(blocks, Criterion(blocks.fisher(), None, 1.0))
     table = Table("picks", "seconds", title=f"By picks: N, C, D, others = {by_pool[1]}")
     for n in (100, 100, 100):
         start = time.perf_counter()

@@ -16,7 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from fm_al.backbones.base import Backbone
-from fm_al.fisher.design import fisher_factors
+from fm_al.fisher.factors import fisher_factors
 from fm_al.fisher.jacobian import MaskedGradients, diagonal_fisher
 from tests.benchmarks.query import input_passes, trained
 
@@ -71,12 +71,12 @@ def add_rows(table: Table, classes: int, k: int) -> None:
     order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))
     images = pool.images(order[:BATCH])
     with torch.no_grad():
-        seeds = fisher_factors(model(images))
-    fisher = diagonal_fisher(model, [(images, seeds)])
+        cotangents = fisher_factors(model(images))
+    fisher = diagonal_fisher(model, [(images, cotangents)])
     for kind, positions in masks(fisher, k).items():
         gradients = MaskedGradients(model, positions)
         ours, theirs = fastest(
-            partial(gradients, images, seeds), partial(input_passes, model, images, seeds)
+            partial(gradients, images, cotangents), partial(input_passes, model, images, cotangents)
         )
         table.add_row(
             f"{k} masked weights, {kind}, C = {classes}, {BATCH} images: seconds",
@@ -85,7 +85,7 @@ def add_rows(table: Table, classes: int, k: int) -> None:
             f"a forward and {classes - 1} backward passes to the input",
             f"{ours / theirs:.2f}",
         )
-    (ours,) = fastest(partial(diagonal_fisher, model, [(images, seeds)]))
+    (ours,) = fastest(partial(diagonal_fisher, model, [(images, cotangents)]))
     ours *= MASK_IMAGES / BATCH
     passes = MASK_IMAGES * classes
     theirs = passes * one_image_one_class_seconds(model, images)

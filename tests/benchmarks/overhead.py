@@ -25,13 +25,15 @@ from rich.table import Table
 
 from fm_al.compose.composer import Composer
 from fm_al.config import build
-from fm_al.experiment import load_data, run
-from fm_al.launch.sweeper import planned_run
+from fm_al.experiment import run_rounds
+from fm_al.launch.planning import planned_run
+from fm_al.preparation import load_data, preflight
 from fm_al.progress import RunProgress
 from fm_al.records.reading import RecordFiles
 from fm_al.records.schema import Start
 from fm_al.records.writing import RunRecords, open_run
-from fm_al.tracking.wandb_run import NoTracker, TrackedRun, WandbTracker
+from fm_al.tracking.tracker import NoTracker, TrackedRun
+from fm_al.tracking.wandb_tracker import WandbTracker
 
 PAIRS = 8
 COUNTED = [
@@ -86,6 +88,7 @@ def demo_run(folder: str, seed: int, everything: bool) -> tuple[float, float]:
     spent: list[float] = []
     began = time.perf_counter()
     data = load_data(experiment, Path("unused"), download=False)
+    preflight(experiment, data)
     with time_inside(spent):
         opening = time.perf_counter()
         with (
@@ -101,7 +104,7 @@ def demo_run(folder: str, seed: int, everything: bool) -> tuple[float, float]:
                     planned.directory, "run", "demo", planned.config, names, [], records.start
                 )
             )
-            tracker.finish(run(experiment, data, records, tracker, progress))
+            tracker.finish(run_rounds(experiment, data, records, tracker, progress))
     return time.perf_counter() - began, sum(spent)
 
 

@@ -27,13 +27,13 @@ from fm_al.backbones.resnet import ResNet
 from fm_al.data.base import Split
 from fm_al.data.images import Images, channel_statistics
 from fm_al.data.pool import Pool
-from fm_al.fisher.design import fisher_factors
+from fm_al.fisher import selection
+from fm_al.fisher.factors import fisher_factors
 from fm_al.fisher.jacobian import diagonal_fisher
+from fm_al.fisher.pool_blocks import PoolBlocks
 from fm_al.randomness import generator_for, global_generator_of
-from fm_al.strategies import optimal_design
 from fm_al.strategies.base import Query
 from fm_al.strategies.fishermask import FisherMask
-from fm_al.strategies.optimal_design import QueryBlocks
 from tests.helpers.configs import built
 
 RARE, POOL = 250, 5_750  # images of every class but one, and of all
@@ -94,13 +94,13 @@ def trained(classes: int) -> tuple[Backbone, Pool]:
     return network.eval(), pool
 
 
-def input_passes(network: nn.Module, images: Tensor, seeds: Tensor) -> None:
-    """A forward pass and a backward pass to the input for each row of the seeds, weights frozen."""
+def input_passes(network: nn.Module, images: Tensor, cotangents: Tensor) -> None:
+    """A forward pass, and a backward pass to the input for each cotangent; weights are frozen."""
     network.requires_grad_(False)
     inputs = images.detach().requires_grad_()
     logits = network(inputs)
-    for seed in seeds.float().unbind(1):
-        torch.autograd.grad(logits, inputs, seed, retain_graph=True)
+    for cotangent in cotangents.float().unbind(1):
+        torch.autograd.grad(logits, inputs, cotangent, retain_graph=True)
     network.requires_grad_(True)
 
 
@@ -151,9 +151,9 @@ def query_seconds(strategy: FisherMask, network: Backbone, pool: Pool) -> dict[s
     spent: dict[str, float] = {}
 
     with (
-        timed(spent, "mask", FisherMask, "mask"),
-        timed(spent, "gradients", QueryBlocks, "of"),
-        timed(spent, "selection", optimal_design, "select"),
+        timed(spent, "mask", selection, "network_mask"),
+        timed(spent, "gradients", PoolBlocks, "of"),
+        timed(spent, "selection", selection, "greedy_design"),
     ):
         query = Query(network, pool, BATCH)
         start = time.perf_counter()
@@ -168,8 +168,8 @@ def add_rows(table: Table, classes: int) -> None:
     strategy = built("strategy", "fishermask", mask_images=MASK_IMAGES)
     images = pool.images(torch.arange(SAMPLE))
     with torch.no_grad():
-        seeds = fisher_factors(network(images))
-    batches = list(zip(images.split(BATCH), seeds.split(BATCH), strict=True))
+        cotangents = fisher_factors(network(images))
+    batches = list(zip(images.split(BATCH), cotangents.split(BATCH), strict=True))
     calls = [convolution_calls(network, each) for each, _ in batches]
 
     def limit() -> None:

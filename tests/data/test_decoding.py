@@ -10,13 +10,7 @@ import pytest
 from PIL import Image
 
 from fm_al.data import decoding
-from fm_al.data.decoding import (
-    FORMATS,
-    UndecodableError,
-    decoded,
-    extensions,
-    pillow_in_our_words,
-)
+from fm_al.data.decoding import FORMATS, UndecodableError, decoded, extensions, pillow_in_our_words
 
 SIZE = 8
 PIXELS = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)

@@ -14,7 +14,7 @@ from torchvision.models.resnet import BasicBlock
 
 from fm_al.backbones.resnet import ResNet
 from fm_al.errors import RunError
-from fm_al.fisher.design import fisher_factors
+from fm_al.fisher.factors import fisher_factors
 from fm_al.fisher.jacobian import MaskedGradients, diagonal_fisher
 from fm_al.fisher.layers import Masked, layers
 from fm_al.fisher.weight_gradients import Grouped
@@ -109,22 +109,22 @@ def assert_equal_the_oracle(
     model: nn.Module,
     images: Tensor,
     positions: dict[str, Tensor],
-    seeds: Tensor | None = None,
+    cotangents: Tensor | None = None,
     memory_budget: int | None = None,
 ) -> None:
     expected = flat_jacobian(model, images)
-    if seeds is None:
+    if cotangents is None:
         with torch.no_grad():
-            seeds = fisher_factors(model(images))
-    fisher = diagonal_fisher(model, [(images, seeds)], memory_budget)
+            cotangents = fisher_factors(model(images))
+    fisher = diagonal_fisher(model, [(images, cotangents)], memory_budget)
     assert fisher.keys() == expected.keys()
     for name, parameter in model.named_parameters():
-        squares = (seeds @ expected[name]).square().sum(dim=(0, 1)).view_as(parameter)
+        squares = (cotangents @ expected[name]).square().sum(dim=(0, 1)).view_as(parameter)
         torch.testing.assert_close(fisher[name], squares)
     masked = torch.cat([expected[name][:, :, chosen] for name, chosen in positions.items()], dim=2)
     gradients = MaskedGradients(model, positions, memory_budget)
     assert gradients.size == masked.shape[2]
-    torch.testing.assert_close(gradients(images, seeds), seeds @ masked)
+    torch.testing.assert_close(gradients(images, cotangents), cotangents @ masked)
 
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {
@@ -186,11 +186,13 @@ def test_every_number_of_classes(classes: int) -> None:
     images = random_images(4, 2, 5, 5)
     model = network(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), images=images, classes=classes)
     assert_equal_the_oracle(model, images, random_positions(model, 0.3))
-    assert_equal_the_oracle(model, images, random_positions(model, 0.3), seeds_of_one(4, classes))
+    assert_equal_the_oracle(
+        model, images, random_positions(model, 0.3), cotangents_of_one(4, classes)
+    )
 
 
-def seeds_of_one(images: int, classes: int) -> Tensor:
-    """The seeds of the plain Jacobian."""
+def cotangents_of_one(images: int, classes: int) -> Tensor:
+    """The cotangents of the plain Jacobian."""
     return torch.eye(classes, dtype=torch.float64).expand(images, -1, -1)
 
 
@@ -256,9 +258,9 @@ def test_random_networks(
         model.to(memory_format=torch.channels_last)
         images = images.contiguous(memory_format=torch.channels_last)
     positions = random_positions(model, share, seed)
-    # A layer norm in front of few features divides by next to nothing: seeds of order one do.
-    seeds = random_images(pool, classes - 1, classes, seed=seed + 1)
-    assert_equal_the_oracle(model, images, positions, seeds, memory_budget)
+    # A layer norm in front of few features divides by next to nothing: cotangents of order one do.
+    cotangents = random_images(pool, classes - 1, classes, seed=seed + 1)
+    assert_equal_the_oracle(model, images, positions, cotangents, memory_budget)
 
 
 def small_network() -> tuple[nn.Module, Tensor, Tensor]:
@@ -275,50 +277,51 @@ def test_one_image_cut_out_of_a_channels_last_batch() -> None:
 
 
 def test_columns_are_in_the_order_of_the_positions() -> None:
-    model, images, seeds = small_network()
+    model, images, cotangents = small_network()
     positions = random_positions(model, 0.2)
     backwards = dict(reversed(positions.items()))
-    assert_equal_the_oracle(model, images, backwards, seeds)
+    assert_equal_the_oracle(model, images, backwards, cotangents)
     widths = [len(chosen) for chosen in positions.values()]
-    parts = MaskedGradients(model, positions)(images, seeds).split(widths, dim=2)
-    reversed_ = MaskedGradients(model, backwards)(images, seeds)
+    parts = MaskedGradients(model, positions)(images, cotangents).split(widths, dim=2)
+    reversed_ = MaskedGradients(model, backwards)(images, cotangents)
     torch.testing.assert_close(reversed_, torch.cat(parts[::-1], dim=2))
 
 
 def test_no_positions_and_no_images() -> None:
-    model, images, seeds = small_network()
-    assert MaskedGradients(model, {})(images, seeds).shape == (5, 2, 0)
+    model, images, cotangents = small_network()
+    assert MaskedGradients(model, {})(images, cotangents).shape == (5, 2, 0)
     nothing = {name: torch.empty(0, dtype=torch.int64) for name, _ in model.named_parameters()}
-    assert MaskedGradients(model, nothing)(images, seeds).shape == (5, 2, 0)
+    assert MaskedGradients(model, nothing)(images, cotangents).shape == (5, 2, 0)
     positions = random_positions(model, 0.5)
     gradients = MaskedGradients(model, positions)
-    assert gradients(images[:0], seeds[:0]).shape == (0, 2, gradients.size)
+    assert gradients(images[:0], cotangents[:0]).shape == (0, 2, gradients.size)
     assert all(
-        not squares.any() for squares in diagonal_fisher(model, [(images[:0], seeds[:0])]).values()
+        not squares.any()
+        for squares in diagonal_fisher(model, [(images[:0], cotangents[:0])]).values()
     )
 
 
 def test_batches_and_budgets_change_nothing_but_rounding() -> None:
-    model, images, seeds = small_network()
+    model, images, cotangents = small_network()
     gradients = MaskedGradients(model, random_positions(model, 0.3))
-    whole = gradients(images, seeds)
-    fisher = diagonal_fisher(model, [(images, seeds)])
-    parts = [gradients(images[i : i + 2], seeds[i : i + 2]) for i in range(0, 5, 2)]
+    whole = gradients(images, cotangents)
+    fisher = diagonal_fisher(model, [(images, cotangents)])
+    parts = [gradients(images[i : i + 2], cotangents[i : i + 2]) for i in range(0, 5, 2)]
     torch.testing.assert_close(torch.cat(parts), whole)
-    one = [diagonal_fisher(model, [(images[i : i + 1], seeds[i : i + 1])]) for i in range(5)]
+    one = [diagonal_fisher(model, [(images[i : i + 1], cotangents[i : i + 1])]) for i in range(5)]
     for name, squares in fisher.items():
         torch.testing.assert_close(sum(part[name] for part in one), squares)
 
 
 def test_a_smaller_budget_means_smaller_batches() -> None:
-    model, images, seeds = small_network()
+    model, images, cotangents = small_network()
     sizes: list[int] = []
     model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     positions = random_positions(model, 0.3)
     for budget in (2**29, 1):
         sizes.clear()
-        MaskedGradients(model, positions, budget)(images, seeds)
-        diagonal_fisher(model, [(images, seeds)], budget)
+        MaskedGradients(model, positions, budget)(images, cotangents)
+        diagonal_fisher(model, [(images, cotangents)], budget)
         assert max(sizes) == (5 if budget > 1 else 1)
 
 
@@ -336,15 +339,17 @@ def test_gradients_are_float32_and_exact_on_the_paper_s_network(
             nn.init.normal_(module.running_mean, generator=torch.Generator().manual_seed(3))
     model.to(memory_format=layout)
     images = random_images(2, 3, 32, 32).float().contiguous(memory_format=layout)
-    seeds = fisher_factors(model(images).detach())
+    cotangents = fisher_factors(model(images).detach())
     positions = random_positions(model, share)
-    gradients = MaskedGradients(model, positions)(images, seeds)
+    gradients = MaskedGradients(model, positions)(images, cotangents)
     expected = flat_jacobian(model, images)
-    masked = seeds @ torch.cat([expected[name][:, :, positions[name]] for name in expected], dim=2)
+    masked = cotangents @ torch.cat(
+        [expected[name][:, :, positions[name]] for name in expected], dim=2
+    )
     assert gradients.dtype == torch.float32
     torch.testing.assert_close(gradients.double(), masked, rtol=1e-4, atol=1e-6 * masked.max())
-    for name, squares in diagonal_fisher(model, [(images, seeds)]).items():
-        exact = (seeds @ expected[name]).square().sum(dim=(0, 1)).view_as(squares)
+    for name, squares in diagonal_fisher(model, [(images, cotangents)]).items():
+        exact = (cotangents @ expected[name]).square().sum(dim=(0, 1)).view_as(squares)
         assert squares.dtype == torch.float64
         torch.testing.assert_close(squares, exact, rtol=1e-4, atol=1e-6 * float(exact.max()))
 
@@ -352,45 +357,45 @@ def test_gradients_are_float32_and_exact_on_the_paper_s_network(
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_not_finite_in_an_image_stays_in_it(value: float) -> None:
-    model, images, seeds = small_network()
+    model, images, cotangents = small_network()
     gradients = MaskedGradients(model, random_positions(model, 1.0))
-    expected = gradients(images, seeds)
+    expected = gradients(images, cotangents)
     images[2, :, 4, 4] = value
-    spoilt = gradients(images, seeds)
+    spoilt = gradients(images, cotangents)
     others = [0, 1, 3, 4]
     torch.testing.assert_close(spoilt[others], expected[others])
     assert not spoilt[2].isfinite().all()
-    fisher = diagonal_fisher(model, [(images, seeds)])
+    fisher = diagonal_fisher(model, [(images, cotangents)])
     assert not all(squares.isfinite().all() for squares in fisher.values())
 
 
 def test_a_network_that_is_trained_on_is_followed() -> None:
-    model, images, seeds = small_network()
+    model, images, cotangents = small_network()
     positions = random_positions(model, 0.5)
     gradients = MaskedGradients(model, positions)
-    gradients(images, seeds)
+    gradients(images, cotangents)
     with torch.no_grad():
         model[0][1].weight *= 2
         model[0][1].running_var *= 3
         model[0][0].weight += 0.1
     torch.testing.assert_close(
-        gradients(images, seeds), MaskedGradients(model, positions)(images, seeds)
+        gradients(images, cotangents), MaskedGradients(model, positions)(images, cotangents)
     )
 
 
 def test_autocast_and_no_grad_change_nothing() -> None:
-    model, images, seeds = small_network()
-    model, images, seeds = model.float(), images.float(), seeds.float()
+    model, images, cotangents = small_network()
+    model, images, cotangents = model.float(), images.float(), cotangents.float()
     gradients = MaskedGradients(model, random_positions(model, 0.3))
-    expected, fisher = gradients(images, seeds), diagonal_fisher(model, [(images, seeds)])
+    expected, fisher = gradients(images, cotangents), diagonal_fisher(model, [(images, cotangents)])
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(gradients(images, seeds), expected)
-        inside = diagonal_fisher(model, [(images, seeds)])
+        assert torch.equal(gradients(images, cotangents), expected)
+        inside = diagonal_fisher(model, [(images, cotangents)])
     assert all(torch.equal(inside[name], squares) for name, squares in fisher.items())
 
 
 def test_the_backward_pass_ends_at_the_earliest_layer_with_positions() -> None:
-    model, images, seeds = small_network()
+    model, images, cotangents = small_network()
     reached: list[str] = []
     for name, module in model[0].named_children():
         if name in ("0", "1", "3"):
@@ -399,7 +404,7 @@ def test_the_backward_pass_ends_at_the_earliest_layer_with_positions() -> None:
                     reached.append(name) if output.requires_grad else None
                 )
             )
-    MaskedGradients(model, {"0.3.bias": torch.tensor([1])})(images[:1], seeds[:1])
+    MaskedGradients(model, {"0.3.bias": torch.tensor([1])})(images[:1], cotangents[:1])
     assert set(reached) == {"3"}
 
 
@@ -461,12 +466,12 @@ def test_modules_used_otherwise_are_named(
     model: nn.Module, shape: tuple[int, ...], message: str
 ) -> None:
     model, images = model.double().eval(), random_images(*shape)
-    seeds = torch.ones(2, 1, model(images).shape[1], dtype=torch.float64)
+    cotangents = torch.ones(2, 1, model(images).shape[1], dtype=torch.float64)
     with pytest.raises(RunError, match=message):
-        diagonal_fisher(model, [(images, seeds)])
+        diagonal_fisher(model, [(images, cotangents)])
     with pytest.raises(RunError, match=message):
-        MaskedGradients(model, {"layer.weight": torch.tensor([0])})(images, seeds)
-    MaskedGradients(model, {})(images, seeds)
+        MaskedGradients(model, {"layer.weight": torch.tensor([0])})(images, cotangents)
+    MaskedGradients(model, {})(images, cotangents)
 
 
 def tied() -> nn.Module:
@@ -534,7 +539,7 @@ class Failing(nn.Module):
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_network_is_left_as_it_was(fails: bool) -> None:
-    model, images, seeds = small_network()
+    model, images, cotangents = small_network()
     frozen = model[0][1].weight.requires_grad_(False)
     model[1].weight.grad = torch.ones_like(model[1].weight)
     gradients = MaskedGradients(model, random_positions(model, 0.5))
@@ -546,9 +551,9 @@ def test_the_network_is_left_as_it_was(fails: bool) -> None:
     for compute in (gradients, lambda *given: diagonal_fisher(model, [given])):
         if fails:
             with pytest.raises(ValueError, match="no luck"):
-                compute(images, seeds)
+                compute(images, cotangents)
         else:
-            compute(images, seeds)
+            compute(images, cotangents)
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert [p for p in model.parameters() if not p.requires_grad] == [frozen]
     assert torch.equal(model[1].weight.grad, torch.ones_like(model[1].weight))
@@ -571,6 +576,6 @@ def test_positions_that_are_not_there_are_an_error(name: str, positions: list[in
 
 
 def test_a_hook_that_changes_a_layer_s_output_is_part_of_the_network() -> None:
-    model, images, seeds = small_network()
+    model, images, cotangents = small_network()
     model[0][0].register_forward_hook(lambda _module, _inputs, output: 2 * output)
-    assert_equal_the_oracle(model, images, random_positions(model, 0.3), seeds)
+    assert_equal_the_oracle(model, images, random_positions(model, 0.3), cotangents)

@@ -22,11 +22,15 @@ from rich.console import Console
 from submitit.core.utils import UncompletedJobError
 
 from fm_al.errors import ConfigError, RunError
-from fm_al.launch.job import HELD_AGAIN, Job, Limits, Local, Slurm, _run_in_process, job_of, python
+from fm_al.launch.interpreter import python_command
+from fm_al.launch.job import HELD_AGAIN, Job, Limits
+from fm_al.launch.local import LocalLauncher, run_in_process
+from fm_al.launch.planning import planned_run
+from fm_al.launch.slurm import SlurmLauncher
 from fm_al.launch.sweep import Sweep
-from fm_al.launch.sweeper import planned_run
 from fm_al.records.lock import locked
 from fm_al.records.notes import Assignment, assign_run, record_failure
+from fm_al.records.schema import Round
 from fm_al.records.writing import RunRecords
 from tests.helpers.command_line import QUICK, fm_al
 from tests.test_experiment import without_times
@@ -77,14 +81,14 @@ def planned(compose, *overrides: str) -> Any:
 
 def test_a_job_runs_what_is_missing_and_says_where_and_how_it_went(compose, capsys) -> None:
     run = planned(compose)
-    job = job_of(run, SWEEP, gpu=False)
+    job = Job.of(run, SWEEP, gpu=False)
     for _ in range(2):
         with patch.object(sys, "argv", ["_submit.py", "jobs"]):
             job()
         first, *_, last = capsys.readouterr().out.splitlines()
         assert first.startswith(f"{run.directory}: process {os.getpid()} on ")
         assert last.startswith("accuracy ")
-    assert run.result()["labelled"] == 30
+    assert run.result().labelled == 30
     provenance = json.loads((run.directory / "provenance.json").read_text())
     (start,) = provenance["starts"]
     assert start["sweep"] == SWEEP.name
@@ -95,7 +99,7 @@ def test_a_job_that_fails_says_why_in_its_log_and_in_the_runs_directory(compose,
     run = planned(compose, "trainer.optimizer.lr=1e37", "trainer.clamp_gradients=null")
     run.directory.mkdir(parents=True)
     with pytest.raises(SystemExit) as ended:
-        job_of(run, SWEEP, gpu=False)()
+        Job.of(run, SWEEP, gpu=False)()
     assert ended.value.code == 1
     assert capsys.readouterr().err.startswith("fm-al: round 1, epoch ")
     assert json.loads((run.directory / "error.json").read_text())["kind"] == "RunError"
@@ -106,7 +110,7 @@ def test_a_class_that_is_not_on_the_node_is_a_failure_of_the_run(compose, capsys
     run.directory.mkdir(parents=True)
     config = run.config | {"strategy": {"_target_": "my_own.strategies.Spread"}}
     with pytest.raises(SystemExit) as ended:
-        replace(job_of(run, SWEEP, gpu=False), config=config)()
+        replace(Job.of(run, SWEEP, gpu=False), config=config)()
     assert ended.value.code == 2
     message = "strategy._target_=my_own.strategies.Spread: can't be imported"
     assert message in json.loads((run.directory / "error.json").read_text())["message"]
@@ -116,14 +120,14 @@ def test_a_job_that_was_promised_a_gpu_does_not_fall_back_to_the_cpu(compose, mo
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     with pytest.raises(SystemExit):
-        job_of(planned(compose, "device.kind=auto"), SWEEP, gpu=True)()
+        Job.of(planned(compose, "device.kind=auto"), SWEEP, gpu=True)()
     asked_for_the_cpu = planned(compose)
-    job_of(asked_for_the_cpu, SWEEP, gpu=True)()
+    Job.of(asked_for_the_cpu, SWEEP, gpu=True)()
     assert asked_for_the_cpu.result()
 
 
 def test_a_job_holds_plain_data(compose) -> None:
-    job = job_of(planned(compose), SWEEP, gpu=False)
+    job = Job.of(planned(compose), SWEEP, gpu=False)
     assert json.loads(json.dumps(job.config)) == job.config
     assert job.checkpoint().function == job
 
@@ -131,7 +135,7 @@ def test_a_job_holds_plain_data(compose) -> None:
 def test_there_has_to_be_a_slurm(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="there is no SLURM here"):
-        Slurm(OPTIONS, 3, None, console())
+        SlurmLauncher(OPTIONS, 3, None, console())
 
 
 @pytest.mark.usefixtures("sbatch")
@@ -161,7 +165,7 @@ def test_there_has_to_be_a_slurm(monkeypatch, tmp_path: Path) -> None:
 )
 def test_what_a_job_script_can_not_hold_is_refused(options, message) -> None:
     with pytest.raises(ConfigError, match=message):
-        Slurm(OPTIONS | options, 3, None, console())
+        SlurmLauncher(OPTIONS | options, 3, None, console())
 
 
 @pytest.mark.usefixtures("sbatch")
@@ -176,14 +180,14 @@ def test_what_a_job_script_can_not_hold_is_refused(options, message) -> None:
     ],
 )
 def test_what_asks_for_a_gpu_is_known(options, gpu: bool) -> None:
-    assert Slurm(OPTIONS | options, 3, None, console()).gpu is gpu
+    assert SlurmLauncher(OPTIONS | options, 3, None, console()).gpu is gpu
 
 
 @pytest.mark.usefixtures("sbatch")
 def test_a_job_may_be_queued_again_unless_that_is_ruled_out() -> None:
     def additional(**given: Any) -> Any:
         options = OPTIONS | {"slurm_additional_parameters": given}
-        return Slurm(options, 3, None, console()).parameters["slurm_additional_parameters"]
+        return SlurmLauncher(options, 3, None, console()).parameters["slurm_additional_parameters"]
 
     assert additional() == {"requeue": True}
     assert additional(mail="x", nice=0, hold=False, licenses=None) == {
@@ -203,14 +207,16 @@ def test_a_job_may_be_queued_again_unless_that_is_ruled_out() -> None:
     ("max_jobs", "own", "room"), [(None, 9, 5), (7, 4, 3), (20, 4, 5), (3, 4, 0)]
 )
 def test_jobs_of_other_sweeps_count_too(monkeypatch, max_jobs, own: int, room: int) -> None:
-    monkeypatch.setattr("fm_al.launch.job.own_jobs", lambda: own)
-    assert Slurm(OPTIONS, 3, max_jobs, console())._room(5) == room
+    monkeypatch.setattr("fm_al.launch.slurm.own_jobs", lambda: own)
+    assert SlurmLauncher(OPTIONS, 3, max_jobs, console())._room(5) == room
 
 
 @pytest.mark.usefixtures("sbatch")
 def test_a_line_of_setup_that_fails_ends_the_job() -> None:
     setup = ["true", "export A='x # y'", 'module load "it\'s $(not) there"', "echo too far"]
-    script = Slurm(OPTIONS | {"slurm_setup": setup}, 3, None, console()).parameters["slurm_setup"]
+    script = SlurmLauncher(OPTIONS | {"slurm_setup": setup}, 3, None, console()).parameters[
+        "slurm_setup"
+    ]
     ended = subprocess.run(["bash", "-c", "\n".join(script)], capture_output=True, text=True)
     assert ended.returncode == 1
     assert ended.stdout == ""
@@ -222,7 +228,7 @@ def test_a_line_of_setup_that_fails_ends_the_job() -> None:
 
 def test_a_job_script_says_that_requeueing_is_ruled_out(compose, slurm, tmp_path: Path) -> None:
     options = OPTIONS | {"slurm_additional_parameters": {"requeue": False, "hold": False}}
-    Slurm(options, 3, None, console()).start(deque([planned(compose)]), tmp_path / "sweep")
+    SlurmLauncher(options, 3, None, console()).start(deque([planned(compose)]), tmp_path / "sweep")
     script = (tmp_path / "sweep" / "jobs" / "1_submission.sh").read_text().splitlines()
     assert [line for line in script if "requeue" in line] == ["#SBATCH --no-requeue"]
     assert not any("hold" in line for line in script)
@@ -239,7 +245,7 @@ def test_a_job_script_says_that_requeueing_is_ruled_out(compose, slurm, tmp_path
 def test_a_job_script_has_no_wckey_but_the_users(
     options: dict[str, Any], lines: list[str], compose, slurm, tmp_path: Path
 ) -> None:
-    Slurm(OPTIONS | options, 3, None, console()).start(
+    SlurmLauncher(OPTIONS | options, 3, None, console()).start(
         deque([planned(compose)]), tmp_path / "sweep"
     )
     script = (tmp_path / "sweep" / "jobs" / "1_submission.sh").read_text().splitlines()
@@ -289,16 +295,16 @@ def test_a_sweep_that_sbatch_refuses_leaves_no_folder(
 def test_a_sweep_of_which_sbatch_takes_a_part_keeps_its_folder(
     compose, slurm: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    submit = Slurm._submit
+    submit = SlurmLauncher._submit
 
     def refused_afterwards(*arguments: Any) -> None:
         submit(*arguments)
         slurm.write_text("sbatch: error: Socket timed out on send/recv operation\n")
 
-    monkeypatch.setattr(Slurm, "_submit", refused_afterwards)
+    monkeypatch.setattr(SlurmLauncher, "_submit", refused_afterwards)
     planned_runs = [planned(compose, f"seed={seed}") for seed in range(3)]
-    sweep = Sweep(planned_runs, Slurm(OPTIONS, 3, None, console()), console())
-    with pytest.raises(RunError, match=r"job 1 goes on$"):
+    sweep = Sweep(planned_runs, SlurmLauncher(OPTIONS, 3, None, console()), console())
+    with pytest.raises(RunError, match=r"job 1 stays in the queue$"):
         sweep.start([run.directory for run in planned_runs], tmp_path / "sweep", wait=False)
     assert {path.name for path in (tmp_path / "sweep").iterdir()} == {"jobs", "lock", "sweep.json"}
 
@@ -309,10 +315,10 @@ def test_a_job_that_can_not_be_noted_is_said_and_the_others_are_noted(
     runs = [planned(compose, f"seed={seed}") for seed in range(2)]
     (runs[0].directory / "job.json").mkdir(parents=True)
     shown = console()
-    Slurm(OPTIONS, 3, None, shown).start(deque(runs), tmp_path / "sweep")
+    SlurmLauncher(OPTIONS, 3, None, shown).start(deque(runs), tmp_path / "sweep")
     submitted, warning = printed(shown).splitlines()
     assert submitted == "submitted 2 runs as job 1"
-    assert warning.startswith(f"{runs[0].directory}: that it is job 1_0, which prints to ")
+    assert warning.startswith(f"{runs[0].directory}: its job.json can't be written (")
     assert json.loads((runs[1].directory / "job.json").read_text())["job"] == "1_1"
 
 
@@ -320,24 +326,24 @@ def test_what_sbatch_refuses_leaves_its_runs_and_names_the_jobs_of_this_moment(
     compose, slurm: Path, tmp_path: Path, monkeypatch
 ) -> None:
     waiting = deque(planned(compose, f"seed={seed}") for seed in range(5))
-    launching, submit = Slurm(OPTIONS, 3, None, console()), Slurm._submit
+    launcher, submit = SlurmLauncher(OPTIONS, 3, None, console()), SlurmLauncher._submit
 
     def refused_afterwards(*arguments: Any) -> None:
         submit(*arguments)
         slurm.write_text("sbatch: error: Socket timed out on send/recv operation\n")
 
-    monkeypatch.setattr(Slurm, "_submit", refused_afterwards)
+    monkeypatch.setattr(SlurmLauncher, "_submit", refused_afterwards)
     message = r"sbatch refuses: Socket timed out .*\(options: hydra.launcher\)"
-    with pytest.raises(RunError, match=f"^{message}; job 1 goes on$"):
-        launching.start(waiting, tmp_path / "sweep")
+    with pytest.raises(RunError, match=f"^{message}; job 1 stays in the queue$"):
+        launcher.start(waiting, tmp_path / "sweep")
     assert len(waiting) == 3
     with pytest.raises(RunError, match=f"^{message}$"):
-        launching.start(waiting, tmp_path / "sweep")
+        launcher.start(waiting, tmp_path / "sweep")
     pickles = sorted(path.name for path in (tmp_path / "sweep" / "jobs").glob("*.pkl"))
     assert pickles == ["1_0_submitted.pkl", "1_1_submitted.pkl"]
     slurm.unlink()
-    monkeypatch.setattr(Slurm, "_submit", submit)
-    launching.start(waiting, tmp_path / "sweep")
+    monkeypatch.setattr(SlurmLauncher, "_submit", submit)
+    launcher.start(waiting, tmp_path / "sweep")
     assert not waiting
 
 
@@ -346,7 +352,10 @@ def test_a_run_that_can_not_be_noted_does_not_keep_others_from_a_process(
 ) -> None:
     bad, good = (planned(compose, f"seed={seed}") for seed in range(2))
     (bad.directory / "job.json").mkdir(parents=True)
-    local, waiting = Local(1, 1, threads=1, on_gpu=False, console=console()), deque([bad, good])
+    local, waiting = (
+        LocalLauncher(1, 1, threads=1, on_gpu=False, console=console()),
+        deque([bad, good]),
+    )
     while waiting or local.ended(good.directory) is None:
         local.start(waiting, tmp_path / "sweep")
         time.sleep(0.1)
@@ -356,7 +365,7 @@ def test_a_run_that_can_not_be_noted_does_not_keep_others_from_a_process(
 
 @pytest.mark.parametrize("name", ["100%j", "a\\b", "two\nlines"])
 def test_a_folder_that_slurm_reads_otherwise_is_refused(compose, tmp_path, name: str) -> None:
-    local = Local(1, 1, threads=1, on_gpu=False, console=console())
+    local = LocalLauncher(1, 1, threads=1, on_gpu=False, console=console())
     with pytest.raises(ConfigError, match="means something else to SLURM"):
         local.start(deque([planned(compose)]), tmp_path / name)
     assert not (tmp_path / name).exists()
@@ -370,7 +379,7 @@ def test_as_many_run_at_once_as_there_are_cores_for(
     cores: int, threads: int, wanted: int | None, at_once: int, monkeypatch
 ) -> None:
     monkeypatch.setattr("joblib.cpu_count", lambda: cores)
-    assert Local(wanted, 1, threads, on_gpu=False, console=console()).at_once == at_once
+    assert LocalLauncher(wanted, 1, threads, on_gpu=False, console=console()).at_once == at_once
 
 
 @pytest.mark.parametrize(
@@ -387,7 +396,7 @@ def test_gpus_are_shared_by_their_own_names(visible, gpus: list[str], monkeypatc
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    local = Local(None, 2, threads=1, on_gpu=True, console=console())
+    local = LocalLauncher(None, 2, threads=1, on_gpu=True, console=console())
     assert (local.gpus, local.at_once) == (gpus, 2 * len(gpus))
 
 
@@ -403,7 +412,7 @@ def test_a_python_finds_modules_where_this_one_does(tmp_path, monkeypatch, here_
     if here_is_first:
         monkeypatch.syspath_prepend(str(tmp_path / "here"))
     arguments = ["-m", "told", "-m", "two words"]
-    ended = subprocess.run([*python(), *arguments], capture_output=True, text=True)
+    ended = subprocess.run([*python_command(), *arguments], capture_output=True, text=True)
     expected = ("", "of the current folder\n") if here_is_first else ("__main__ -m two words\n", "")
     assert (ended.stdout, ended.stderr) == expected
 
@@ -414,7 +423,7 @@ def test_a_process_that_can_not_be_started_is_one_line(compose, monkeypatch, tmp
 
     monkeypatch.setattr("multiprocessing.forkserver.connect_to_new_process", ended)
     here = Path.cwd()
-    local = Local(1, 1, threads=1, on_gpu=False, console=console())
+    local = LocalLauncher(1, 1, threads=1, on_gpu=False, console=console())
     with pytest.raises(RunError, match=r"^no process can be started .EOFError: unexpected EOF.; "):
         local.start(waiting := deque([planned(compose)]), tmp_path)
     assert len(waiting) == 1
@@ -477,10 +486,10 @@ def test_a_job_waits_for_a_process_that_slurm_has_not_ended_yet(
 
     monkeypatch.setattr("fm_al.launch.job.time.sleep", wait)
     with pytest.raises(SystemExit):
-        job_of(run, SWEEP, gpu=False)()
+        Job.of(run, SWEEP, gpu=False)()
     assert waits == []
     job_number(7, monkeypatch, tmp_path)
-    job_of(run, SWEEP, gpu=False)()
+    Job.of(run, SWEEP, gpu=False)()
     assert len(waits) == 1
     assert "is being written by process" in capsys.readouterr().out
     assert run.result()
@@ -500,7 +509,7 @@ def test_a_job_that_waits_in_vain_ends_and_leaves_what_is_noted_of_the_run(
     with locked(run.directory / "lock"):
         job_number(8, monkeypatch, tmp_path)
         with pytest.raises(SystemExit):
-            job_of(run, SWEEP, gpu=False)()
+            Job.of(run, SWEEP, gpu=False)()
     assert asked_job(run) == "7"
     assert "the disk is full" in (run.directory / "error.json").read_text()
 
@@ -521,7 +530,7 @@ def test_a_job_waits_as_long_as_it_takes_for_itself_on_a_node_that_was_given_up(
 
     monkeypatch.setattr("fm_al.launch.job.HELD_FOR", 0.1)
     monkeypatch.setattr("fm_al.launch.job.time.sleep", wait)
-    job_of(run, SWEEP, gpu=False)()
+    Job.of(run, SWEEP, gpu=False)()
     assert len(waits) == 2
     assert run.result()
 
@@ -534,7 +543,7 @@ class Stopped(Job):
 def test_a_process_that_is_stopped_says_so_in_the_runs_directory(tmp_path: Path) -> None:
     job = Stopped({}, str(tmp_path), str(tmp_path), str(SWEEP), [], gpu=False)
     process = multiprocessing.get_context("forkserver").Process(
-        target=_run_in_process, args=(job, tmp_path / "1.log", None)
+        target=run_in_process, args=(job, tmp_path / "1.log", None)
     )
     process.start()
     process.join()
@@ -547,7 +556,7 @@ def test_a_local_process_is_not_noted_in_a_run_that_another_one_holds(
 ) -> None:
     run = planned(compose)
     assign_run(run.directory, Assignment(SWEEP, job="7"))
-    local = Local(1, 1, threads=1, on_gpu=False, console=console())
+    local = LocalLauncher(1, 1, threads=1, on_gpu=False, console=console())
     with locked(run.directory / "lock"):
         local.start(deque([run]), tmp_path / "sweep")
         while local.ended(run.directory) is None:
@@ -560,13 +569,13 @@ def test_a_job_whose_time_is_too_short_for_a_round_is_not_queued_again(
     compose, monkeypatch
 ) -> None:
     run, add_round, true_time = planned(compose), RunRecords.add_round, time.monotonic
-    job = job_of(run, SWEEP, gpu=False, limits=Limits(240, 120, 100))
+    job = Job.of(run, SWEEP, gpu=False, limits=Limits(240, 120, 100))
 
     def exit_code_of(minutes: float) -> Any:
         """Of the job, to which the signal comes after so many minutes, in the second round."""
 
-        def add(records: RunRecords, record: Any) -> None:
-            if record["round"] == 1:
+        def add(records: RunRecords, record: Round) -> None:
+            if record.round == 1:
                 monkeypatch.setattr("time.monotonic", lambda: true_time() + 60 * minutes)
                 assert job.checkpoint().function == job
                 sys.exit("queued again")
@@ -612,7 +621,7 @@ def test_a_job_that_is_not_queued_again_says_which_option_would_do(
     run = planned(compose)
     monkeypatch.setattr(at, come)
     with pytest.raises(SystemExit):
-        job_of(run, SWEEP, gpu=False, limits=Limits(240, 120, 0))()
+        Job.of(run, SWEEP, gpu=False, limits=Limits(240, 120, 0))()
     assert re.search(message, json.loads((run.directory / "error.json").read_text())["message"])
 
 
@@ -621,7 +630,7 @@ def test_the_end_of_a_session_waits_until_a_submission_is_noted(number: int) -> 
     """Though another thread could take the signal."""
     code = (
         "import os, signal, threading, time\n"
-        "from fm_al.launch.job import _signals_held_back\n"
+        "from fm_al.launch.slurm import _signals_held_back\n"
         # Not as inherited: under nohup a hangup is to be ignored.
         f"signal.signal({int(number)}, signal.SIG_DFL)\n"
         "threading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n"

@@ -9,7 +9,7 @@ import pytest
 
 from fm_al.errors import RunError
 from fm_al.launch.queue import SlurmJob
-from fm_al.launch.status import RunStatus, statuses_of, told_apart, total
+from fm_al.launch.status import RunStatus, count_states, short_names, statuses_of
 from fm_al.records.lock import locked
 from fm_al.records.notes import Assignment, assign_run, record_failure
 from fm_al.records.schema import Round
@@ -154,8 +154,8 @@ def test_a_lock_that_can_not_be_opened_does_not_hide_the_others(tmp_path: Path) 
 
 def test_the_total_counts_states() -> None:
     runs = [RunStatus(Path("a"), "failed"), RunStatus(Path("b"), "finished")]
-    assert total([*runs, runs[0]]) == "3 runs: 2 failed, 1 finished"
-    assert total(runs[:1]) == "1 run: 1 failed"
+    assert count_states([*runs, runs[0]]) == "3 runs: 2 failed, 1 finished"
+    assert count_states(runs[:1]) == "1 run: 1 failed"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_the_total_counts_states() -> None:
     ],
 )
 def test_paths_are_named_by_what_tells_them_apart(paths, names) -> None:
-    assert told_apart([Path(path) for path in paths]) == names
+    assert short_names([Path(path) for path in paths]) == names
 
 
 def test_fm_al_status_shows_every_run_the_total_and_what_is_wrong(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import pytest
 from rich.console import Console
 
 from fm_al.errors import ConfigError, RunError, RunLockedError
+from fm_al.launch.serial import SerialLauncher
 from fm_al.launch.status import statuses_of
-from fm_al.launch.sweep import Here, Sweep, summary
+from fm_al.launch.summary import summary
+from fm_al.launch.sweep import Sweep
 from fm_al.planned_run import failure_recorded
 from fm_al.records.lock import locked
 from fm_al.records.notes import Assignment, assign_run, record_failure
@@ -83,14 +85,14 @@ def fail(error: BaseException) -> Callable[[], None]:
     return raise_it
 
 
-def swept(runs: list[OneStep], launching: Any = None, retry_failed: bool = True) -> tuple[str, str]:
+def swept(runs: list[OneStep], launcher: Any = None, retry_failed: bool = True) -> tuple[str, str]:
     """What a sweep prints, and its error."""
     console = Console(file=io.StringIO(), width=200, markup=False, soft_wrap=True)
-    sweep = Sweep(runs, launching or Here(console), console)  # type: ignore[arg-type]
-    sweep.start(sweep.sort_out(retry_failed), runs[0].directory.parent / "sweep", wait=True)
+    sweep = Sweep(runs, launcher or SerialLauncher(console), console)  # type: ignore[arg-type]
+    sweep.start(sweep.triage(retry_failed), runs[0].directory.parent / "sweep", wait=True)
     error = ""
     try:
-        sweep.close()
+        sweep.summarize_or_raise()
     except (RunError, ConfigError) as raised:
         error = f"{type(raised).__name__}: {raised}"
     assert isinstance(console.file, io.StringIO)
@@ -180,7 +182,7 @@ def test_a_run_that_is_taken_at_the_same_moment_is_left_to_whoever_has_it(tmp_pa
     run = OneStep(tmp_path / "a", fail(RunLockedError("a is being written by process 5")))
     run.result = lambda *_: None  # type: ignore[method-assign]
     shown, error = swept([run])
-    assert "left to whoever runs it: a is being written by process 5" in shown
+    assert "left to the process that runs it: a is being written by process 5" in shown
     assert error.endswith("ended without a word: killed, cancelled or out of memory?")
 
 
@@ -314,7 +316,7 @@ def test_runs_whose_turn_has_not_come_are_not_judged(tmp_path: Path) -> None:
     runs = [OneStep(tmp_path / "linked" / name) for name in "abc"]
     runs[0].does = lambda: (tmp_path / "linked" / "b" / "job.json").unlink()
     console = Console(file=io.StringIO(), width=200)
-    here = Here(console)
+    here = SerialLauncher(console)
     here.silence = 0.0
     _, error = swept(runs, here)
     assert error == ""
@@ -330,8 +332,8 @@ def test_what_would_be_started_is_told_with_its_reason(tmp_path: Path) -> None:
     record_failure(record_failure_of, RunError(), "too dark")
     runs[2].run(Console(quiet=True))
     console = Console(file=io.StringIO(), width=200, soft_wrap=True)
-    sweep = Sweep(runs, Here(console), console)  # type: ignore[arg-type]
-    sweep.tell(sweep.sort_out(retry_failed=True).values())
+    sweep = Sweep(runs, SerialLauncher(console), console)  # type: ignore[arg-type]
+    sweep.print_plan(sweep.triage(retry_failed=True).values())
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue().splitlines() == [
         "1 of 3 runs are finished",
@@ -355,12 +357,12 @@ def test_the_summary_has_a_row_for_what_differs_in_more_than_the_seed() -> None:
         Path("outputs/trial/digits-none/cnn/random/seed0"): a_result(31, 0.4),
     }
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(summary(results, {directory: {} for directory in results}))
+    console.print(summary(results, {directory: {} for directory in results}, {}))
     lines = [line for line in console.export_text().splitlines() if " 40 " in line]
     rows = [re.split("  +", line.strip()) for line in lines]
     badge, random = ["0.600 ± 0.141"] * 3, ["0.400"] * 3
     assert rows == [["badge", "2", "40", *badge], ["random", "1", "40", *random]]
-    assert summary({}, {}).row_count == 0
+    assert summary({}, {}, {}).row_count == 0
 
 
 def test_a_start_that_is_refused_for_long_ends_the_sweep_when_the_others_have_ended(

@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from fm_al.launch.status import RunStatus, statuses_below, total
+from fm_al.launch.status import RunStatus, count_states, statuses_below
 from fm_al.records.discovery import runs_below
 from tests.helpers.command_line import ROOT, fm_al
 from tests.launchers.test_slurm import SLOW, SLURM
@@ -82,7 +82,7 @@ class Soak:
             statuses = statuses_below(self.outputs) if self.outputs.exists() else []
             if time.monotonic() - said > 30:
                 said = time.monotonic()
-                print(f"{total(statuses)}; {self.faults.total()} faults", flush=True)
+                print(f"{count_states(statuses)}; {self.faults.count_states()} faults", flush=True)
             if self.submitting.poll() == 0:
                 return
             if self.submitting.poll() is not None:

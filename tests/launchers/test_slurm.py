@@ -162,7 +162,7 @@ def test_a_requeued_job_goes_on_without_anyones_help(cluster_in: Cluster) -> Non
     cluster_in.assert_records_equal_undisturbed(*SLOW, "seed=0,1")
     starts = cluster_in.starts(runs[0].directory)
     assert [start["job"] for start in starts] == [requeued] * 2
-    assert "going on after " in runs[0].log.read_text()  # type: ignore[union-attr]
+    assert "resuming after " in runs[0].log.read_text()  # type: ignore[union-attr]
 
 
 def test_a_time_limit_is_gone_on_after(cluster_in: Cluster) -> None:
@@ -266,7 +266,7 @@ def test_a_file_beside_the_outputs_does_not_come_before_pythons_own(cluster_in: 
 
 
 def test_a_set_up_that_fails_is_named(cluster_in: Cluster, monkeypatch) -> None:
-    monkeypatch.setattr("fm_al.launch.job.Slurm.silence", 5.0)
+    monkeypatch.setattr("fm_al.launch.slurm.SlurmLauncher.silence", 5.0)
     failing = ["hydra.launcher.setup=[module load nowhere]", "strategy=random"]
     done = fm_al(cluster_in.folder, "-m", *SLURM, *QUICK, *failing)
     assert done.returncode == 1
@@ -277,7 +277,7 @@ def test_a_set_up_that_fails_is_named(cluster_in: Cluster, monkeypatch) -> None:
 
 def test_a_sweep_larger_than_an_array_may_be_is_several(cluster_in, monkeypatch) -> None:
     """One after the other, so that array_parallelism holds for all."""
-    monkeypatch.setattr("fm_al.launch.job.largest_array", lambda: 2)
+    monkeypatch.setattr("fm_al.launch.slurm.largest_array", lambda: 2)
     done = fm_al(cluster_in.folder, "-m", *SLURM, *QUICK, "strategy=random", "seed=0,1,2")
     assert done.returncode == 0, done.stderr
     assert [line[:16] for line in done.stdout.splitlines()[:2]] == [

@@ -48,7 +48,7 @@ def test_a_sweep_outlives_its_session(tmp_path: Path, launcher: str) -> None:
     typed = [*SWEEP, f"hydra/launcher={launcher}", "--config-dir", "my_conf"]
     shown = submitted(tmp_path, *typed)
     assert "left to process " in shown
-    assert shown.splitlines()[-1] == "fm-al-status outputs/default shows how it goes"
+    assert shown.splitlines()[-1] == "fm-al-status outputs/default shows how the runs stand"
     assert " new" not in fm_al(tmp_path, "outputs", function="status").stdout
     deadline = time.monotonic() + 120
     while "2 finished" not in fm_al(tmp_path, "outputs", function="status").stdout:

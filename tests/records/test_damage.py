@@ -16,8 +16,9 @@ import yaml
 from rich.console import Console
 
 from fm_al.errors import ConfigError, RunError
+from fm_al.launch.serial import SerialLauncher
 from fm_al.launch.status import statuses_of
-from fm_al.launch.sweep import Here, Sweep
+from fm_al.launch.sweep import Sweep
 from fm_al.planned_run import PlannedRun
 from fm_al.progress import RunProgress
 from fm_al.tracking.sync import upload_below
@@ -133,13 +134,13 @@ class Found:
 
     def by_sweep(self) -> str:
         console = Console(file=io.StringIO(), width=200, soft_wrap=True)
-        here = Here(console)
-        here.poll = here.silence = 0.0
-        sweep = Sweep(self.planned, here, console)
-        sweep.start(sweep.sort_out(retry_failed=True), self.folder / "sweep", wait=True)
+        launcher = SerialLauncher(console)
+        launcher.poll = launcher.silence = 0.0
+        sweep = Sweep(self.planned, launcher, console)
+        sweep.start(sweep.triage(retry_failed=True), self.folder / "sweep", wait=True)
         assert self.planned[1].directory in sweep.results
         try:
-            sweep.close()
+            sweep.summarize_or_raise()
         except (RunError, ConfigError) as error:
             return str(error)
         return ""

@@ -17,8 +17,8 @@ from fm_al.report.selection import read_runs
 from fm_al.report.summary_run import log_summary_runs, trackers_of
 from fm_al.report.typeset import NO_NUMBER, Cell, Table, columns_of
 from fm_al.report.writing import write
-from fm_al.tracking.sync import OPTIONS, WANDB_TRACKER
-from fm_al.tracking.wandb_run import history
+from fm_al.tracking.upload import DEFAULT_OPTIONS, WANDB_TRACKER
+from fm_al.tracking.wandb_log import history
 from tests.helpers.command_line import fm_al
 from tests.helpers.made_runs import make_run
 from tests.helpers.wandb_server import known_server
@@ -34,7 +34,7 @@ def make_tracked_runs(folder: Path, *experiments: str) -> None:
             directory = make_run(
                 folder, strategy, seed, [0.3, last[strategy][seed]], experiment=experiment
             )
-            tracker = {"_target_": WANDB_TRACKER, **OPTIONS, "project": "mine"}
+            tracker = {"_target_": WANDB_TRACKER, **DEFAULT_OPTIONS, "project": "mine"}
             config = {"experiment_name": experiment, "tracker": tracker}
             (directory / "config.yaml").write_text(yaml.safe_dump(config))
 

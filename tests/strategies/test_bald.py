@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from fm_al.strategies import bald
-from fm_al.strategies.bald import BALD
+from fm_al.strategies.bald import BALD, mutual_information
 from tests import oracle
 from tests.helpers.synthetic import given_query
 
@@ -45,9 +45,11 @@ def test_every_chunk_of_images_draws_its_own_masks(monkeypatch) -> None:
     embeddings = torch.randn(1, 6, generator=torch.Generator().manual_seed(1)).repeat(20, 1)
     monkeypatch.setattr(bald, "CHUNK", 10)
     query = given_query(embeddings, torch.zeros(20, 3))
-    strategy = BALD(samples=3, dropout=0.5)
     masks = torch.Generator().manual_seed(0)
-    first = strategy._mutual_information(query, torch.arange(10), masks)
-    assert not torch.equal(first, strategy._mutual_information(query, torch.arange(10, 20), masks))
-    picks = strategy.select(query, 20, torch.Generator().manual_seed(0))
+    first, second = (
+        mutual_information(query.model.head, chunk, samples=3, dropout=0.5, generator=masks)
+        for chunk in embeddings.split(10)
+    )
+    assert not torch.equal(first, second)
+    picks = BALD(samples=3).select(query, 20, torch.Generator().manual_seed(0))
     assert sorted(picks.tolist()) == list(range(20))

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import random
 from collections.abc import Callable
-from typing import Any
 
-import hydra
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 
-from fm_al.config import build
 from fm_al.strategies.base import Query, Strategy
-from tests.conftest import CONF
+from tests.helpers.configs import built, names
 from tests.helpers.synthetic import network_query
 
-STRATEGIES = sorted(path.stem for path in (CONF / "strategy").glob("*.yaml"))
 N = 40
 
 
@@ -54,16 +48,9 @@ POOLS: dict[str, Callable[[], Query]] = {
 }
 
 
-@functools.cache
-def node(strategy: str) -> dict[str, Any]:
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = hydra.compose("config", [f"strategy={strategy}"])
-    return OmegaConf.to_container(composed.strategy, resolve=True)
-
-
-@pytest.fixture(params=STRATEGIES)
+@pytest.fixture(params=names("strategy"))
 def strategy(request: pytest.FixtureRequest) -> Strategy:
-    return build(node(request.param))
+    return built("strategy", request.param)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -79,12 +66,7 @@ def test_pools_are_as_extreme_as_their_names() -> None:
     assert len(POOLS["equal_images"]().logits.unique(dim=0)) == 1
 
 
-@pytest.mark.parametrize("pool", POOLS)
-@pytest.mark.parametrize("n", [1, 7, None], ids=["one", "some", "all_that_is_left"])
-def test_picks_are_distinct_and_unlabelled(strategy: Strategy, pool: str, n: int | None) -> None:
-    query = POOLS[pool]()
-    n = n or len(query.unlabelled)
-    picks = strategy.select(query, n, generator())
+def assert_picks_are_allowed(picks: Tensor, n: int, query: Query) -> None:
     assert picks.dtype == torch.int64
     assert picks.shape == (n,)
     assert len(picks.unique()) == n
@@ -92,10 +74,22 @@ def test_picks_are_distinct_and_unlabelled(strategy: Strategy, pool: str, n: int
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_picks_are_the_same_for_the_same_generator_state(strategy: Strategy, pool: str) -> None:
-    first = strategy.select(POOLS[pool](), 7, generator(3))
-    torch.rand(5)  # the global generator has no say
-    assert first.tolist() == strategy.select(POOLS[pool](), 7, generator(3)).tolist()
+def test_picks_are_distinct_unlabelled_and_given_by_the_generator(
+    strategy: Strategy, pool: str
+) -> None:
+    query = POOLS[pool]()
+    picks = strategy.select(query, 7, generator(3))
+    assert_picks_are_allowed(picks, 7, query)
+    torch.rand(5)  # from the global generator, which must not matter
+    assert strategy.select(POOLS[pool](), 7, generator(3)).tolist() == picks.tolist()
+    everything = len(query.unlabelled)
+    assert_picks_are_allowed(strategy.select(query, everything, generator()), everything, query)
+
+
+@pytest.mark.parametrize("pool", ["one_labelled", "black_images"])
+def test_a_batch_may_be_one_image(strategy: Strategy, pool: str) -> None:
+    query = POOLS[pool]()
+    assert_picks_are_allowed(strategy.select(query, 1, generator()), 1, query)
 
 
 def test_model_and_pool_are_left_as_they_were(strategy: Strategy) -> None:
@@ -118,16 +112,13 @@ def test_model_and_pool_are_left_as_they_were(strategy: Strategy) -> None:
         assert torch.equal(before, after)
 
 
-def test_global_generators_are_left_as_they_were(strategy: Strategy) -> None:
+def test_global_generators_are_left_as_they_were_and_what_is_recorded_is_json(
+    strategy: Strategy,
+) -> None:
     query = POOLS["ordinary"]()
     states = torch.get_rng_state(), random.getstate(), str(np.random.get_state())  # noqa: NPY002
     strategy.select(query, 7, generator())
     assert torch.equal(torch.get_rng_state(), states[0])
     assert random.getstate() == states[1]
     assert str(np.random.get_state()) == states[2]  # noqa: NPY002
-
-
-def test_what_is_recorded_is_json(strategy: Strategy) -> None:
-    query = POOLS["ordinary"]()
-    strategy.select(query, 7, generator())
     assert json.loads(json.dumps(query.recorded, allow_nan=False)) == query.recorded

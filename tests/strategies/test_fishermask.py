@@ -16,13 +16,15 @@ from scipy.optimize import brentq
 from torch import Tensor, nn
 
 from fm_al.errors import ConfigError, RunError
+from fm_al.fisher import memory
 from fm_al.fisher.mask import Mask
-from fm_al.strategies import optimal_design
+from fm_al.fisher.network_mask import network_mask
 from fm_al.strategies.bait import BAIT
 from fm_al.strategies.base import Query
 from fm_al.strategies.entropy import Entropy
 from fm_al.strategies.fishermask import FisherMask
 from fm_al.strategies.fishermask_entropy import FisherMaskEntropy
+from fm_al.strategies.optimal_design import pool_network, scored_pool
 from tests import oracle
 from tests.helpers.command_line import ROOT
 from tests.helpers.synthetic import TinyBackbone, network_query
@@ -72,6 +74,16 @@ def query(batch_size: int = 16, bias: bool = True, classes: int = 3, seed: int =
 
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(3)
+
+
+def mask_of(
+    query: Query,
+    strategy: FisherMask,
+    temperature: float = 1.0,
+    chance: torch.Generator | None = None,
+) -> Mask:
+    pool, network = scored_pool(query), pool_network(query)
+    return network_mask(pool, network, temperature, chance or generator(), strategy)
 
 
 def positions(mask: dict[str, list[int]] | None, parameters: dict[str, Tensor]) -> dict[str, Any]:
@@ -255,7 +267,7 @@ def test_the_mask_is_that_of_the_diagonal_fisher_information(kind: str, images: 
     fraction = None if kind == "relative" else 0.6
     some = {} if images == "all" else {"mask_sample": "first", "mask_images": 7}
     strategy = FisherMask(**OPTIONS | {"mask": kind, "fraction": fraction} | some)
-    mask = strategy.mask(asked, 0.5, generator())
+    mask = mask_of(asked, strategy, 0.5)
     sample = asked.images(torch.arange(30 if images == "all" else 7))
     jacobians = oracle.jacobian(asked.model, sample)
     with torch.no_grad():
@@ -276,7 +288,7 @@ def test_a_mask_in_the_record_is_the_mask() -> None:
     strategy = FisherMask(**OPTIONS)
     strategy.select(asked, 3, generator())
     recorded = Mask.from_json(asked.recorded["mask"])
-    assert recorded == strategy.mask(query(), 1.0, generator())
+    assert recorded == mask_of(query(), strategy)
     assert asked.recorded["mask_sizes"] == recorded.sizes
     unasked = query()
     FisherMask(**OPTIONS | {"record_mask": False}).select(unasked, 3, generator())
@@ -365,7 +377,7 @@ def test_fewer_candidates_and_the_whole_pools_information(kind: type) -> None:
     strategy = kind(**options)
     chance = generator()
     if kind is FisherMask:
-        strategy.mask(query(), 1.0, chance)
+        mask_of(query(), strategy, 1.0, chance)
     candidates = query().unlabelled[torch.randperm(27, generator=chance)[:12]].sort().values
     picks = strategy.select(asked, 5, generator())
     mask = asked.recorded["mask"]["positions"] if kind is FisherMask else None
@@ -376,7 +388,7 @@ def test_fewer_candidates_and_the_whole_pools_information(kind: type) -> None:
 def test_fewer_candidates_than_picks_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"^strategy\.max_candidates=5: should be at least 6"):
         BAIT(**BAIT_OPTIONS | {"max_candidates": 5}).select(query(), 6, generator())
-    hybrid = FisherMaskEntropy(FisherMask(**OPTIONS | {"max_candidates": 2}))
+    hybrid = FisherMaskEntropy(fishermask=FisherMask(**OPTIONS | {"max_candidates": 2}))
     with pytest.raises(ConfigError, match=r"^strategy\.fishermask\.max_candidates=2: .* least 3"):
         hybrid.select(query(), 6, generator())
 
@@ -384,7 +396,9 @@ def test_fewer_candidates_than_picks_is_an_error() -> None:
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_the_hybrid_completes_what_entropy_picks(n: int) -> None:
     asked = query()
-    picks = FisherMaskEntropy(FisherMask(**OPTIONS)).select(asked, n, generator()).tolist()
+    picks = (
+        FisherMaskEntropy(fishermask=FisherMask(**OPTIONS)).select(asked, n, generator()).tolist()
+    )
     uncertain = Entropy().select(query(), 27, generator())[: n // 2].tolist()
     assert picks[: n // 2] == uncertain
     mask = asked.recorded["mask"]["positions"]
@@ -409,7 +423,7 @@ def test_too_much_memory_is_an_error_before_it_starts(monkeypatch: pytest.Monkey
     assert "gradients of 27 candidates at" in message
     FisherMask(**OPTIONS | {"memory_limit_gib": needed * 1.01}).select(query(), 5, generator())
     assert "diagonal Fisher information of 93 weights" in memory_error(memory_limit_gib=2**-20)[1]
-    monkeypatch.setattr(optimal_design, "available_memory", lambda device: 2**14)
+    monkeypatch.setattr(memory, "available_memory", lambda device: 2**14)
     assert "cpu has 1.53e-05 GiB" in memory_error(memory_limit_gib=None)[1]
 
 
@@ -477,7 +491,7 @@ def test_what_a_network_can_not_do_is_found_before_training() -> None:
     with pytest.raises(ConfigError, match=r"^strategy\.fraction=0\.1: should be at least 0\.2"):
         small.check(network, image)
     with pytest.raises(ConfigError, match=r"^strategy\.fishermask\.fraction=0\.1: should be at"):
-        FisherMaskEntropy(small).check(network, image)
+        FisherMaskEntropy(fishermask=small).check(network, image)
     network.norm = nn.Sequential(nn.PReLU(), network.norm).eval()
     with pytest.raises(ConfigError, match=r"norm\.0 \(PReLU\)"):
         FisherMask(**OPTIONS).check(network, image)

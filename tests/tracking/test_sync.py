@@ -17,8 +17,10 @@ from fm_al.records.lock import locked
 from fm_al.records.notes import record_failure
 from fm_al.records.schema import Start
 from fm_al.records.writing import open_run
+from fm_al.tracking.marks import run_id
 from fm_al.tracking.sync import sync
-from fm_al.tracking.wandb_run import TrackedRun, WandbTracker, run_id
+from fm_al.tracking.tracker import TrackedRun
+from fm_al.tracking.wandb_tracker import WandbTracker
 from tests.helpers.wandb_server import KEY, Server, known_server
 from tests.tracking.test_tracking import CLASSES, RESULT, ROOT, record, rows
 
@@ -39,8 +41,8 @@ BUDGET = {"initial": 10, "per_round": 5, "total": 20}
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr("fm_al.tracking.sync.CONFIRMING", 0.5)
-    monkeypatch.setattr("fm_al.tracking.sync.RETRIES", 1)
+    monkeypatch.setattr("fm_al.tracking.upload.CONFIRM_TIMEOUT", 0.5)
+    monkeypatch.setattr("fm_al.tracking.upload.RETRIES", 1)
     with known_server(tmp_path / "of_wandb", monkeypatch) as server:
         yield server
 
@@ -260,7 +262,7 @@ def test_run_that_uploads_by_itself_is_left_alone_while_it_lives(
     directory = recorded(tmp_path, 2, tracker=OFFLINE | {"mode": "online"})
     with locked(directory / "lock"):
         assert sync([str(tmp_path)]) == 0
-    assert "1 going on and uploading by themselves" in capsys.readouterr().out
+    assert "1 running and uploading by themselves" in capsys.readouterr().out
     assert server.runs == {}
     assert sync([str(tmp_path)]) == 0
     assert stored(server, directory).steps == [0, 1]

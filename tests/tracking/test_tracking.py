@@ -20,8 +20,12 @@ from fm_al.config import check_node
 from fm_al.errors import ConfigError
 from fm_al.launch.status import NOT_WHOLE
 from fm_al.records.schema import Result, Round, Start
-from fm_al.tracking.sync import OPTIONS, WANDB_TRACKER
-from fm_al.tracking.wandb_run import TrackedRun, Tracker, WandbTracker, history, metrics, run_id
+from fm_al.tracking.marks import run_id
+from fm_al.tracking.tracker import TrackedRun, Tracker
+from fm_al.tracking.upload import DEFAULT_OPTIONS, WANDB_TRACKER
+from fm_al.tracking.wandb_log import history
+from fm_al.tracking.wandb_run import metrics
+from fm_al.tracking.wandb_tracker import WandbTracker
 from tests.helpers.command_line import QUICK, fm_al
 from tests.helpers.made_records import without_digests
 from tests.helpers.wandb_server import KEY, Server
@@ -85,7 +89,8 @@ def in_another_process(
     code: str, directory: Path, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run `code` with this module's names and `directory` at hand."""
-    program = "import os, sys, time\nfrom pathlib import Path\nfrom tests.tracking.test_tracking import *\n"
+    program = "import os, sys, time\nfrom pathlib import Path\n"
+    program += "from tests.tracking.test_tracking import *\n"
     program += f"directory = Path({str(directory)!r})\n" + textwrap.dedent(code)
     return subprocess.run(
         [sys.executable, "-c", program],
@@ -107,7 +112,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture) -> Any:
-    caplog.set_level(logging.WARNING, logger="fm_al.tracking.wandb_run")
+    caplog.set_level(logging.WARNING, logger="fm_al.tracking.wandb_tracker")
     return lambda: [entry.getMessage() for entry in caplog.records if "W&B" in entry.getMessage()]
 
 
@@ -116,7 +121,7 @@ def test_configs_build_a_tracker_of_their_mode(name: str, mode: str) -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         built = instantiate(compose(overrides=[f"+tracker={name}"]).tracker, _convert_="all")
     assert isinstance(built, WandbTracker)
-    assert built.mode == mode
+    assert built.options.mode == mode
 
 
 def test_figures_are_flattened_and_classes_named() -> None:
@@ -269,7 +274,7 @@ def test_offline_run_prints_nothing_writes_no_key_and_no_data_outside(tmp_path: 
 
 def test_none_does_nothing_and_imports_no_wandb(tmp_path: Path) -> None:
     code = """
-        from fm_al.tracking.wandb_run import NoTracker
+        from fm_al.tracking.tracker import NoTracker
         track(NoTracker(), directory, range(2))
         assert "wandb" not in sys.modules
         """
@@ -313,9 +318,10 @@ def test_a_process_ends_as_soon_as_its_view_was_given_up(
 ) -> None:
     code = f"""
         import logging
+        from dataclasses import replace
         logging.basicConfig()
         one = tracker("online", finish_timeout={finish_timeout})
-        one.init_timeout = {init_timeout}
+        one.options = replace(one.options, init_timeout={init_timeout})
         track(one, directory, range(3))
         print(time.time())
         """
@@ -335,7 +341,7 @@ def test_a_process_ends_as_soon_as_its_view_was_given_up(
 @pytest.mark.parametrize("seconds", [0, 86_401, 1e300, float("inf"), float("nan")])
 def test_a_timeout_is_bounded(name: str, seconds: float) -> None:
     with pytest.raises(ConfigError, match=f"tracker.{name}="):
-        check_node("tracker", {"_target_": WANDB_TRACKER} | OPTIONS | {name: seconds}, Tracker)
+        check_node("tracker", DEFAULT_OPTIONS | {"_target_": WANDB_TRACKER, name: seconds}, Tracker)
 
 
 QUICK_WANDB = [each for each in QUICK if each != "tracker=none"] + ["tracker=wandb"]

@@ -49,7 +49,7 @@ class Digits(Dataset):
     def read(self, data_dir: Path, download: bool) -> ImageData:
         import torch
 
-        pixels, classes = _pixels_and_classes()
+        pixels, classes = pixels_and_classes()
         images = (torch.from_numpy(pixels) * (255 / 16)).round().to(torch.uint8).view(-1, 1, 8, 8)
         everything = Split(images, torch.from_numpy(classes).long())
         is_test = torch.zeros(len(classes), dtype=torch.bool)
@@ -61,7 +61,7 @@ class Digits(Dataset):
         )
 
 
-def _pixels_and_classes() -> tuple[np.ndarray, np.ndarray]:
+def pixels_and_classes() -> tuple[np.ndarray, np.ndarray]:
     """As scikit-learn's `load_digits(return_X_y=True)` returns them. Importing that takes a second,
     so its file is read directly where it is found."""
     import numpy as np

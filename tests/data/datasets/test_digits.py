@@ -15,9 +15,7 @@ from fm_al.data.datasets.digits import Digits
 @pytest.mark.parametrize("file", [digits.FILE, "nowhere"])
 def test_pixels_and_classes_are_scikit_learns(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digits, "FILE", file)
-    for ours, theirs in zip(
-        digits._pixels_and_classes(), load_digits(return_X_y=True), strict=True
-    ):
+    for ours, theirs in zip(digits.pixels_and_classes(), load_digits(return_X_y=True), strict=True):
         assert ours.dtype == theirs.dtype
         np.testing.assert_array_equal(ours, theirs)
 

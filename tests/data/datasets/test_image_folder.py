@@ -251,6 +251,7 @@ def test_only_finished_files_are_left_in_the_cache(load, tmp_path):
     assert names == [".json", ".npy"]
 
 
+@pytest.mark.slow
 def test_processes_that_fill_the_cache_at_once_all_get_the_images(load, root, tmp_path):
     script = (
         "import sys; from pathlib import Path; "

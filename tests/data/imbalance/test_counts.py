@@ -11,8 +11,7 @@ from fm_al.data.base import ClassCounts
 from fm_al.data.imbalance.counts import Counts
 from fm_al.errors import ConfigError
 from tests.conftest import Compose
-from tests.helpers.configs import built
-from tests.test_config import resolved
+from tests.helpers.configs import built, resolved
 
 NAMES = ("ant", "bee", "cat", "dog")
 POOL, TEST = [100, 200, 300, 400], [10, 20, 30, 40]

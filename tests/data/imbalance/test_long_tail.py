@@ -8,7 +8,7 @@ from fm_al.config import check
 from fm_al.data.imbalance.long_tail import LongTail
 from fm_al.errors import ConfigError
 from tests.conftest import Compose
-from tests.test_config import resolved
+from tests.helpers.configs import resolved
 
 
 def names(count: int) -> tuple[str, ...]:

@@ -1,0 +1,72 @@
+"""When numbers that are updated pick by pick have lost too many digits."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fm_al.fisher.criterion import Criterion
+
+DRIFT = 1e-7  # relative error of A, B and scores above which they are computed again
+LOST = 1e-3  # relative error right after that above which M is too ill conditioned
+NEGLIGIBLE = 1e-12  # share of the objective below which differences of scores mean nothing
+# Scores closer than this, relatively, are equal: a network's float32 outputs for the same image
+# differ by 1e-7 with its place in the batch.
+TIE = 1e-6
+
+
+class DriftControl:
+    """Numbers that are computed once and then updated, until they have drifted.
+
+    Attributes:
+        objective: tr(M^{-1} F), updated.
+        tolerated: Relative error up to which the numbers are used.
+        careful: Whether they are computed by the slower way that loses fewer digits.
+        just_computed: Whether they are fresh, so that computing them again would not help.
+    """
+
+    criterion: Criterion
+    objective: float
+    tolerated = DRIFT
+    careful = False
+    just_computed = True
+
+    def accepts(self, drift: float) -> bool:
+        """Return whether the drift is acceptable; if not, the numbers must be computed again.
+
+        The first failure right after that switches to the careful way. After the second the drift
+        is as small as it gets: it is tolerated, or, above LOST, a RunError.
+        """
+        if drift <= self.tolerated:
+            return True
+        if not self.just_computed:
+            return False
+        if not self.careful:
+            self.careful = True
+            return False
+        if not drift <= LOST:
+            raise self.criterion.no_solution(f"M^-1 is known to {drift:.0e} only")
+        self.tolerated = 10 * drift
+        return True
+
+    def accepts_scores(self, scores: Tensor, best: float) -> bool:
+        """Return whether the scores are accurate enough, judged by the lowest.
+
+        Exact scores are never negative, so a negative one shows how wrong the others may be.
+        """
+        wrong = max(0.0, -float(scores.nan_to_num(-torch.inf, torch.inf).min()))
+        scale = max(best, 0.0) + NEGLIGIBLE / DRIFT * abs(self.objective)
+        return wrong == 0 or (scale > 0 and self.accepts(wrong / scale))
+
+    def least(self, rises: Tensor, images: Tensor, positions: Tensor) -> int | None:
+        """Return the image whose removal raises the objective least; None if these have drifted.
+
+        Of equal rises the image of the lowest position is returned. A rise of NaN counts as
+        infinite: without that image M would be singular up to rounding.
+        """
+        rises = rises.where(~rises.isnan(), torch.inf)
+        least = self.criterion.finite(float(rises.min()))
+        if not self.accepts_scores(rises, least):
+            return None
+        equal = images[(rises <= least + TIE * abs(least)).cpu()]
+        return int(equal[positions[equal].argmin()])
