@@ -116,7 +116,7 @@ def test_without_a_project_it_is_an_error_before_anything_is_drawn(tmp_path: Pat
     (directory / "config.yaml").write_text(config)
     refused = fm_al(tmp_path, "outputs", "--wandb", function="report")
     assert refused.returncode == 2
-    assert "was run without W&B, so there is no project to log to" in refused.stderr
+    assert "was run without W&B, so it names no project" in refused.stderr
     assert not (tmp_path / "outputs" / "report").exists()
 
 
