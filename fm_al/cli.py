@@ -35,7 +35,7 @@ _full_error_wanted = os.environ.get(FULL_ERROR) == "1"
 
 
 def run_one(composed: DictConfig, about: Sequence[str]) -> None:
-    """Runs what is missing of one experiment. about: what is to be said of its composition."""
+    """Run what is missing of one experiment. about: lines to print about its composition."""
     os.environ.update(composed.hydra.job.env_set)
     overrides = composed.hydra.overrides.task
     planned = planned_run(composed, composed.hydra.runtime.choices, overrides)
@@ -53,7 +53,7 @@ def run_one(composed: DictConfig, about: Sequence[str]) -> None:
 
 
 def _reported(error: BaseException) -> int:
-    """Prints an error as one line, after where it is in a method of the user's; the exit code."""
+    """Print an error as one line, after its place in a user's method; return the exit code."""
     if isinstance(error, MethodError):
         print(error.shown, end="", file=sys.stderr)
     line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in one_line(error))
@@ -64,7 +64,7 @@ def _reported(error: BaseException) -> int:
 
 
 def _command(function: Callable[[], None]) -> Callable[[], None]:
-    """A console script whose foreseen errors are one line, without a traceback."""
+    """A console script that prints expected errors as one line, without a traceback."""
 
     @functools.wraps(function)
     def script() -> None:
@@ -77,7 +77,7 @@ def _command(function: Callable[[], None]) -> Callable[[], None]:
         except EXPECTED_ERRORS as error:
             sys.exit(_reported(error))
         except KeyboardInterrupt:
-            print("fm-al: stopped; the same command goes on from here", file=sys.stderr)
+            print("fm-al: stopped; run the same command again to resume", file=sys.stderr)
             sys.exit(130)
 
     return script
@@ -113,7 +113,7 @@ def _obey(flags: Namespace, composer: Composer) -> None:
     HydraConfig.instance().set_config(composed)
     about += composer.left_out
     if flags.resolve:
-        resolved(without_hydra(composed))  # raises ConfigError for what can't be
+        resolved(without_hydra(composed))  # raises ConfigError
     if flags.hydra_help:
         composer.hydra.hydra_help(None, parser(), Namespace(overrides=[]))
     elif flags.help:
@@ -128,7 +128,7 @@ def _obey(flags: Namespace, composer: Composer) -> None:
 
 
 def _show(composed: DictConfig, flags: Namespace, about: Sequence[str]) -> None:
-    """Prints a configuration, or a part of it, with comments about it ahead."""
+    """Print a configuration, or a part of it, below comments about it."""
     shows_hydra = flags.cfg in ("hydra", "all")
     whole = composed if shows_hydra else without_hydra(composed)
     if flags.cfg == "hydra":
@@ -151,13 +151,13 @@ def _show(composed: DictConfig, flags: Namespace, about: Sequence[str]) -> None:
 
 @_command
 def download() -> None:
-    """`fm-al-data NAME [data_dir=...]`: downloads a data set for machines without a network."""
+    """`fm-al-data NAME [data_dir=...]`."""
     arguments = ArgumentParser(
         prog="fm-al-data",
         description="Downloads a data set, for machines without a network.",
         epilog="fm-al --help lists the data sets and their options.",
     )
-    arguments.add_argument("name", metavar="NAME", help="of a data set: cifar10, say")
+    arguments.add_argument("name", metavar="NAME", help="a data set, such as cifar10")
     arguments.add_argument(
         "options", nargs="*", metavar="KEY=VALUE", help="data_dir=FOLDER, dataset.OPTION=VALUE"
     )
@@ -169,7 +169,7 @@ def download() -> None:
     data_dir = Path(config["data_dir"])
     data = build(config["dataset"]).load(data_dir, download=True)
     print(
-        f"{given.name}: {len(data.train)} images to learn from, {len(data.test)} to test on, "
+        f"{given.name}: {len(data.train)} training images, {len(data.test)} test images, "
         f"{len(data.class_names)} classes, in {data_dir.resolve()}"
     )
 
@@ -183,7 +183,7 @@ def upload() -> None:
 @_command
 def report() -> None:
     """`fm-al-report DIR`."""
-    from fm_al.report.command import report  # here, since the others do without matplotlib
+    from fm_al.report.command import report  # imports matplotlib: only here
 
     report(sys.argv[1:])
 

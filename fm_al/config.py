@@ -1,7 +1,8 @@
-"""What a configuration may hold, checked before anything is loaded.
+"""Checks a configuration before anything is loaded, and builds objects from it.
 
-The schema of the top level stands here; that of a group's option is the signature of the class its
-`_target_` names, so an option is declared once, where it is used. Pydantic does the checking.
+The schema of the top level is defined here. The schema of a group is the signature of the class
+that its `_target_` names, so that an option is declared once, where it is used. Pydantic checks
+values.
 """
 
 from __future__ import annotations
@@ -25,20 +26,23 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from fm_al.errors import ConfigError, errors_named
 
 GROUPS = ("dataset", "imbalance", "backbone", "strategy", "trainer", "device", "tracker")
-LONGEST_NAME = 120  # bytes of an experiment's name; file systems take 255
+MAX_NAME_BYTES = 120  # of an experiment's name; file systems allow 255
 GIVEN_BY_DATA = {"backbone": ("channels", "classes", "image_size")}
 ANY_KIND: Mapping[str, type] = MappingProxyType({})
-LARGEST_INT = 2**63 - 1
-LARGEST_FLOAT = 3.4028234663852886e38  # of float32, in which networks compute
+MAX_INT = 2**63 - 1
+MAX_FLOAT = 3.4028234663852886e38  # the largest float32
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How many images are labelled, in images.
+    """How many images are labelled, and when.
 
-    initial: before the first round. per_round: by each query; the last may be smaller. total: when
-    the experiment ends. train_before_first_query: false queries first with an untrained network,
-    as the FisherMask code does for all strategies but BAIT.
+    Args:
+        initial: Images that are labelled before the first round.
+        per_round: Images that each query labels; the last query may be smaller.
+        total: Images that are labelled in the last round.
+        train_before_first_query: False makes the first query with an untrained network, as the
+            FisherMask code does for all strategies but BAIT.
     """
 
     initial: Annotated[int, Field(ge=2)]
@@ -58,11 +62,11 @@ class Budget:
 
     @property
     def largest_query(self) -> int:
-        """How many images the largest query labels; 0 where there is none."""
+        """How many images the largest query labels; 0 if there is no query."""
         return min(self.per_round, self.total - self.initial)
 
     def fit_to_pool(self, pool: int) -> None:
-        """Raises ConfigError where there are fewer images than the budget wants to label."""
+        """Raise ConfigError if the pool has fewer images than the budget labels."""
         for key, labels in (("initial", self.initial), ("total", self.total)):
             if labels > pool:
                 raise ConfigError(f"budget.{key}={labels}: the pool has {pool} images")
@@ -75,18 +79,18 @@ def _path(text: str) -> str:
 
 
 def _folder_name(text: str) -> str:
-    # Accents may be characters of their own, which are neither letters nor digits.
+    # An accent may be a character of its own, which is neither letter nor digit.
     body = [c for c in text if not unicodedata.category(c).startswith("M")]
     if not text[:1].isalnum() or not all(c.isalnum() or c in "._+=,-" for c in body):
         raise ValueError("should be a letter or digit, then letters, digits and . _ + = , -")
-    if (length := len(text.encode())) > LONGEST_NAME:
-        raise ValueError(f"should have at most {LONGEST_NAME} bytes; it has {length}")
+    if (length := len(text.encode())) > MAX_NAME_BYTES:
+        raise ValueError(f"should have at most {MAX_NAME_BYTES} bytes; it has {length}")
     return text
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The top level of a configuration, beside the budget and the groups."""
+    """The top level of a configuration, without the budget and the groups."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     output_dir: Annotated[str, AfterValidator(_path)]
@@ -96,15 +100,21 @@ class Settings:
 
 
 def check(config: dict[str, Any], kinds: Mapping[str, type] = ANY_KIND) -> None:
-    """Checks a resolved configuration. Raises ConfigError for the first key that can't be.
+    """Check a resolved configuration.
 
-    kinds: of groups, the class that theirs has to derive from."""
+    Args:
+        config: The whole configuration.
+        kinds: By group, the class that its `_target_` has to derive from.
+
+    Raises:
+        ConfigError: For the first invalid key.
+    """
     check_settings(config)
     check_groups(config, {group: kinds.get(group, object) for group in GROUPS})
 
 
 def check_settings(config: dict[str, Any]) -> None:
-    """The part of `check` that is not of groups, but for their being there."""
+    """Check everything but the contents of the groups. Raises ConfigError as `check` does."""
     sections = ("budget", *GROUPS)
     top_level = [*_options(Settings), *sections]
     _check_names("", list(config), allowed=top_level, required=top_level)
@@ -116,15 +126,22 @@ def check_settings(config: dict[str, Any]) -> None:
 
 
 def check_groups(config: dict[str, Any], kinds: Mapping[str, type]) -> None:
-    """The part of `check` that is of these groups. kinds: as for `check`."""
+    """Check these groups. Arguments and errors are those of `check`."""
     for group, kind in kinds.items():
         check_node(group, config[group], kind, GIVEN_BY_DATA.get(group, ()))
 
 
 def build(node: Any, **given: Any) -> Any:
-    """The object that a checked node with a `_target_` describes, nested ones first; with
-    `_partial_` a function that still takes arguments. given: arguments beside the node's.
-    Raises ConfigError where its class does, and for any other error of that."""
+    """Build the object that a checked node describes, and those nested in it.
+
+    Args:
+        node: A mapping with a `_target_`; anything else is returned as it is. With `_partial_`, a
+            function is returned that takes the missing arguments.
+        given: Arguments that are not in the node.
+
+    Raises:
+        ConfigError: If the class raises any error.
+    """
     if not isinstance(node, dict) or "_target_" not in node:
         return node
     target = _imported("", node["_target_"])
@@ -136,8 +153,17 @@ def build(node: Any, **given: Any) -> Any:
 
 
 def check_node(key: str, node: Any, kind: Any, given: tuple[str, ...] = ()) -> None:
-    """Checks a node with a `_target_`. kind: what it has to describe, a class or any annotation.
-    given: arguments that a configuration may not give."""
+    """Check a node with a `_target_`.
+
+    Args:
+        key: Where it is in the configuration.
+        node: The node.
+        kind: What it has to describe: a class, or any annotation.
+        given: Arguments that the program gives and a configuration may not.
+
+    Raises:
+        ConfigError: For the first invalid key.
+    """
     if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
         raise ConfigError(f"{key}={_format_value(node)}: should be a mapping with a _target_")
     target = _imported(key, node["_target_"])
@@ -159,7 +185,7 @@ def check_node(key: str, node: Any, kind: Any, given: tuple[str, ...] = ()) -> N
 
 
 def _class_in(annotation: Any) -> type:
-    """What an option of this annotation has to be, or has to make when it is called."""
+    """The class that an option with this annotation has to be, or to return when called."""
     if typing.get_origin(annotation) is Callable:
         annotation = typing.get_args(annotation)[-1]
     is_open = annotation in (Any, inspect.Parameter.empty)
@@ -167,7 +193,7 @@ def _class_in(annotation: Any) -> type:
 
 
 def _made_by(target: Callable[..., Any]) -> type:
-    """A class makes its objects; a function says by its annotation what it makes."""
+    """What calling a target makes: a class its objects, a function what its annotation says."""
     made = target if isinstance(target, type) else _hints(target).get("return")
     return made if isinstance(made, type) else object
 
@@ -175,6 +201,7 @@ def _made_by(target: Callable[..., Any]) -> type:
 def check_arguments(
     key: str, arguments: dict[str, Any], target: Any, given: tuple[str, ...] = ()
 ) -> None:
+    """Check the arguments of a class or function; see `check_node` for the others."""
     options = {name: option for name, option in _options(target).items() if name not in given}
     required = [name for name, (_, needed) in options.items() if needed]
     _check_names(key, list(arguments), list(options), required)
@@ -189,7 +216,7 @@ def check_arguments(
 
 
 def unknown_options(key: str, node: Any) -> list[str]:
-    """The keys in a node with a `_target_`, and in those within it, that this does not have."""
+    """List the keys of a node, and of nodes in it, that its `_target_` does not accept."""
     if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
         return []
     options = _options(_imported(key, node["_target_"]))
@@ -211,7 +238,7 @@ def _check_names(key: str, names: list[str], allowed: list[str], required: list[
 
 
 def no_such_option(parent: str, name: str, allowed: list[str], joint: str = ".") -> str:
-    """The line for a misspelt name: what there is instead, and what was probably meant."""
+    """Word the error for a misspelled name: what there is, and what was probably meant."""
     prefix = f"{parent}{joint}" if parent else ""
     close = difflib.get_close_matches(name, allowed, n=1)
     meant = f"; did you mean {prefix}{close[0]}?" if close else ""
@@ -220,7 +247,7 @@ def no_such_option(parent: str, name: str, allowed: list[str], joint: str = ".")
 
 
 def _numbers(place: str, value: Any) -> Iterator[tuple[str, int | float]]:
-    """The numbers in an option's value, each after where in it that is."""
+    """Yield the numbers in an option's value, with their places in it."""
     if isinstance(value, int | float):
         yield place, value
     elif isinstance(value, list):
@@ -232,13 +259,15 @@ def _numbers(place: str, value: Any) -> Iterator[tuple[str, int | float]]:
 
 
 def check_range(key: str, value: Any) -> None:
-    """Raises ConfigError where a number in a value is more than tensors can hold. Whether it may be
-    infinite is for an annotation to say."""
+    """Raise ConfigError if a number in a value is larger than tensors can hold.
+
+    Infinity passes: the annotation decides about it.
+    """
     for place, number in _numbers("", value):
-        if isinstance(number, int) and abs(number) > LARGEST_INT:
-            bound, what = str(LARGEST_INT), "64-bit integer"
-        elif LARGEST_FLOAT < abs(number) < math.inf:
-            bound, what = f"{LARGEST_FLOAT:.3g}", "32-bit float"
+        if isinstance(number, int) and abs(number) > MAX_INT:
+            bound, what = str(MAX_INT), "64-bit integer"
+        elif MAX_FLOAT < abs(number) < math.inf:
+            bound, what = f"{MAX_FLOAT:.3g}", "32-bit float"
         else:
             continue
         wanted = f"at most {bound}, the largest" if number > 0 else f"at least -{bound}, the least"
@@ -249,7 +278,7 @@ def _check_value(key: str, value: Any, annotation: Any) -> None:
     with errors_named(f"{key}: values of its type, {annotation}, can't be checked", ConfigError):
         validator = _validator(annotation)
     try:
-        # As JSON, since that is what a configuration holds: a list may then stand for a tuple.
+        # As JSON, like the configuration, so that a list is accepted for a tuple.
         validator.validate_json(json.dumps(value))
     except ValidationError as error:
         wrong = dict.fromkeys(
@@ -265,8 +294,8 @@ def _check_value(key: str, value: Any, annotation: Any) -> None:
 
 
 def _wanted(kind: str, message: str, context: dict[str, Any]) -> str:
-    """What Pydantic asks for, in our words."""
-    # Of an object, or a function that makes one: a node describes it.
+    """Word what Pydantic expects."""
+    # The option is an object, or a function that makes one, which a node describes.
     if message.startswith(("Cannot check `isinstance`", "Input should be callable")):
         return "should be a mapping with a _target_"
     match kind:
@@ -296,7 +325,7 @@ def _validator(annotation: Any) -> TypeAdapter[Any]:
 
 
 class _Built:
-    """Stands for a dataclass, of which Pydantic would take the fields. A node describes it."""
+    """Stands in for a dataclass, whose fields Pydantic would accept in place of a node."""
 
 
 def _without_dataclasses(annotation: Any) -> Any:
@@ -309,7 +338,7 @@ def _without_dataclasses(annotation: Any) -> Any:
 
 @functools.cache
 def _options(target: Any) -> dict[str, tuple[Any, bool]]:
-    """Name of each option of a class: its type, and whether it has no default."""
+    """Each option of a class or function: its type, and whether it is required."""
     hints = _hints(_annotated(target))
     with errors_named(f"what {target!r} takes can't be read", ConfigError):
         parameters = inspect.signature(target).parameters
@@ -320,11 +349,11 @@ def _options(target: Any) -> dict[str, tuple[Any, bool]]:
 
 
 def _annotated(target: Any) -> Any:
-    """What names the types of a target's options: a dataclass, or else an `__init__`."""
+    """Find what annotates a target's options: the class for a dataclass, else its `__init__`."""
     init = getattr(target, "__init__", target)
     for base in getattr(target, "__mro__", ()):
         if "__init__" in vars(base):
-            # A dataclass's inherited fields are annotated with names of the module they stand in.
+            # The annotations of inherited fields are names of the module that defines the field.
             return target if "__dataclass_params__" in vars(base) else init
     return init
 
@@ -347,5 +376,5 @@ def _imported(key: str, target: str) -> Any:
 def _format_value(value: Any) -> str:
     try:
         return value if isinstance(value, str) else json.dumps(value)
-    except ValueError:  # Python writes no more than 4,300 digits; a YAML file has more in hex
+    except ValueError:  # Python prints at most 4,300 digits; hex in a YAML file may stand for more
         return "(an integer of thousands of digits)"

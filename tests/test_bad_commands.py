@@ -45,8 +45,8 @@ FLAGS: list[tuple[Command, str]] = [
     (["-m", "--cfg", "job", "seed=0,0"], "seed=0,0: name each value once"),
 ]
 OF_HYDRA: list[tuple[Command, str]] = [
-    (["hydra.run.dir=x"], f"hydra.run.dir=x: {NO_EFFECT}output_dir=FOLDER says where"),
-    (["-m", "hydra.sweep.dir=x"], f"hydra.sweep.dir=x: {NO_EFFECT}output_dir=FOLDER says where"),
+    (["hydra.run.dir=x"], f"hydra.run.dir=x: {NO_EFFECT}output_dir=FOLDER sets where"),
+    (["-m", "hydra.sweep.dir=x"], f"hydra.sweep.dir=x: {NO_EFFECT}output_dir=FOLDER sets where"),
     (["hydra.job.chdir=true"], f"hydra.job.chdir=true: {NO_EFFECT}paths start where fm-al is"),
     (["hydra.output_subdir=.hydra"], f"hydra.output_subdir=.hydra: {NO_EFFECT}a run's config.yaml"),
     (["hydra.verbose=nope"], f"hydra.verbose=nope: {NO_EFFECT}HYDRA_FULL_ERROR=1"),
@@ -222,4 +222,4 @@ def test_a_preset_with_hydra_options_that_have_no_effect_is_refused(tmp_path: Pa
     folder.mkdir(parents=True)
     (folder / "mine.yaml").write_text("# @package _global_\nhydra: {run: {dir: elsewhere}}\n")
     done = fm_al(tmp_path, "--config-dir", "conf", "experiment=mine")
-    check(done, f"hydra.run.dir=elsewhere: {NO_EFFECT}output_dir=FOLDER says where")
+    check(done, f"hydra.run.dir=elsewhere: {NO_EFFECT}output_dir=FOLDER sets where")

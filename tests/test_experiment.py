@@ -196,7 +196,7 @@ class Recording(Strategy):
 def test_a_strategy_that_asks_for_it_is_shown_images_as_in_training(compose) -> None:
     """Others in each round, the same where a round is replayed."""
     options = [
-        *("strategy=random", "strategy._target_=tests.test_experiment.Recording"),
+        *("strategy=margin", "strategy._target_=tests.test_experiment.Recording"),
         *("dataset.crop_padding=2", "backbone=cnn", "trainer.max_epochs=1"),
     ]
 
@@ -204,8 +204,8 @@ def test_a_strategy_that_asks_for_it_is_shown_images_as_in_training(compose) -> 
         rounds, _ = without_times(ran(compose, *options, *more))
         return [record["strategy"] for record in rounds[:2]]
 
-    plain, augmented = shown(), shown("+strategy.augment=true")
-    assert augmented == shown("+strategy.augment=true", "experiment_name=again")
+    plain, augmented = shown(), shown("strategy.augment=true")
+    assert augmented == shown("strategy.augment=true", "experiment_name=again")
     assert plain[0]["shown"] == plain[1]["shown"]
     assert len({record["shown"] for record in [*augmented, plain[0]]}) == 3
 

@@ -97,3 +97,13 @@ def test_a_configuration_is_checked_without_training(tmp_path: Path) -> None:
 def test_a_status_imports_nothing_slow_and_a_report_what_it_draws_with(finished: Path) -> None:
     assert slow_imports(finished, "status", "outputs") == set()
     assert slow_imports(finished, "report", "outputs") == OF_A_REPORT
+
+
+@pytest.mark.parametrize("package", ["fm_al", "fm_al.fisher"])
+def test_the_library_imports_nothing_but_torch(package: str, tmp_path: Path) -> None:
+    code = f"import sys, {package}; print(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    output = subprocess.check_output(command, cwd=tmp_path, env=environment, text=True)
+    allowed = {"torch", "numpy"} if package == "fm_al.fisher" else set()
+    assert (SLOW | {"hydra", "omegaconf"}) & {*output.split()} <= allowed

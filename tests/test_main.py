@@ -165,9 +165,7 @@ def test_a_data_set_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> None
 def test_fm_al_data_says_what_is_there(tmp_path: Path) -> None:
     done = fm_al(tmp_path, "digits", function="download")
     assert done.returncode == 0, done.stderr
-    expected = (
-        f"digits: 1297 images to learn from, 500 to test on, 10 classes, in {tmp_path}/data\n"
-    )
+    expected = f"digits: 1297 training images, 500 test images, 10 classes, in {tmp_path}/data\n"
     assert done.stdout == expected
     assert fm_al(tmp_path, function="download").returncode == 2
 

@@ -8,20 +8,30 @@ from torch import Tensor, nn
 
 
 class Backbone(nn.Module, ABC):
-    """A network for classification that says where its last layer starts.
+    """A classification network that says where its last layer starts.
 
-    A backbone is one file here and one in `conf/backbone/`. Its constructor takes `channels`,
-    `classes` and `image_size` (height and width in pixels), which the data set decides, and every
-    option of its own by name. `head` is the last linear layer; the query strategies that work on
-    embeddings or on the last layer's gradients read `embed` and `head`.
+    A backbone is one file in `fm_al/backbones/` and one in `conf/backbone/`. Its constructor takes
+    `channels`, `classes` and `image_size` (height and width in pixels), which the data set decides,
+    and its own options by name. Strategies that use embeddings or the last layer's gradients read
+    `embed` and `head`.
+
+    Attributes:
+        head: The last linear layer, D inputs and C outputs.
     """
 
     head: nn.Linear
 
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:
-        """What the last layer reads: (N, D) float, of images (N, channels, height, width)."""
+        """Compute the input of the last layer.
+
+        Args:
+            images: Normalised, float (N, channels, height, width).
+
+        Returns:
+            Embeddings, float (N, D).
+        """
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, (N, classes)."""
+        """Compute the logits of images, float (N, C)."""
         return self.head(self.embed(images))

@@ -13,8 +13,16 @@ from fm_al.errors import ConfigError
 
 
 class CNN(Backbone):
-    """3 x 3 convolutions, each with batch norm and ReLU, halving the image between them, then the
-    mean over the positions; `widths` are the convolutions' channels."""
+    """3 x 3 convolutions with batch norm and ReLU, and the mean over all positions.
+
+    The image is halved between convolutions.
+
+    Args:
+        channels: Of the images.
+        classes: C.
+        image_size: Height and width in pixels.
+        widths: Channels of the convolutions; the last is D, the size of the embedding.
+    """
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
-"""Batch norms in eval mode folded into the convolutions before them, for as long as it is wanted.
+"""Temporarily folds batch norms in eval mode into the convolutions before them.
 
-In eval mode a batch norm is an affine map of each channel, and a convolution followed by one is a
-convolution: of weight s W and bias s (b - mean) + beta, s = gamma / sqrt(var + eps). Results differ
-in rounding alone; what is saved is a pass over the feature maps, and another one backwards.
+In eval mode a batch norm is an affine map per channel. A convolution followed by one is again a
+convolution, with weight s W and bias s (b - mean) + beta, where s = gamma / sqrt(var + eps). This
+saves a pass over the feature maps, forwards and backwards. Results differ by rounding only.
 """
 
 from __future__ import annotations
@@ -21,9 +21,14 @@ from fm_al.errors import RunError
 
 
 class Folded:
-    """A convolution and the batch norm that alone reads its output, as one convolution.
+    """A convolution and the batch norm behind it, as one convolution.
 
-    weight, bias: of that convolution. scale: s above, (outputs,). All are as the network is now.
+    All tensors are computed when it is made; later changes of the network do not show.
+
+    Attributes:
+        weight: Of the one convolution.
+        bias: Of the one convolution, (outputs,).
+        scale: s above, (outputs,).
     """
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
@@ -41,21 +46,27 @@ class Folded:
 
     @torch.no_grad()
     def normalised(self, inputs: Tensor) -> Tensor:
-        """What the norm multiplies with its weight, of the convolution's inputs."""
+        """Compute what the norm multiplies by its weight, from the convolution's inputs."""
         weight, bias, _ = _normalising(self.conv, self.norm)
         weight, bias = _like(self.conv.weight, weight), bias.to(self.conv.weight.dtype)
         return self.conv._conv_forward(inputs, weight, bias)
 
     def normalised_dot(self, products: Tensor, sums: Tensor) -> Tensor:
-        """sum_t delta[t] times what the norm multiplies with its weight, of numbers (..., outputs):
-        sum_t delta[t] (W a[t]) and sum_t delta[t]."""
+        """Compute sum_t delta[t] x[t], where x is what the norm multiplies by its weight.
+
+        Args:
+            products: sum_t delta[t] (W a[t]), (..., outputs).
+            sums: sum_t delta[t], (..., outputs).
+        """
         _, shift, scale = _normalising(self.conv, self.norm)
         return products * scale.to(products.dtype) + sums * shift.to(sums.dtype)
 
 
 def _normalising(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, Tensor]:
-    """Weight and bias of the convolution with normalised outputs, and 1 / sqrt(var + eps); in
-    float64 where the device has it, so that they are rounded once."""
+    """Weight and bias of the convolution with normalised outputs, and 1 / sqrt(var + eps).
+
+    In float64 if the device has it, so that they are rounded only once.
+    """
     precise = torch.float32 if conv.weight.device.type == "mps" else torch.float64
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -67,23 +78,29 @@ def _normalising(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor,
 
 
 def _like(weight: Tensor, folded: Tensor) -> Tensor:
-    """In the weight's dtype and layout."""
+    """Cast to the weight's dtype and layout."""
     return torch.empty_like(weight).copy_(folded)
 
 
 def foldable(
     network: nn.Module, images: Tensor, call: Callable[[Tensor], Any] | None = None
 ) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Convolutions with the batch norm that each is followed by, as a pass of these images shows.
+    """Find convolutions whose output is read by a batch norm alone, by a pass of some images.
 
-    The network is in eval mode; nothing but the norm may read or change the convolution's output,
-    neither module may have hooks, and both are called once. call: what is computed of the images,
-    by default the network's output.
+    Neither module may have hooks, and both must be called once.
+
+    Args:
+        network: In eval mode.
+        images: A batch for the pass; one image is enough.
+        call: What is computed from the images; by default the network's output.
+
+    Returns:
+        The pairs that can be folded.
     """
     uses = _Uses()
     outputs: dict[nn.Conv2d, Tensor] = {}
-    inputs: dict[nn.BatchNorm2d, tuple[Tensor, int]] = {}  # and how often it was used before
-    after: dict[nn.Module, int] = {}  # and after
+    inputs: dict[nn.BatchNorm2d, tuple[Tensor, int]] = {}  # and its uses before the norm
+    after: dict[nn.Module, int] = {}  # its uses after the norm
     calls: Counter[nn.Module] = Counter()
 
     def on_input(module: nn.Module, given: Any) -> None:
@@ -118,10 +135,9 @@ def foldable(
 
 @contextmanager
 def folding(pairs: Sequence[Folded]) -> Iterator[None]:
-    """Within, a convolution gives what its norm gives, which passes it on; then all is as before.
+    """Make each convolution compute its norm's output, and the norm pass it on; then undo that.
 
-    Raises RunError where a norm is given anything else: the network does not do the same with all
-    images.
+    Raises RunError if a norm gets any other input: the network then treats images differently.
     """
     waiting: dict[nn.Module, Tensor] = {}
 
@@ -152,8 +168,10 @@ def folding(pairs: Sequence[Folded]) -> Iterator[None]:
 def folded(
     network: nn.Module, images: Tensor, call: Callable[[Tensor], Any] | None = None
 ) -> Iterator[None]:
-    """`folding` of whatever can be folded; arguments as for `foldable`. In mixed precision nothing
-    is: weights would be rounded after they are scaled, and predictions be others."""
+    """Fold whatever can be folded, as `foldable` finds it with the same arguments.
+
+    Nothing is folded in mixed precision: scaled weights would be rounded, and predictions change.
+    """
     if torch.is_autocast_enabled(images.device.type):
         yield
         return
@@ -162,18 +180,18 @@ def folded(
 
 
 class _Bound:
-    """A forward method in place of a module's own."""
+    """A forward method that replaces a module's own."""
 
     def __init__(self, forward: Callable[[Folded, Tensor], Tensor], pair: Folded) -> None:
         self.forward = forward
         self.pair = pair
 
-    def __call__(self, input: Tensor) -> Tensor:  # the name that torch's modules give it
+    def __call__(self, input: Tensor) -> Tensor:  # named as in torch's modules
         return self.forward(self.pair, input)
 
 
 class _Uses(TorchDispatchMode):
-    """Counts the operations that take a tensor, or any view of it."""
+    """Counts the operations that read a tensor or a view of it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,7 +199,7 @@ class _Uses(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """False: else newer versions of torch import the compiler here, for a second or more."""
+        """False, or newer versions of torch import the compiler here, for a second or more."""
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -8,7 +8,13 @@ from fm_al.backbones.base import Backbone
 
 
 class Linear(Backbone):
-    """The last layer alone; the embedding is the flattened image."""
+    """The last layer alone. The embedding is the flattened image.
+
+    Args:
+        channels: Of the images.
+        classes: C.
+        image_size: Height and width in pixels.
+    """
 
     def __init__(self, channels: int, classes: int, image_size: tuple[int, int]) -> None:
         super().__init__()

@@ -12,7 +12,14 @@ from fm_al.backbones.base import Backbone
 
 
 class MLP(Backbone):
-    """Fully connected layers with ReLU on the flattened image; `hidden` are their widths."""
+    """Fully connected layers with ReLU on the flattened image.
+
+    Args:
+        channels: Of the images.
+        classes: C.
+        image_size: Height and width in pixels.
+        hidden: Widths of the layers; the last is D, the size of the embedding.
+    """
 
     def __init__(
         self,

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from fm_al.backbones.base import Backbone
 
-DEEPEST = 1000  # blocks of a stage; those of ResNet-1202, the deepest that was published, have 200
+MAX_DEPTH = 1000  # blocks per stage; ResNet-1202, the deepest published, has 200
 
 
-# Both blocks are torchvision's, names and initial weights included; they stand here because
-# importing torchvision takes as long as importing torch.
+# Both blocks are torchvision's, with the same names and initial weights. They are written out here
+# because importing torchvision takes as long as importing torch.
 class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions, the first with the stride, added to the block's input."""
 
@@ -22,7 +22,7 @@ class BasicBlock(nn.Module):
     def __init__(
         self, channels_in: int, planes: int, stride: int, downsample: nn.Module | None
     ) -> None:
-        """downsample: what the input passes through before it is added; None is nothing."""
+        """downsample: Applied to the input before it is added; None adds the input itself."""
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, planes, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
@@ -46,7 +46,7 @@ class Bottleneck(nn.Module):
     def __init__(
         self, channels_in: int, planes: int, stride: int, downsample: nn.Module | None
     ) -> None:
-        """downsample: as in `BasicBlock`."""
+        """downsample: As in `BasicBlock`."""
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, planes, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
@@ -72,12 +72,21 @@ _BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {
 
 
 class ResNet(Backbone):
-    """He et al. 2016 (arXiv 1512.03385, table 1) with a 3 x 3 stem of stride 1 and no max-pooling,
-    as is usual for images of 32 x 32; weights start as torch's layers do.
+    """A residual network (He et al. 2016, arXiv 1512.03385, table 1) for small images.
 
-    block: basic (two 3 x 3 convolutions) or bottleneck (1 x 1, 3 x 3, 1 x 1, four times as wide).
-    width: channels of the stem and the first stage; each further stage doubles them and halves the
-    image. depths: blocks of each stage. head_bias: whether the last layer has a bias.
+    As is usual for images of 32 x 32, the stem is a 3 x 3 convolution of stride 1 without max
+    pooling. Weights are initialised as torch's layers do it.
+
+    Args:
+        channels: Of the images.
+        classes: C.
+        image_size: Height and width in pixels; any will do.
+        block: `basic` (two 3 x 3 convolutions) or `bottleneck` (1 x 1, 3 x 3, 1 x 1, four times as
+            wide).
+        width: Channels of the stem and the first stage. Each further stage doubles them and halves
+            the image.
+        depths: Blocks per stage.
+        head_bias: Whether the last layer has a bias.
     """
 
     def __init__(
@@ -88,7 +97,7 @@ class ResNet(Backbone):
         block: Literal["basic", "bottleneck"],
         width: PositiveInt,
         depths: Annotated[
-            list[Annotated[int, Field(ge=1, le=DEEPEST)]], Field(min_length=1, max_length=16)
+            list[Annotated[int, Field(ge=1, le=MAX_DEPTH)]], Field(min_length=1, max_length=16)
         ],
         head_bias: bool,
     ) -> None:
@@ -114,7 +123,7 @@ class ResNet(Backbone):
 
 
 def _projection(channels_in: int, channels_out: int, stride: int) -> nn.Module | None:
-    """The shortcut of a block whose output has another shape than its input, else None."""
+    """The shortcut of a block that changes the shape; None for a block that keeps it."""
     if stride == 1 and channels_in == channels_out:
         return None
     return nn.Sequential(

@@ -1,4 +1,4 @@
-"""Any of torchvision's classification models, with a last layer of our own."""
+"""Any of torchvision's classification models, with a new last layer."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from torchvision import models
 from fm_al.backbones.base import Backbone
 from fm_al.errors import ConfigError, RunError
 
-LARGEST_SIDE = 4096  # pixels; of a single image the first feature maps then take gigabytes
+MAX_SIDE = 4096  # pixels; the first feature maps of one image then take gigabytes
 
-# Their default start is slow and announced to change; this is what it changes to.
+# Their default initialisation is slow and deprecated; this is its announced successor.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"init_weights": False},
     "inception_v3": {"init_weights": False},
@@ -40,13 +40,22 @@ def _known(name: str) -> str:
 
 
 class Torchvision(Backbone):
-    """A torchvision model whose last linear layer is replaced by `head`, newly initialised.
+    """A torchvision model whose last linear layer is replaced by a new one, `head`.
 
-    name: as in `torchvision.models.list_models(module=torchvision.models)`. weights: null, or one
-    of the model's pretrained weights such as DEFAULT, downloaded by torchvision when it isn't
-    in its cache. resize_to: side in pixels to which batches are resized, bilinearly; null leaves
-    them. Grey images are repeated to three channels. Raises RunError where the weights can't be
-    had.
+    Grey images are repeated to three channels.
+
+    Args:
+        channels: Of the images, 1 or 3.
+        classes: C.
+        image_size: Height and width in pixels.
+        name: As in `torchvision.models.list_models(module=torchvision.models)`.
+        weights: None, or pretrained weights of this model such as DEFAULT. torchvision downloads
+            them if they are not in its cache.
+        resize_to: Side in pixels that batches are resized to, bilinearly. None does not resize.
+
+    Raises:
+        ConfigError: If the model has no linear last layer, or cannot take the images.
+        RunError: If the weights cannot be downloaded or read.
     """
 
     def __init__(
@@ -56,7 +65,7 @@ class Torchvision(Backbone):
         image_size: tuple[int, int],
         name: Annotated[str, AfterValidator(_known)],
         weights: str | None,
-        resize_to: Annotated[int, Field(ge=1, le=LARGEST_SIDE)] | None,
+        resize_to: Annotated[int, Field(ge=1, le=MAX_SIDE)] | None,
     ) -> None:
         super().__init__()
         if channels not in (1, 3):
@@ -89,7 +98,7 @@ class Torchvision(Backbone):
         return self.body(images.expand(-1, 3, -1, -1))
 
     def _check_size(self, name: str, image_size: tuple[int, int]) -> None:
-        """A pass without numbers (device meta) tells whether the model can take the images."""
+        """Raise ConfigError if the model cannot take the images, by a pass on the meta device."""
         height, width = (self.resize_to, self.resize_to) if self.resize_to else image_size
         tensors = dict([*self.body.named_parameters(), *self.body.named_buffers()])
         meta = {key: tensor.detach().to("meta") for key, tensor in tensors.items()}
@@ -110,7 +119,7 @@ class Torchvision(Backbone):
 
 
 def _model(name: str, weights: str | None) -> nn.Module:
-    """torchvision's model without auxiliary heads."""
+    """Make torchvision's model without its auxiliary heads."""
     options = _OPTIONS.get(name, {})
     if weights is None:
         model = models.get_model(name, **options)

@@ -11,9 +11,17 @@ WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512
 
 
 class VGG16(Backbone):
-    """The convolutions of Simonyan and Zisserman 2015 (arXiv 1409.1556, table 1, D) with batch
-    norm, the mean over the positions, and one linear layer instead of three. The convolutions start
-    as He et al. 2015 have it (and torchvision): torch's own start fades over so many layers."""
+    """The convolutions of VGG16 with batch norm, the mean over positions, and one linear layer.
+
+    Simonyan and Zisserman 2015 (arXiv 1409.1556, table 1, D) have three linear layers. The
+    convolutions are initialised as in He et al. 2015 and torchvision; with torch's default, signals
+    would fade over so many layers.
+
+    Args:
+        channels: Of the images.
+        classes: C.
+        image_size: Height and width in pixels, at least 32.
+    """
 
     def __init__(self, channels: int, classes: int, image_size: tuple[int, int]) -> None:
         super().__init__()
@@ -35,8 +43,10 @@ class VGG16(Backbone):
 
 
 def _features() -> nn.Sequential:
-    """`features` of torchvision's vgg16_bn, which has the same names and, since they are drawn in
-    the same order, the same initial weights; importing it takes as long as importing torch."""
+    """Make the `features` of torchvision's vgg16_bn, with the same names and initial weights.
+
+    Importing torchvision would take as long as importing torch.
+    """
     layers: list[nn.Module] = []
     channels = 3
     for stage in WIDTHS:

@@ -1,4 +1,4 @@
-"""The arguments of `fm-al`: which of Hydra's flags and options it takes, how it reads values."""
+"""The arguments of `fm-al`: which flags and options of Hydra it takes, and how it reads values."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from hydra.errors import HydraException
 from fm_al.config import GROUPS
 from fm_al.errors import ArgumentParser, ConfigError
 
-CHOSEN = (*GROUPS, "protocol", "experiment")  # by name, of the files of a folder
-TEXTS = ("experiment_name", "output_dir", "data_dir")  # also where they look like numbers
+CHOSEN = (*GROUPS, "protocol", "experiment")  # keys whose value is the name of a file
+TEXTS = ("experiment_name", "output_dir", "data_dir")  # text, even if it looks like a number
 OF_A_SWEEP = ("hydra.launcher", "hydra/launcher", "hydra.sweeper", "hydra/sweeper")
 OF_HYDRA = (*OF_A_SWEEP, "hydra.job.env_set")
 INSTEAD = {
-    "hydra.run": "output_dir=FOLDER says where records go",
-    "hydra.sweep": "output_dir=FOLDER says where records go",
+    "hydra.run": "output_dir=FOLDER sets where records go",
+    "hydra.sweep": "output_dir=FOLDER sets where records go",
     "hydra.output_subdir": "a run's config.yaml and provenance.json have its configuration",
-    "hydra.job.chdir": "paths start where fm-al is started; output_dir and data_dir name others",
+    "hydra.job.chdir": "paths start where fm-al is started; set output_dir and data_dir instead",
     "hydra.mode": "-m makes a sweep",
     "hydra.searchpath": "--config-dir FOLDER adds options of your own",
     "hydra.verbose": "HYDRA_FULL_ERROR=1 shows where an error came from",
@@ -56,8 +56,8 @@ def _version() -> str:
 
 
 def parsed_flags(arguments: list[str]) -> argparse.Namespace:
-    """Hydra's flags, wherever they stand, and the overrides. Raises ConfigError for those that
-    fm-al does not take."""
+    """Separate Hydra's flags, wherever they stand, from the overrides. Raises ConfigError for flags
+    that fm-al does not take."""
     for argument in arguments:
         if any("\ud800" <= character <= "\udfff" for character in argument):
             raise ConfigError(f"{shown(argument)}: is not UTF-8 text")
@@ -86,8 +86,16 @@ def parsed_flags(arguments: list[str]) -> argparse.Namespace:
 
 
 def parsed_overrides(texts: list[str], multirun: bool, shows_only: bool = False) -> list[Override]:
-    """shows_only: nothing will run, so options of a sweep may stand without -m. Raises ConfigError
-    for an override that can't be read, or is not for fm-al."""
+    """Read overrides.
+
+    Args:
+        texts: As typed.
+        multirun: Whether they are for a sweep.
+        shows_only: Nothing will run, so options of a sweep are accepted without -m.
+
+    Raises:
+        ConfigError: If an override cannot be read, or has no effect in fm-al.
+    """
     overrides = [parsed(text) for text in texts]
     for override in overrides:
         if override.is_sweep_override() and not multirun:
@@ -100,8 +108,8 @@ def parsed_overrides(texts: list[str], multirun: bool, shows_only: bool = False)
 
 @functools.lru_cache(maxsize=10_000)
 def parsed(text: str) -> Override:
-    """An override as Hydra reads it. Plain text that Hydra's grammar does not take, such as names
-    in other scripts, is read as if it stood in quotes."""
+    """Read an override as Hydra does. Plain text that Hydra's grammar refuses, such as names in
+    other scripts, is read as if quoted. Raises ConfigError."""
     hydra = OverridesParser.create()
     key, equals, value = text.partition("=")
     if len(key) > LONGEST_SHOWN:
@@ -139,7 +147,7 @@ def _quoted(value: str) -> str:
 
 
 def expanded(path: str) -> str:
-    """A path with ~ replaced by the home folder."""
+    """Replace ~ in a path by the home folder. Raises ConfigError."""
     try:
         return str(Path(path).expanduser()) if path.startswith("~") else path
     except RuntimeError:
@@ -164,7 +172,7 @@ def _unreadable(key: str, value: str) -> str:
 
 
 def _refuse_odd_choice(override: Override, multirun: bool) -> None:
-    """Raises ConfigError where the option of a group is chosen by more or less than its name."""
+    """Raise ConfigError if a group's option is chosen by anything but its name."""
     key, value, text = override.key_or_group, override.value(), shown(override.input_line or "")
     if key not in (*CHOSEN, "hydra/launcher", "hydra/sweeper"):
         if isinstance(value, list) and multirun and key in ("seed", *TEXTS):
@@ -173,7 +181,7 @@ def _refuse_odd_choice(override: Override, multirun: bool) -> None:
     if override.is_delete():
         raise ConfigError(f"{text}: can't be left out; choose another one: {key}=...")
     if isinstance(value, dict):
-        return  # options of the one that is chosen
+        return  # sets options of the chosen one
     if override.package is not None:
         raise ConfigError(f"{text}: should be {key}=...")
     if override.is_add() or override.is_force_add():
@@ -194,7 +202,7 @@ def _swept(override: Override) -> str:
 
 
 def _refuse_of_hydra(override: Override, multirun: bool, may_be_of_sweep: bool) -> None:
-    """Raises ConfigError for what Hydra knows and fm-al does not heed."""
+    """Raise ConfigError for an option of Hydra that has no effect in fm-al."""
     if not re.match(r"hydra(?![\w-])", override.key_or_group):
         return
     text = shown(override.input_line or "")
@@ -212,7 +220,7 @@ def _refuse_of_hydra(override: Override, multirun: bool, may_be_of_sweep: bool) 
                 raise ConfigError(f"{text}: has no effect here; {instead}")
         if not any(_is_of(key, allowed) for allowed in OF_HYDRA):
             raise ConfigError(
-                f"{text}: has no effect here; of Hydra's own options there are hydra/launcher, "
+                f"{text}: has no effect here; of Hydra's own options, fm-al takes hydra/launcher, "
                 "hydra.launcher, hydra.sweeper and hydra.job.env_set"
             )
         if not may_be_of_sweep and any(_is_of(key, part) for part in OF_A_SWEEP):
@@ -220,7 +228,7 @@ def _refuse_of_hydra(override: Override, multirun: bool, may_be_of_sweep: bool) 
 
 
 def _keys(key: str, value: Any) -> Iterator[str]:
-    """The options that an override sets, where its value is a mapping of some."""
+    """The options that an override sets; several if its value is a mapping."""
     if isinstance(value, dict) and value and not any(_is_of(key, part) for part in OF_HYDRA):
         for name, inner in value.items():
             yield from _keys(f"{key}.{name}", inner)

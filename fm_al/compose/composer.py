@@ -43,11 +43,11 @@ IN_OUR_WORDS = {
     r"Could not delete from config. The value of '(.+?)' is (.*) and": "~{0}: its value is {1}",
     r"Error resolving interpolation '(.+?)'": "defaults: {0} can't be resolved",
 }
-# Where Hydra's advice begins, which is not for a command line of fm_al.
+# Where Hydra's own advice begins, which does not fit fm-al's command line.
 UNHELPFUL = (
     r" ?(To append to your (config|default list) use|See https://|(Config s|S)earch path:).*"
 )
-# What fm_al does not heed, as conf/config.yaml and Hydra have it.
+# Options without effect in fm-al, with the values of conf/config.yaml and Hydra.
 UNHEEDED = {
     "hydra.run.dir": ".",
     "hydra.sweep.dir": ".",
@@ -60,13 +60,17 @@ UNHEEDED = {
 
 
 class Composer(ConfigLoaderImpl):
-    """Composes configurations. Raises ConfigError for what can't be composed.
+    """Composes configurations. Raises ConfigError for what cannot be composed.
 
-    What is typed wins over a preset: where it chooses another option of a group, the preset's
-    settings that this one does not have are left out, and noted in `left_out`."""
+    The command line wins over a preset. If it chooses another option of a group, the preset's
+    settings that do not exist in that option are left out.
+
+    Attributes:
+        left_out: Lines that say so, in order.
+    """
 
     def __init__(self, config_dir: str | None = None) -> None:
-        """config_dir: a folder whose files add to those of `conf/`."""
+        """Read the groups. config_dir: a folder whose files add to those of `conf/`."""
         hydra.version.setbase("1.3")
         path = create_config_search_path(str(CONF))
         if config_dir is not None:
@@ -78,11 +82,11 @@ class Composer(ConfigLoaderImpl):
             for source in self.repository.sources
         ]
         self.hydra = Hydra(task_name="fm-al", config_loader=self)
-        self.left_out: dict[str, None] = {}  # lines to be said, in their order
+        self.left_out: dict[str, None] = {}
         self._is_group: dict[str, bool] = {}
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """With Hydra's own node."""
+        """Compose a configuration, with Hydra's own node. Raises ConfigError."""
         return self.load_configuration(NAME, list(overrides))
 
     def load_configuration(
@@ -111,7 +115,7 @@ class Composer(ConfigLoaderImpl):
         return config
 
     def apply(self, overrides: Sequence[str], config: DictConfig) -> None:
-        """Sets options of a configuration that was composed without them."""
+        """Set options of a configuration that was composed without them. Raises ConfigError."""
         try:
             self._apply_overrides_to_config([parsed(text) for text in overrides], config)
         except (HydraException, OmegaConfBaseException, ValueError) as error:
@@ -125,7 +129,7 @@ class Composer(ConfigLoaderImpl):
         return self._is_group[key] and not isinstance(override.value(), dict)
 
     def complete(self, overrides: list[str]) -> None:
-        """Installs completion into a shell, or answers one."""
+        """Install completion into a shell, or answer a shell's request."""
         if "COMP_LINE" not in os.environ and any(text.startswith("query=") for text in overrides):
             raise ConfigError("--shell-completion query=...: is for a shell to ask")
         try:
@@ -167,7 +171,7 @@ class Composer(ConfigLoaderImpl):
         return config
 
     def _explained(self, error: Exception) -> str:
-        """With the file, where it is not the command line that asks for what can't be."""
+        """Explain an error, and name the file if the command line is not its cause."""
         text = explained(error)
         named = re.match(r"In '([^']+)': ", " ".join(str(error).split()))
         if named is None or named[1] in (NAME, "hydra/config"):
@@ -184,7 +188,7 @@ class Composer(ConfigLoaderImpl):
 
 
 def _is_stock(default: ResultDefault) -> bool:
-    """Whether a file is the primary one or an option of a group, and not a preset of several."""
+    """Whether a file is the primary one or an option of a group, rather than a preset."""
     return default.primary or str(default.config_path).split("/")[0] in (*GROUPS, "hydra")
 
 
@@ -214,7 +218,7 @@ class _Repository(CachingConfigRepository):
 
 
 def explained(error: Exception) -> str:
-    """Hydra's account of a composition that failed, as one line with what there is instead."""
+    """Explain why a composition failed, in one line that names what is accepted."""
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, ValidationError):
         said = str(cause.msg).splitlines()[0]
@@ -225,7 +229,7 @@ def explained(error: Exception) -> str:
         there = [name for name in names if not name.startswith("_") and name != "hydra"]
         if not names:
             return f"{cause.full_key}: is new; put + before it: +{cause.full_key}=..."
-        if name in there:  # a number, which can't be a part of a key
+        if name in there:  # a number cannot be part of a key
             return f"{cause.full_key}: is set with all of {parent}: '{parent}={{{name}: ...}}'"
         return no_such_option(parent, name, there)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
@@ -240,8 +244,8 @@ def explained(error: Exception) -> str:
 
 
 def resolved(config: DictConfig) -> Any:
-    """A configuration as plain values. Raises ConfigError for a value that is missing, or that
-    refers to something that can't be found."""
+    """Resolve a configuration to plain values. Raises ConfigError for a missing value, or one that
+    refers to something that does not exist."""
     try:
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:

@@ -13,13 +13,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fm_al.errors import ConfigError
 
-MOST_VALUES = 100_000  # that a file stands for
+MOST_VALUES = 100_000  # of a file, with its aliases written out
 STRING, NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 
 
 class CheckedFiles(FileConfigSource):
-    """The files of a folder, which Hydra reads through this. Raises ConfigError, with file and
-    line, for one that can't be read."""
+    """The files of a folder, as Hydra reads them. Raises ConfigError, with file and line, for one
+    that cannot be read."""
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Called by Hydra."""
@@ -47,7 +47,7 @@ class CheckedFiles(FileConfigSource):
 
 
 def _check(path: Path) -> None:
-    """Raises ConfigError for what YAML allows and Hydra does not."""
+    """Raise ConfigError for what YAML allows and Hydra does not."""
     content = path.read_bytes()
     try:
         text = content.decode()
@@ -83,8 +83,8 @@ class _Cycle(Exception):
 
 
 def _size(node: yaml.Node, known: dict[yaml.Node, int | None]) -> int:
-    """How many values a node stands for, those of aliases included. known: those of the nodes that
-    were looked at, None for those that hold this one."""
+    """How many values a node has, with aliases written out. known: the sizes of nodes, None for
+    those that contain this one."""
     if node in known:
         size = known[node]
         if size is None:

@@ -1,6 +1,6 @@
-"""What a data set and an imbalance are: the contracts, and how a subset is drawn.
+"""The contracts of a data set and an imbalance, and how a subset is drawn.
 
-torch is imported where images are worked on: a finished run is recognised without it.
+torch is imported where images are worked on, because a finished run is recognised without it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,22 @@ if TYPE_CHECKING:
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
-MOST_CLASSES_SHOWN = 10
+MAX_LISTED_CLASSES = 10
 
 
-def shown(name: str) -> str:
-    """A class's or a file's name on a line; its control characters are escaped."""
+def escaped(name: str) -> str:
+    """Escape the control characters of a class's or file's name, so that it fits on one line."""
     return name if name.isprintable() else ascii(name)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images, uint8 (N, channels, height, width), and their classes, int64 (N,), on the CPU."""
+    """Images and their classes, on the CPU.
+
+    Attributes:
+        images: uint8 (N, channels, height, width).
+        targets: Classes from 0, int64 (N,).
+    """
 
     images: Tensor
     targets: Tensor
@@ -40,7 +45,7 @@ class Split:
         return len(self.targets)
 
     def counts(self, classes: int) -> list[int]:
-        """How many images of each class."""
+        """How many images each class has."""
         return self.targets.bincount(minlength=classes).tolist()
 
     def __getitem__(self, indices: Tensor) -> Split:
@@ -49,8 +54,15 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set in memory. `content` is a fingerprint of what was read, where the configuration
-    alone does not say what that is (a folder of images); it enters a run's fingerprint."""
+    """A data set in memory.
+
+    Attributes:
+        train: The pool.
+        test: The test set.
+        class_names: By a class's number.
+        content: A digest of what was read, which becomes part of a run's fingerprint. None if the
+            configuration alone says what the data are.
+    """
 
     train: Split
     test: Split
@@ -58,18 +70,18 @@ class ImageData:
     content: str | None = None
 
     def class_counts(self) -> tuple[list[int], list[int]]:
-        """Images of each class, in the pool and in the test set."""
+        """How many images each class has, in the pool and in the test set."""
         classes = len(self.class_names)
         return self.train.counts(classes), self.test.counts(classes)
 
     def summary(self) -> str:
-        """One line: the classes, with their images in pool and test set."""
+        """List the classes with their images in pool and test set, in one line."""
         counts = list(zip(self.class_names, *self.class_counts(), strict=True))
         listed = ", ".join(
-            f"{shown(name)} {pool}/{test}" for name, pool, test in counts[:MOST_CLASSES_SHOWN]
+            f"{escaped(name)} {pool}/{test}" for name, pool, test in counts[:MAX_LISTED_CLASSES]
         )
-        if len(counts) > MOST_CLASSES_SHOWN:
-            listed += f", and {len(counts) - MOST_CLASSES_SHOWN} more"
+        if len(counts) > MAX_LISTED_CLASSES:
+            listed += f", and {len(counts) - MAX_LISTED_CLASSES} more"
         return (
             f"{len(counts)} classes, {len(self.train)} images in the pool and {len(self.test)} in "
             f"the test set: {listed}"
@@ -78,8 +90,14 @@ class ImageData:
 
 @dataclass(frozen=True)
 class Stored:
-    """What is known of a data set without its images: `ImageData.content`, and of each class the
-    name and the number of images in pool and test set."""
+    """What is known of a data set without its images.
+
+    Attributes:
+        content: As in `ImageData`.
+        class_names: By a class's number.
+        pool: How many images each class has in the pool.
+        test: How many images each class has in the test set.
+    """
 
     content: str
     class_names: tuple[str, ...]
@@ -89,15 +107,20 @@ class Stored:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset(ABC):
-    """A data set is one file beside this one and one in `conf/dataset/`: `read`, and options.
+    """A data set: one file in `fm_al/data/datasets/` and one in `conf/dataset/`.
 
-    pad_to: side in pixels to which smaller images are padded with zeros, evenly; null leaves them.
-    order: of the pool, which ties between images are settled by: `file` as stored, `shuffled` by
-    the seed, `class` sorted by class, as the FisherMask code does.
-    mean, std: of each channel, of values in [0, 1]; null measures them on the pool.
-    crop_padding: in training, crops as large as the image are taken at random from the image
-    padded by this many pixels of zeros, at most the image's side. horizontal_flip: in training,
-    half the images are mirrored.
+    It implements `read`. Its own options are added to these as dataclass fields.
+
+    Args:
+        pad_to: Side in pixels to which smaller images are padded evenly with zeros. None does not
+            pad.
+        order: Order of the pool, which decides ties: `file` as stored, `shuffled` by the seed,
+            or sorted by `class`, as in the FisherMask code.
+        mean: Per channel, of values in [0, 1]. None measures it on the pool.
+        std: Per channel, of values in [0, 1]. None measures it on the pool.
+        crop_padding: In training, the image is padded by so many pixels of zeros, at most its
+            side, and a random crop of its size is taken.
+        horizontal_flip: In training, half of the images are mirrored.
     """
 
     pad_to: Annotated[int, Field(gt=0)] | None = None
@@ -109,30 +132,51 @@ class Dataset(ABC):
 
     @abstractmethod
     def read(self, data_dir: Path, download: bool) -> ImageData:
-        """The data set as it is stored, downloaded first where that is allowed and needed.
+        """Read the data set as it is stored.
 
-        Raises RunError where it can't be had, naming the command that downloads it."""
+        Args:
+            data_dir: Where data sets are kept.
+            download: Whether to download it if it is not there.
+
+        Returns:
+            The images before padding.
+
+        Raises:
+            RunError: If it is not there or damaged; says how to get it.
+        """
 
     def stored(self, data_dir: Path) -> Stored | None:
-        """What is stored now; None where the configuration says it all, or where nothing is stored
-        on this machine."""
+        """Look at what is stored, without keeping images.
+
+        Returns:
+            None if the configuration says it all, or if nothing is stored on this machine.
+        """
         return None
 
     def load(self, data_dir: Path, download: bool) -> ImageData:
-        """`read`, padded to `pad_to`."""
+        """Read the data set, check the options against it, and pad its images.
+
+        Args:
+            data_dir: As for `read`.
+            download: As for `read`.
+
+        Raises:
+            ConfigError: If an option does not fit the images.
+            RunError: As `read`, or if there is too little memory for the padded images.
+        """
         data = self.read(data_dir, download)
         channels, height, width = data.train.images.shape[1:]
         for key, value in (("mean", self.mean), ("std", self.std)):
             if value is not None and len(value) != channels:
                 raise ConfigError(
                     f"dataset.{key}={value}: the images have {channels} channels; "
-                    "give a number for each, or null to measure them on the pool"
+                    "give one number per channel, or null to measure them on the pool"
                 )
         side = min(height, width) if self.pad_to is None else self.pad_to
         if self.crop_padding > side:
             raise ConfigError(
                 f"dataset.crop_padding={self.crop_padding}: should be at most {side}, the images' "
-                "side; a crop from farther out shows nothing of them"
+                "side; a crop from farther out may contain nothing of the image"
             )
         if self.pad_to is None:
             return data
@@ -154,8 +198,13 @@ class Dataset(ABC):
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Which classes are kept, in their new order (a class's new number is its place here), and how
-    many images of each, in the pool and in the test set."""
+    """Which classes are kept, and how many images of each.
+
+    Attributes:
+        classes: Numbers of the kept classes, in their new order: position k becomes class k.
+        pool: Images of each kept class in the pool.
+        test: Images of each kept class in the test set.
+    """
 
     classes: list[int]
     pool: list[int]
@@ -163,21 +212,37 @@ class ClassCounts:
 
 
 class Imbalance(ABC):
-    """An imbalance is one file in `imbalance/` and one in `conf/imbalance/`: it decides how many
-    images of each class there are; which ones is drawn here, uniformly, without replacement."""
+    """An imbalance: one file in `fm_al/data/imbalance/` and one in `conf/imbalance/`.
+
+    It implements `counts`, which decides how many images of each class are kept. Which ones is
+    drawn by `subset`, uniformly, without replacement.
+    """
 
     @abstractmethod
     def counts(self, class_names: tuple[str, ...], pool: list[int], test: list[int]) -> ClassCounts:
-        """The counts to keep of those available. Raises ConfigError, with the numbers, where that
-        can't be: more than a class has, fewer than two classes left."""
+        """Decide how many images to keep.
+
+        Args:
+            class_names: By a class's number.
+            pool: Images that each class has in the pool.
+            test: Images that each class has in the test set.
+
+        Raises:
+            ConfigError: If a class has too few images, or fewer than two classes would be left.
+        """
 
     def kept(self, stored: Stored) -> list[str]:
-        """The names of the classes that are kept of a data set. Raises ConfigError, as `counts`."""
+        """Name the classes that are kept of a data set. Raises ConfigError as `counts` does."""
         kept = self.counts(stored.class_names, stored.pool, stored.test)
         return [stored.class_names[c] for c in kept.classes]
 
     def subset(self, data: ImageData, generator: torch.Generator) -> ImageData:
-        """The images kept, in their stored order, with classes renumbered."""
+        """Draw the images to keep, in their stored order, with classes renumbered.
+
+        Args:
+            data: The whole data set.
+            generator: A CPU generator.
+        """
         names = data.class_names
         kept = self.counts(names, data.train.counts(len(names)), data.test.counts(len(names)))
         return replace(
@@ -205,7 +270,7 @@ def _draw(split: Split, classes: list[int], counts: list[int], generator: torch.
         available = (split.targets == original).nonzero().squeeze(1)
         if count > len(available):
             raise ConfigError(
-                f"imbalance: {count} images of class {original}, {len(available)} there"
+                f"imbalance: {count} images of class {original}, which has {len(available)}"
             )
         chosen.append(available[torch.randperm(len(available), generator=generator)[:count]])
         targets.append(torch.full((count,), number))

@@ -1,4 +1,4 @@
-"""What lies in a folder of images, `<root>/<train|test>/<class>/<image>`."""
+"""Lists a folder of images, `<root>/<train|test>/<class>/<image>`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fm_al.data.base import shown
+from fm_al.data.base import escaped
 from fm_al.data.decoding import extensions
 from fm_al.data.parallel import in_threads
 from fm_al.errors import ConfigError
 
 SPLITS = ("train", "test")
-MOST_NAMED = 10
+MAX_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class ClassFolders:
     """The classes and images of a folder.
 
     Attributes:
-        root: the folder, as `dataset.root` gives it.
-        class_names: in the order of their names.
-        counts: of each split, the number of images of each class.
-        names: of each image its path under the root: the splits, in them the classes, in them the
-            images, in the order of their names.
-        left_out: of each folder the number of files that are not read, by kind.
+        root: The folder, as `dataset.root` gives it.
+        class_names: In alphabetical order.
+        counts: By split, the number of images of every class.
+        names: Paths of the images below the root: split by split, class by class, in alphabetical
+            order.
+        left_out: By folder, the number of files that are not read, by kind.
     """
 
     root: str
@@ -39,24 +39,24 @@ class ClassFolders:
 
     @classmethod
     def of(cls, root: str) -> ClassFolders:
-        """List a folder. Raises ConfigError for one that is laid out otherwise."""
+        """List a folder. Raises ConfigError if it has another layout."""
         for needed in (Path(root), *(Path(root, split) for split in SPLITS)):
             if not needed.is_dir():
                 raise ConfigError(
                     f"dataset.root={root}: {needed.absolute()} is not a folder; images should "
-                    "be at <root>/train/<class>/ and <root>/test/<class>/"
+                    "be in <root>/train/<class>/ and <root>/test/<class>/"
                 )
         found = {split: _listed(Path(root, split), nested=False) for split in SPLITS}
         class_names = found["train"].folders
         if len(class_names) < 2:
             raise ConfigError(
                 f"dataset.root={root}: {Path(root, 'train').absolute()} has {len(class_names)} "
-                "folders of images; there should be one for each class, two at least"
+                "folders of images; it should have one per class, two at least"
             )
         for name in found["test"].folders:
             if name not in class_names:
                 raise ConfigError(
-                    f"dataset.root={root}: class {shown(name)} is in test and not in train"
+                    f"dataset.root={root}: class {escaped(name)} is in test but not in train"
                 )
         names: list[str] = []
         counts: dict[str, list[int]] = {split: [] for split in SPLITS}
@@ -75,7 +75,7 @@ class ClassFolders:
                 if not listed.images:
                     others = f", but {_by_kind(listed.left_out)}" if listed.left_out else ""
                     raise ConfigError(
-                        f"dataset.root={root}: class {shown(name)} has no images in {split}"
+                        f"dataset.root={root}: class {escaped(name)} has no images in {split}"
                         f"{others}; add some or remove the class (images are "
                         f"{', '.join(extensions())})"
                     )
@@ -85,44 +85,50 @@ class ClassFolders:
         left_out = {folder: kinds for folder, kinds in left_out.items() if kinds}
         return cls(root, class_names, counts, names, left_out)
 
-    def what_is_left_out(self) -> str | None:
-        """One line on the files that are not read, None where there are none."""
+    def left_out_warning(self) -> str | None:
+        """Say in one line which files are not read. None if all are."""
         if not self.left_out:
             return None
         total = sum((kinds for kinds in self.left_out.values()), Counter[str]())
-        places = [f"{shown(folder)}: {_by_kind(kinds)}" for folder, kinds in self.left_out.items()]
+        places = [
+            f"{escaped(folder)}: {_by_kind(kinds)}" for folder, kinds in self.left_out.items()
+        ]
         files = "1 file is" if total.total() == 1 else f"{total.total()} files are"
         return (
             f"dataset.root={self.root}: {files} left out, {_by_kind(total)} "
-            f"({_first_of(places, '; ')}); images are {', '.join(extensions())}, directly in "
+            f"({_abridged(places, '; ')}); images are {', '.join(extensions())}, directly in "
             "the folder of a class"
         )
 
     def digests(self) -> tuple[list[str | None], dict[int, str]]:
-        """The SHA-256 of each image's bytes, None where they can't be read; and why not."""
+        """Hash the bytes of every image.
+
+        Returns:
+            SHA-256 digests, None for a file that cannot be read; and the reasons, by position.
+        """
         unreadable: dict[int, str] = {}
 
         def digest(position: int) -> str | None:
             try:
                 return hashlib.sha256(self.content(position)).hexdigest()
             except OSError as error:
-                unreadable[position] = self._why_not(position, error)
+                unreadable[position] = self._reason(position, error)
                 return None
 
         return in_threads(f"hashing {self.root}", digest, len(self.names)), unreadable
 
     def content(self, position: int) -> bytes:
-        """An image's bytes. Raises OSError."""
+        """Read an image's bytes. Raises OSError."""
         return Path(self.root, self.names[position]).read_bytes()
 
-    def _why_not(self, position: int, error: OSError) -> str:
+    def _reason(self, position: int, error: OSError) -> str:
         path = Path(self.root, self.names[position])
         if path.is_symlink() and not path.exists():
-            return f"a link to {shown(str(path.readlink()))}, which is not there"
+            return f"a link to {escaped(str(path.readlink()))}, which does not exist"
         return error.strerror or str(error)
 
-    def what_is_there_twice(self, digests: list[str | None]) -> str | None:
-        """One line on identical files in train and test, or in two classes; None without any."""
+    def duplicates_warning(self, digests: list[str | None]) -> str | None:
+        """Say in one line which files are in train and test, or in two classes. None if none."""
         classes = [
             (split, number)
             for split in SPLITS
@@ -141,28 +147,31 @@ class ClassFolders:
                 in_both.append((position, earlier))
             if classes[position][1] != classes[earlier][1]:
                 in_two_classes.setdefault(digest, (position, earlier))
-        said = []
+        found = []
         if in_both:
             are = "files of test are" if len(in_both) > 1 else "file of test is"
-            said.append(f"{len(in_both)} {are} in train too ({self._pair(in_both[0])})")
+            found.append(f"{len(in_both)} {are} also in train ({self._pair(in_both[0])})")
         if in_two_classes:
             are = "files are" if len(in_two_classes) > 1 else "file is"
             example = self._pair(next(iter(in_two_classes.values())))
-            said.append(f"{len(in_two_classes)} {are} in more than one class ({example})")
-        return f"dataset.root={self.root}: {' and '.join(said)}" if said else None
+            found.append(f"{len(in_two_classes)} {are} in more than one class ({example})")
+        return f"dataset.root={self.root}: {' and '.join(found)}" if found else None
 
     def _pair(self, positions: tuple[int, int]) -> str:
-        this, that = (shown(self.names[position]) for position in positions)
+        this, that = (escaped(self.names[position]) for position in positions)
         return f"{this} is {that}"
 
-    def cannot_be_read(self, reasons: Mapping[int, str]) -> str:
-        """One line on images that can't be read: how many, and the first of them with why.
-        reasons: by an image's position."""
+    def damage_message(self, reasons: Mapping[int, str]) -> str:
+        """Say in one line how many images cannot be read, and name the first of them.
+
+        Args:
+            reasons: By an image's position.
+        """
         one = len(reasons) == 1
-        named = [f"{shown(self.names[i])} ({reasons[i]})" for i in sorted(reasons)]
+        named = [f"{escaped(self.names[i])} ({reasons[i]})" for i in sorted(reasons)]
         return (
             f"dataset.root={self.root}: {len(reasons)} image{'' if one else 's'} can't be read: "
-            f"{_first_of(named, '; ')}; repair or remove {'it' if one else 'them'}"
+            f"{_abridged(named, '; ')}; repair or remove {'it' if one else 'them'}"
         )
 
 
@@ -174,7 +183,11 @@ class _Listed:
 
 
 def _listed(directory: Path, nested: bool) -> _Listed:
-    """What is in a folder, but for hidden files. nested: its folders are left out."""
+    """List a folder without its hidden files.
+
+    Args:
+        nested: Whether its subfolders are left out, and counted as such.
+    """
     folders: list[str] = []
     images: list[str] = []
     left_out = Counter[str]()
@@ -184,8 +197,8 @@ def _listed(directory: Path, nested: bool) -> _Listed:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            # A link that leads nowhere or in a circle, for which DirEntry raises, is an image that
-            # can't be read.
+            # DirEntry raises for a broken or circular link, which counts as an image that cannot be
+            # read.
             target = Path(entry.path) if entry.is_symlink() else entry
             if target.is_dir():
                 folders.append(entry.name)
@@ -205,12 +218,12 @@ def _files_below(folder: str) -> int:
 
 
 def _by_kind(kinds: Counter[str]) -> str:
-    listed = [f"{count} {shown(kind)}" for kind, count in kinds.most_common()]
-    return _first_of(listed, ", ")
+    listed = [f"{count} {escaped(kind)}" for kind, count in kinds.most_common()]
+    return _abridged(listed, ", ")
 
 
-def _first_of(listed: list[str], joint: str) -> str:
-    """The first few of a list, and how many more there are."""
-    if len(listed) > MOST_NAMED:
-        listed = [*listed[:MOST_NAMED], f"and {len(listed) - MOST_NAMED} more"]
+def _abridged(listed: list[str], joint: str) -> str:
+    """Join the first few entries of a list, and say how many more there are."""
+    if len(listed) > MAX_NAMED:
+        listed = [*listed[:MAX_NAMED], f"and {len(listed) - MAX_NAMED} more"]
     return joint.join(listed)

@@ -1,7 +1,7 @@
-"""Images as one uint8 tensor on the device: a batch is an index, prepared there as a whole.
+"""Images as one uint8 tensor on the device. A batch is an index into it.
 
-A crop is a choice of rows, copied whole, then of columns; a flip reverses the columns' order, so it
-costs nothing beside a crop. All passes are over bytes but the last, which makes them floats.
+A crop first copies whole rows, then picks columns. A flip reverses the order of the columns, so it
+is free once there is a crop. All passes but the last are over bytes; the last makes floats.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ from torch.nn import functional
 
 
 class Images:
-    """Images uint8 (N, channels, height, width), with their normalisation and augmentation."""
+    """Images with their normalisation and augmentation.
+
+    Attributes:
+        uint8: The images as bytes, (N, channels, height, width).
+    """
 
     def __init__(
         self,
@@ -23,7 +27,16 @@ class Images:
         horizontal_flip: bool = False,
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
-        """mean, std: of each channel, (channels,), of values in [0, 1]; on the images' device."""
+        """Keep images on the device that they are on.
+
+        Args:
+            images: uint8 (N, channels, height, width).
+            mean: Per channel, of values in [0, 1]: float (channels,), on the images' device.
+            std: Like `mean`.
+            crop_padding: Pixels of zeros around an image before it is cropped at random.
+            horizontal_flip: Whether half of the images are mirrored at random.
+            memory_format: Of the batches.
+        """
         self.uint8 = images
         self.mean = mean
         self.std = std
@@ -38,6 +51,7 @@ class Images:
 
     @property
     def augments(self) -> bool:
+        """Whether training images differ from the images themselves."""
         return self.crop_padding > 0 or self.horizontal_flip
 
     def batch(self, indices: Tensor) -> Tensor:
@@ -45,11 +59,11 @@ class Images:
         return self._normalised(self._bytes(indices))
 
     def augmented_batch(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        """`batch`, cropped and flipped at random by a CPU generator."""
+        """Like `batch`, with each image cropped and flipped at random by a CPU generator."""
         return self._normalised(self._augmented_bytes(indices, generator))
 
     def augmented(self, generator: torch.Generator) -> Images:
-        """All images, each cropped and flipped once at random; these are augmented no further."""
+        """Crop and flip every image once. The result is not augmented any further."""
         everything = torch.arange(len(self))
         windows = self._augmented_bytes(everything, generator)
         return Images(windows, self.mean, self.std, memory_format=self.memory_format)
@@ -70,8 +84,14 @@ class Images:
 
 
 def _windows(batch: Tensor, padding: int, offsets: Tensor, flipped: Tensor) -> Tensor:
-    """Windows as large as the image at `offsets` (2, N), rows and columns into the padded image,
-    mirrored where `flipped` (N,)."""
+    """Cut windows of the image's size out of the padded image, and mirror some of them.
+
+    Args:
+        batch: uint8 (N, channels, height, width).
+        padding: Pixels of zeros around the images.
+        offsets: First row and column of each window, int64 (2, N).
+        flipped: Which windows are mirrored, bool (N,).
+    """
     count, channels, height, width = batch.shape
     padded = functional.pad(batch, (padding, padding, padding, padding))
     tall, wide = padded.shape[2:]
@@ -86,12 +106,19 @@ def _windows(batch: Tensor, padding: int, offsets: Tensor, flipped: Tensor) -> T
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel of uint8 images (N, channels, height, width), of
-    values in [0, 1]; float32 on their device, computed in float64 from the histogram of the values.
-    A constant channel has deviation 1."""
+    """Compute the mean and standard deviation of every channel, of values in [0, 1].
+
+    They are computed in float64 from histograms.
+
+    Args:
+        images: uint8 (N, channels, height, width).
+
+    Returns:
+        Two tensors, float32 (channels,), on the images' device. A constant channel has deviation 1.
+    """
     values = torch.arange(256, dtype=torch.float64) / 255
     histograms = torch.zeros(images.shape[1], 256, dtype=torch.int64)
-    for part in images.split(4096):  # bincount makes 8 bytes of each
+    for part in images.split(4096):  # bincount needs 8 bytes per value
         for histogram, channel in zip(histograms, part.unbind(1), strict=True):
             histogram += torch.bincount(channel.reshape(-1), minlength=256).cpu()
     shares = histograms.double() / images[:, 0].numel()

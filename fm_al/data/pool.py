@@ -11,10 +11,21 @@ from fm_al.data.images import Images
 
 
 class Pool:
-    """N images with their classes, of which some are labelled; only those may be learnt from."""
+    """N images with their classes. The classes of unlabelled images stay hidden.
+
+    Attributes:
+        classes: C, the number of classes.
+        labelled: Indices of the labelled images, int64, in the order of labelling.
+    """
 
     def __init__(self, images: Images, targets: Tensor, classes: int) -> None:
-        """targets: int64 (N,), on the images' device."""
+        """Make a pool without labels.
+
+        Args:
+            images: The N images.
+            targets: Their classes, int64 (N,), on the images' device.
+            classes: C, the number of classes.
+        """
         self._images = images
         self._targets = targets
         self.classes = classes
@@ -26,6 +37,7 @@ class Pool:
 
     @property
     def device(self) -> torch.device:
+        """Where images, classes and indices are."""
         return self._targets.device
 
     @property
@@ -34,7 +46,7 @@ class Pool:
         return (~self._is_labelled).nonzero().squeeze(1)
 
     def label(self, indices: Tensor) -> None:
-        """Adds distinct unlabelled images, in this order. Raises ValueError where they are not."""
+        """Label distinct unlabelled images, in this order. Raises ValueError for any others."""
         indices = indices.to(self.device)
         before = int(self._is_labelled.sum())
         marked = self._is_labelled.clone()
@@ -55,15 +67,18 @@ class Pool:
         return self._images.batch(indices)
 
     def augmented(self, generator: torch.Generator) -> Pool:
-        """This pool as it is now, its images augmented once, at random, where the data set asks for
-        it."""
+        """Copy this pool as it is now, with all images augmented once, if the data set asks for it.
+
+        Args:
+            generator: A CPU generator.
+        """
         pool = copy.copy(self)
         if self._images.augments:
             pool._images = self._images.augmented(generator)
         return pool
 
     def training_images(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        """The same, augmented at random where the data set asks for it."""
+        """Like `images`, augmented by a CPU generator if the data set asks for it."""
         if self._images.augments:
             return self._images.augmented_batch(indices, generator)
         return self._images.batch(indices)

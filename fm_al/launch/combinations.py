@@ -19,9 +19,18 @@ Combination = tuple[str, ...]  # overrides
 
 
 def dimensions(overrides: Sequence[Override], loader: ConfigLoader) -> dict[str, list[str]]:
-    """The values of every key, as overrides; combinations are their product. The last of several
-    overrides of one key is the one that holds. loader: knows the options of a group, for glob(*).
-    Raises ConfigError for a sweep of no runs, or of too many."""
+    """List the values of every key. The runs of a sweep are their product.
+
+    Args:
+        overrides: As typed. The last override of a key holds.
+        loader: Knows the options of a group, for `glob(*)`.
+
+    Returns:
+        The values of each key, each as an override.
+
+    Raises:
+        ConfigError: If the sweep has no run, or too many.
+    """
     last = {override.get_key_element(): override for override in overrides}
     runs: float = math.prod(_count(override, loader) for override in last.values())
     if runs > MOST_RUNS:
@@ -34,7 +43,7 @@ def dimensions(overrides: Sequence[Override], loader: ConfigLoader) -> dict[str,
 
 
 def _count(override: Override, loader: ConfigLoader) -> float:
-    """How many values it has, without making them."""
+    """How many values an override has, without listing them."""
     text = shown(str(override.input_line))
     if not override.is_sweep_override():
         return 1

@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fm_al.report.runs import Runs
-from fm_al.report.statistics import (
-    ALPHA,
-    FEWEST_FOR_T,
-    FEWEST_FOR_WILCOXON,
-    Comparison,
-)
+from fm_al.report.statistics import ALPHA, FEWEST_FOR_T, FEWEST_FOR_WILCOXON, Comparison
 from fm_al.report.typeset import NO_NUMBER, Cell, Table
 
 SAME_DIFFERENCE = "their difference is the same for every seed"

@@ -1,4 +1,4 @@
-"""BADGE, batch active learning by diverse gradient embeddings (Ash et al. 2020, algorithm 1)."""
+"""BADGE: batches of large and diverse gradients of the last layer."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ from fm_al.strategies.kmeans_plus_plus import kmeans_plus_plus
 
 @dataclass(frozen=True, kw_only=True)
 class BADGE(Strategy):
-    """k-means++ on the gradients of the last layer's weights, were the predicted class the true
-    one: a_x ⊗ h_x, with a_x = p - e_yhat and h_x the embedding. As in the authors' code, the first
-    pick is the longest gradient and a bias of the last layer has no part. The N x CD matrix of
-    gradients is never built; a pick costs O(N (C + D)).
+    """Seed k-means++ on the last layer's gradients, taking the predicted class as true.
+
+    Batch active learning by diverse gradient embeddings (Ash et al. 2020, arXiv 1906.03671,
+    algorithm 1). The gradient of an image x is a_x ⊗ h_x, with a_x = p - e_yhat and h_x the
+    embedding. As in the authors' code, the first pick is the longest gradient, and a bias of the
+    last layer is left out. The N x CD matrix of gradients is never built, so a pick costs
+    O(N (C + D)).
+
+    Args:
+        augment: Score images as training sees them.
     """
 
     augment: bool = False
@@ -32,17 +38,29 @@ class BADGE(Strategy):
 
 
 def residuals(probabilities: Tensor) -> Tensor:
-    """p - e_yhat of each row, yhat its largest entry, the first of several: (N, C).
+    """Compute p - e_yhat of every row, with yhat the first of its largest entries.
 
-    The entry of yhat is minus the sum of the others, which is not 0 before they all are: 1 - p is,
-    in float32, as soon as the others are below 6e-8."""
+    The entry of yhat is minus the sum of the others. That is 0 only if all of them are, whereas
+    1 - p is 0 in float32 once the others are below 6e-8.
+
+    Args:
+        probabilities: float32 (N, C).
+
+    Returns:
+        float32 (N, C).
+    """
     predicted = probabilities.argmax(dim=1, keepdim=True)
     others = probabilities.scatter(1, predicted, 0)
     return others.scatter(1, predicted, -others.sum(dim=1, keepdim=True))
 
 
 class Gradients:
-    """Products a_x ⊗ h_x, of residuals (N, C) and embeddings (N, D), by their factors."""
+    """Gradients a_x ⊗ h_x, kept as their factors.
+
+    Args:
+        residuals: a, (N, C).
+        embeddings: h, (N, D).
+    """
 
     def __init__(self, residuals: Tensor, embeddings: Tensor) -> None:
         self.residuals = SquaredDistances(residuals)
@@ -54,11 +72,17 @@ class Gradients:
         return self.residuals.norms * self.embeddings.norms
 
     def squared_distances(self, index: int) -> Tensor:
-        """|a_x ⊗ h_x - a_y ⊗ h_y|^2 for all x, y the one of this index: (N,).
+        """Compute |a_x ⊗ h_x - a_y ⊗ h_y|^2 for all images x and one image y.
 
-        That is |a_x|^2 |h_x|^2 + |a_y|^2 |h_y|^2 - 2 (a_x.a_y) (h_x.h_y), written in |a_x - a_y|^2
-        and |h_x - h_y|^2 so that it does not cancel between images that are close compared with
-        their gradients' norms, and is exactly 0 between equal ones and between gradients of 0.
+        That is |a_x|^2 |h_x|^2 + |a_y|^2 |h_y|^2 - 2 (a_x.a_y) (h_x.h_y). It is written in terms of
+        |a_x - a_y|^2 and |h_x - h_y|^2, so that it does not cancel for gradients that are close
+        compared with their norms. It is exactly 0 between equal gradients.
+
+        Args:
+            index: Of y.
+
+        Returns:
+            (N,), not negative.
         """
         a, h = self.residuals.norms, self.embeddings.norms
         da, dh = self.residuals(index), self.embeddings(index)

@@ -1,4 +1,4 @@
-"""The contract of a query strategy, and the query that it is given."""
+"""The contract of a query strategy, and the query that it reads."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from torch import Tensor
 from fm_al.backbones.base import Backbone
 from fm_al.backbones.folding import folded
 from fm_al.data.pool import Pool
+from fm_al.device import mixed_precision
 from fm_al.errors import DIVERGED, RunError
 
 
 class Strategy(ABC):
-    """Chooses which images to label next.
+    """Choose which images to label next.
 
     A strategy is one file in `fm_al/strategies/` and one in `conf/strategy/`. It implements
     `select`. Its options are the fields of a frozen, keyword-only dataclass, each with its type and
@@ -41,25 +42,47 @@ class Strategy(ABC):
     augment = False
 
     def check_query(self, n: int) -> None:  # noqa: B027 - most pick any number
-        """Raises ConfigError where the strategy can't pick n images in a query, the experiment's
-        largest. Called before anything is loaded."""
+        """Raise ConfigError if the strategy cannot pick n images in one query.
+
+        Called once, with the experiment's largest query, before anything is loaded.
+        """
 
     def check(self, network: Backbone, image: Tensor) -> None:  # noqa: B027 - most take any
-        """Raises ConfigError where the strategy can't work with such a network, in eval mode, on
-        images like this one, (1, channels, height, width). Called before anything is trained."""
+        """Raise ConfigError if the strategy cannot work with a network.
+
+        Called once, before training.
+
+        Args:
+            network: A new network in eval mode.
+            image: A blank image of the data set's size, float32 (1, channels, height, width).
+        """
 
     @abstractmethod
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
-        """n distinct indices into the pool, all unlabelled: an int64 tensor of shape (n,), on any
-        device. 1 <= n <= len(query.unlabelled). `generator` is a seeded CPU generator."""
+        """Pick the images to label.
+
+        Args:
+            query: The model after training, the pool's images and the labels so far.
+            n: How many images to pick, from 1 to len(query.unlabelled).
+            generator: A seeded CPU generator, the only source of randomness allowed.
+
+        Returns:
+            Distinct indices of unlabelled images, int64 (n,), on any device.
+        """
 
 
 class Query:
-    """What a strategy may know: the model in eval mode, the pool's images, and the labels so far.
+    """What a strategy may know: the model in eval mode, the pool's images and the labels so far.
 
-    Outputs of the model are computed for the whole pool (N images, C classes, embeddings of D
-    numbers) when first asked for, in float32 on the device, and shared; without augmentation,
-    unless the strategy asks for it.
+    The model's outputs are those of the whole pool: N images, C classes, embeddings of D numbers.
+    Each is computed when it is first read, in float32 on the device, and then kept. Images are
+    not augmented unless the strategy's `augment` is true.
+
+    Attributes:
+        model: The network, in eval mode.
+        batch_size: Images per batch when the pool is scored.
+        autocast: The dtype of mixed precision for the embeddings; None is full precision.
+        recorded: What `record` has kept.
     """
 
     def __init__(
@@ -73,6 +96,7 @@ class Query:
 
     @property
     def device(self) -> torch.device:
+        """Where the images and the model's outputs are."""
         return self._pool.device
 
     @property
@@ -101,12 +125,12 @@ class Query:
 
     @cached_property
     def embeddings(self) -> Tensor:
-        """embed(x) of every image of the pool, (N, D). Raises RunError if one is not finite."""
+        """embed(x) of all the pool, (N, D). Raises RunError if one is not finite."""
         parts = []
         everything = torch.arange(len(self._pool), device=self.device)
         with (
             torch.no_grad(),
-            torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None),
+            mixed_precision(self.device, self.autocast),
             folded(self.model, self.images(everything[:1]), self.model.embed),
         ):
             for indices in everything.split(self.batch_size):
@@ -115,25 +139,28 @@ class Query:
 
     @cached_property
     def logits(self) -> Tensor:
-        """head(embed(x)) of every image of the pool, (N, C). Raises RunError likewise."""
+        """head(embed(x)) of all the pool, (N, C). Raises RunError if one is not finite."""
         with torch.no_grad():
             return _finite("logits", self.model.head(self.embeddings))
 
     @cached_property
     def probabilities(self) -> Tensor:
-        """softmax of the logits, (N, C)."""
+        """The softmax of the logits, (N, C)."""
         return self.logits.softmax(dim=1)
 
     def record(self, name: str, value: Any) -> None:
-        """Keeps a JSON-serialisable value in this round's record, under `strategy`.
+        """Keep a value in this round's record, under `strategy`.
 
-        Raises TypeError or ValueError for any other."""
+        Raises:
+            TypeError: If it cannot be written as JSON.
+            ValueError: If it holds a number that is not finite.
+        """
         json.dumps({name: value}, allow_nan=False)
         self.recorded[name] = value
 
 
 def _finite(name: str, outputs: Tensor) -> Tensor:
-    """Strategies rank outputs, and there is no order among what is not a number."""
+    """Check outputs before strategies rank them: NaNs have no order."""
     if not bool(outputs.isfinite().all()):
         raise RunError(
             f"the network's {name} of the pool are not finite: its training diverged; {DIVERGED}"

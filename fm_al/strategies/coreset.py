@@ -1,4 +1,4 @@
-"""Core-set selection by greedy k-center (Sener and Savarese 2018, algorithm 1)."""
+"""Coreset: batches that leave no image far from a labelled one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from fm_al.strategies.distances import SquaredDistances
 
 @dataclass(frozen=True, kw_only=True)
 class Coreset(Strategy):
-    """Each pick is the image farthest, by its embedding, from the nearest labelled or picked one;
-    ties go to the lowest index. Where nothing is labelled the first pick is the image closest to
-    the pool's mean. A pick costs O(N D).
+    """Pick the image whose embedding is farthest from the nearest labelled or picked one, n times.
+
+    Greedy k-center (Sener and Savarese 2018, arXiv 1708.00489, algorithm 1). Ties go to the lowest
+    index. If nothing is labelled, the first pick is the image closest to the pool's mean. A pick
+    costs O(N D).
+
+    Args:
+        augment: Score images as training sees them.
     """
 
     augment: bool = False
@@ -24,7 +29,7 @@ class Coreset(Strategy):
         embeddings = query.embeddings
         squared_distances = SquaredDistances(embeddings)
         nearest = squared_distances.to_nearest(query.labelled)
-        nearest[query.labelled] = -1  # below any distance: never the farthest
+        nearest[query.labelled] = -1  # below every distance, so never picked
         picks: list[int] = []
         while len(picks) < n:
             if picks or len(query.labelled):

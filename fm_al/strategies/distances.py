@@ -1,20 +1,23 @@
-"""Euclidean distances from every point to one of them, at the cost of reading the points once."""
+"""Euclidean distances from all points to one of them, reading the points once."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-CENTRES = 256  # at a time, for N x CENTRES distances
-CLOSE = 1e-3  # of |x|^2 + |y|^2; below it the expanded form has lost 10 of float32's 24 bits
+CENTRES = 256  # at a time, to bound the matrix of N x CENTRES distances
+CLOSE = 1e-3  # of |x|^2 + |y|^2; below, the expanded form has lost 10 of float32's 24 bits
 
 
 class SquaredDistances:
-    """|x - y|^2 for all points x (N, D) and one y of them at a time.
+    """Squared distances |x - y|^2 from all points x to one of them, y.
 
-    Expanded into |x|^2 + |y|^2 - 2 x.y, a matrix-vector product; but that cancels where x is close
-    to y compared with their norms, so there the differences themselves are squared and summed.
-    Equal points are at 0 exactly, and all others to a relative accuracy of 1e-3 or better.
+    They are computed as |x|^2 + |y|^2 - 2 x.y, a matrix-vector product. That cancels for points
+    that are close compared with their norms; their differences are squared and summed instead.
+    Equal points are at exactly 0. All other distances have a relative accuracy of 1e-3 or better.
+
+    Args:
+        points: float32 (N, D).
     """
 
     def __init__(self, points: Tensor) -> None:
@@ -22,7 +25,7 @@ class SquaredDistances:
         self.norms = torch.einsum("nd,nd->n", points, points)
 
     def __call__(self, index: int) -> Tensor:
-        """From all points to the one of this index: (N,), >= 0."""
+        """From all points to the one with this index, (N,), not negative."""
         point = self.points[index]
         norms = self.norms + self.norms[index]
         distances = torch.addmv(norms, self.points, point, alpha=-2)
@@ -31,8 +34,10 @@ class SquaredDistances:
         return distances
 
     def to_nearest(self, indices: Tensor) -> Tensor:
-        """From all points to the nearest of those of these indices: (N,), inf where there are
-        none. Which is the nearest is as the expanded form has it."""
+        """From all points to the nearest of the points with these indices, (N,).
+
+        Infinite if there are no indices. The expanded form decides which point is nearest.
+        """
         nearest = torch.full_like(self.norms, torch.inf)
         for chunk in indices.split(CENTRES) if len(indices) else ():
             norms = self.norms[:, None] + self.norms[chunk]

@@ -1,4 +1,4 @@
-"""Entropy of the predicted distribution (Shannon 1948; Settles 2009, section 3.1)."""
+"""Entropy: the images with the most uncertain predictions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from fm_al.strategies.base import Query, Strategy
 
 @dataclass(frozen=True, kw_only=True)
 class Entropy(Strategy):
-    """The n largest -sum_c p_c log p_c; ties go to the lowest index."""
+    """Pick the n images with the largest entropy -sum_c p_c log p_c.
+
+    Shannon 1948; as a query strategy, Settles 2009, section 3.1. Ties go to the lowest index.
+
+    Args:
+        augment: Score images as training sees them.
+    """
 
     augment: bool = False
 

@@ -1,4 +1,4 @@
-"""k-means on the embeddings: an image for each of n clusters (Zhdanov 2019, without weights)."""
+"""k-means: one image per cluster of embeddings."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ CHUNK = 4096  # images at a time, for CHUNK x n scores
 
 @dataclass(frozen=True, kw_only=True)
 class KMeans(Strategy):
-    """n clusters of the unlabelled images' embeddings; for each centre in turn, the nearest image
-    not yet picked.
+    """Cluster the unlabelled images' embeddings; pick the image nearest to each of n centres.
 
-    iterations: of Lloyd's algorithm, at most; it starts from k-means++ and stops once it converged.
+    Zhdanov 2019, arXiv 1901.05954, without its weights. Centres take turns, so an image is picked
+    once.
+
+    Args:
+        iterations: Of Lloyd's algorithm, at most. It starts from k-means++ and stops when it has
+            converged.
     """
 
     iterations: Annotated[int, Field(ge=0)] = 100
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         points = query.embeddings[query.unlabelled]
-        points -= points.mean(dim=0)  # distances stay, rounding in `lloyd` shrinks
+        points -= points.mean(dim=0)  # keeps distances and makes `lloyd` round less
         candidates = torch.ones(len(points), dtype=torch.bool, device=query.device)
         first = int(torch.randint(len(points), (), generator=generator))
         start = kmeans_plus_plus(SquaredDistances(points), candidates, first, n, generator)
@@ -37,8 +41,16 @@ class KMeans(Strategy):
 
 
 def lloyd(points: Tensor, centres: Tensor, iterations: int) -> Tensor:
-    """Lloyd's algorithm on points (N, D) from centres (K, D), until no centre moves or so many
-    iterations are done: the new centres. A cluster without points keeps its centre."""
+    """Run Lloyd's algorithm until no centre moves.
+
+    Args:
+        points: (N, D).
+        centres: Where it starts, (K, D).
+        iterations: The most that it does.
+
+    Returns:
+        The new centres, (K, D). A cluster without points keeps its centre.
+    """
     for _ in range(iterations):
         sums, sizes = torch.zeros_like(centres), centres.new_zeros(len(centres), 1)
         half_norms = centres.square().sum(dim=1) / 2
@@ -56,7 +68,15 @@ def lloyd(points: Tensor, centres: Tensor, iterations: int) -> Tensor:
 
 
 def nearest_distinct(points: Tensor, centres: Tensor) -> Tensor:
-    """For each centre in turn the nearest point not yet taken, the first of several: int64 (K,)."""
+    """Find the nearest point of every centre in turn, leaving out points found before.
+
+    Args:
+        points: (N, D).
+        centres: (K, D), K at most N.
+
+    Returns:
+        Distinct indices of points, int64 (K,). Ties go to the lowest index.
+    """
     taken = torch.zeros(len(points), device=points.device)
     picks = []
     for centre in centres.split(1):

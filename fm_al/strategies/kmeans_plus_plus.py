@@ -15,17 +15,24 @@ def kmeans_plus_plus(
     n: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """`first`, then n - 1 more, each drawn in proportion to the squared distance to the nearest
-    pick. Returns n distinct candidates, int64 (n,) on the CPU, in the order of picking.
+    """Draw candidates in proportion to their squared distance to the nearest pick.
 
-    squared_distances: of all N points to the given one, float (N,) >= 0. candidates: bool (N,), of
-    which at least n are true. Once every candidate left coincides with a pick, there is nothing to
-    draw in proportion to, and the rest are those of lowest index.
+    When every candidate left coincides with a pick, the rest are taken by lowest index.
+
+    Args:
+        squared_distances: Gives the squared distances of all points to one of them, float (N,).
+        candidates: Which points may be picked, bool (N,); at least n of them.
+        first: The first pick, a candidate.
+        n: How many to pick, with the first.
+        generator: A CPU generator.
+
+    Returns:
+        Distinct indices of candidates, int64 (n,), on the CPU, in the order of picking.
     """
     picks = [first]
     nearest = torch.where(candidates, torch.inf, 0.0)
-    # Summed in float64 on the CPU, in order: every device draws alike, and a point of distance 0,
-    # such as a pick, adds exactly nothing and can't be drawn.
+    # Sums in float64 on the CPU make every device draw alike. A point at distance 0, such as a
+    # pick, adds exactly nothing and cannot be drawn.
     cumulative = torch.empty(len(candidates), dtype=torch.float64)
     for uniform in torch.rand(n - 1, dtype=torch.float64, generator=generator).tolist():
         torch.minimum(nearest, squared_distances(picks[-1]), out=nearest)

@@ -1,4 +1,4 @@
-"""Least confidence in the predicted class (Lewis and Gale 1994)."""
+"""Least confidence: the images whose predicted class is least probable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from fm_al.strategies.base import Query, Strategy
 
 @dataclass(frozen=True, kw_only=True)
 class LeastConfidence(Strategy):
-    """The n smallest max_c p_c; ties go to the lowest index."""
+    """Pick the n images with the smallest max_c p_c.
+
+    Lewis and Gale 1994, arXiv cmp-lg/9407020. Ties go to the lowest index.
+
+    Args:
+        augment: Score images as training sees them.
+    """
 
     augment: bool = False
 

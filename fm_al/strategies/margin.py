@@ -1,4 +1,4 @@
-"""Margin between the two most probable classes (Scheffer et al. 2001)."""
+"""Margin: the images whose two most probable classes are closest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from fm_al.strategies.base import Query, Strategy
 
 @dataclass(frozen=True, kw_only=True)
 class Margin(Strategy):
-    """The n smallest differences of the two largest probabilities; ties go to the lowest index."""
+    """Pick the n images with the smallest difference of the two largest probabilities.
+
+    Scheffer, Decomain and Wrobel 2001. Ties go to the lowest index.
+
+    Args:
+        augment: Score images as training sees them.
+    """
 
     augment: bool = False
 

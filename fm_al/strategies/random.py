@@ -1,4 +1,4 @@
-"""Uniform sampling, the baseline that every other strategy has to beat."""
+"""Random: the baseline that every other strategy has to beat."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from fm_al.strategies.base import Query, Strategy
 
 
 class Random(Strategy):
+    """Pick n images uniformly, without replacement."""
+
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         order = torch.randperm(len(query.unlabelled), generator=generator)
         return query.unlabelled[order[:n].to(query.device)]

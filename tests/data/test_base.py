@@ -107,7 +107,7 @@ def test_a_subset_is_drawn_uniformly():
 
 
 def test_a_subset_larger_than_a_class_is_refused():
-    with pytest.raises(ConfigError, match="5 images of class 1, 4 there"):
+    with pytest.raises(ConfigError, match="5 images of class 1, which has 4"):
         Fixed(ClassCounts([0, 1], [1, 5], [1, 1])).subset(load(), torch.Generator())
 
 

@@ -10,7 +10,13 @@ import pytest
 from PIL import Image
 
 from fm_al.data import decoding
-from fm_al.data.decoding import FORMATS, UndecodableError, decoded, extensions, pillow_in_our_words
+from fm_al.data.decoding import (
+    FORMATS,
+    UndecodableError,
+    decoded,
+    extensions,
+    pillow_warnings_logged,
+)
 
 SIZE = 8
 PIXELS = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
@@ -74,7 +80,7 @@ def test_a_sideways_photograph_is_turned_before_its_proportions_are_lost():
 
 def test_damaged_exif_data_are_said_and_the_image_is_taken_as_it_is(caplog):
     content = stored(PICTURE, "webp", lossless=True, exif=b"MM\0?\0\0\0\x08")
-    with pillow_in_our_words():
+    with pillow_warnings_logged():
         assert np.array_equal(colours(content), PIXELS)
     assert [record.getMessage() for record in caplog.records] == [
         "warnings while images were decoded: damaged EXIF data; the image is taken as it is stored "
@@ -196,8 +202,8 @@ def test_every_format_that_is_read_is_known_by_its_extension():
     ("content", "message"),
     [
         (b"", "^empty$"),
-        (b"a text", "^no image, or in a format that is not read$"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EOF\n", "^no image, or"),
+        (b"a text", "^not an image, or in a format that is not supported$"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EOF\n", "^not an image, or"),
         (stored(PICTURE)[:80], "truncated"),
         (stored(PICTURE, "jpeg")[:-100], "(?i)truncated"),
         (stored(PICTURE).replace(b"IHDR", b"IHDX"), "."),
@@ -213,8 +219,8 @@ def test_large_images_are_read_without_a_warning_and_larger_ones_named_with_thei
     monkeypatch, caplog
 ):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SIZE)  # Pillow's own, far below
-    monkeypatch.setattr(decoding, "LARGEST", SIZE * SIZE)
-    with warnings.catch_warnings(record=True) as said, pillow_in_our_words():
+    monkeypatch.setattr(decoding, "MAX_PIXELS", SIZE * SIZE)
+    with warnings.catch_warnings(record=True) as said, pillow_warnings_logged():
         assert np.array_equal(colours(stored(PICTURE)), PIXELS)
         with pytest.raises(UndecodableError, match=r"^8 x 9 pixels, above the limit of 64$"):
             decoded(stored(Image.new("L", (SIZE, SIZE + 1))), SIZE, 3)

@@ -30,7 +30,7 @@ def test_an_error_ends_the_work_that_has_not_begun():
 def test_what_takes_long_says_how_far_it_is(monkeypatch, capsys):
     in_threads("reading [bold]x", lambda i: i, 2 * FILES_A_TASK)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(parallel, "SAY_EVERY", -1)
+    monkeypatch.setattr(parallel, "REPORT_EVERY", -1)
     in_threads("reading [bold]x", lambda i: i, 2 * FILES_A_TASK)
     assert capsys.readouterr().err == (
         f"reading [bold]x: {FILES_A_TASK} of {2 * FILES_A_TASK} files\n"

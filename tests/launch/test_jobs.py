@@ -157,7 +157,7 @@ def test_there_has_to_be_a_slurm(monkeypatch, tmp_path: Path) -> None:
         *(
             (
                 {"slurm_additional_parameters": {name: "x"}},
-                f"additional_parameters.{name}: is given",
+                f"additional_parameters.{name}: fm-al sets it",
             )
             for name in ("output", "error", "array", "open-mode", "open_mode")
         ),
@@ -221,7 +221,7 @@ def test_a_line_of_setup_that_fails_ends_the_job() -> None:
     assert ended.returncode == 1
     assert ended.stdout == ""
     assert ended.stderr.splitlines()[-1] == (
-        "fm-al: the job ends, since this line of hydra.launcher.setup failed: "
+        "fm-al: the job ends because this line of hydra.launcher.setup failed: "
         'module load "it\'s $(not) there"'
     )
 

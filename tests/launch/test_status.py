@@ -199,7 +199,7 @@ def test_fm_al_status_shows_what_waits_for_a_slurm_that_can_not_be_asked(
     assert "waiting" in shown.stdout
     assert "job 12_3: SLURM can't be asked" in shown.stdout
     (said,) = caplog.messages
-    assert re.match(r"SLURM can't be asked \(.*scontrol.*\); is SLURM_CONF set", said)
+    assert re.match(r"SLURM can't be asked \(.*scontrol.*\); set SLURM_CONF as it was", said)
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,7 @@ def test_jobs_of_another_cluster_are_left_to_it(cluster_in: Cluster, monkeypatch
     monkeypatch.setattr("fm_al.launch.queue.this_cluster", lambda: "another")
     (status,) = cluster_in.statuses()
     assert status.state == "waiting"
-    assert "of cluster local_" in status.detail
+    assert "on cluster local_" in status.detail
     assert "which can't be asked from here" in status.detail
 
 
@@ -270,7 +270,7 @@ def test_a_set_up_that_fails_is_named(cluster_in: Cluster, monkeypatch) -> None:
     failing = ["hydra.launcher.setup=[module load nowhere]", "strategy=random"]
     done = fm_al(cluster_in.folder, "-m", *SLURM, *QUICK, *failing)
     assert done.returncode == 1
-    assert "its last line: fm-al: the job ends, since this line of hydra.launcher.setup" in (
+    assert "its last line: fm-al: the job ends because this line of hydra.launcher.setup" in (
         done.stdout
     )
 

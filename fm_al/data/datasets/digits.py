@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 images of 8 x 8, part of that package."""
+"""scikit-learn's handwritten digits: 1,797 images of 8 x 8 that come with the package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fm_al.data.base import Dataset, ImageData, Split
 if TYPE_CHECKING:
     import numpy as np
 
-FILE = "datasets/data/digits.csv.gz"  # in scikit-learn: a line for each image, its class last
+FILE = "datasets/data/digits.csv.gz"  # in scikit-learn: one line per image, its class last
 # The positions of the test images.
 TEST = """
 10 21 24 25 28 32 34 35 37 39 42 45 46 50 51 57 75 77 78 81 87 90 95 96 99 102 103 105 110 117 119
@@ -43,8 +43,11 @@ TEST = """
 
 @dataclass(frozen=True, kw_only=True)
 class Digits(Dataset):
-    """Values 0 to 16 are scaled to 0 to 255. The test set is one stratified draw of 500 images,
-    the same for every seed: `train_test_split(test_size=500, random_state=0)`."""
+    """Handwritten digits, with values 0 to 16 scaled to 0 to 255.
+
+    The test set is one stratified draw of 500 images, the same for every seed:
+    scikit-learn's `train_test_split(test_size=500, random_state=0)`.
+    """
 
     def read(self, data_dir: Path, download: bool) -> ImageData:
         import torch
@@ -62,8 +65,13 @@ class Digits(Dataset):
 
 
 def pixels_and_classes() -> tuple[np.ndarray, np.ndarray]:
-    """As scikit-learn's `load_digits(return_X_y=True)` returns them. Importing that takes a second,
-    so its file is read directly where it is found."""
+    """Return what scikit-learn's `load_digits(return_X_y=True)` returns.
+
+    Importing scikit-learn takes a second, so its file is read directly if it is found.
+
+    Returns:
+        Pixels, float64 (1797, 64) in 0 to 16; and classes, int64 (1797,).
+    """
     import numpy as np
 
     package = importlib.util.find_spec("sklearn")

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fm_al.data.base import Dataset, ImageData, Split, Stored
 from fm_al.data.class_folders import ClassFolders
-from fm_al.data.decoding import UndecodableError, decoded, decoders, pillow_in_our_words
+from fm_al.data.decoding import UndecodableError, decoded, decoders, pillow_warnings_logged
 from fm_al.data.parallel import in_threads
 from fm_al.device import require_memory
 from fm_al.errors import RunError
@@ -25,8 +25,12 @@ logger = logging.getLogger(__name__)
 
 
 class _Outcome(BaseModel):
-    """What decoding a folder gave. content: the digest of the decoded images and their classes,
-    None where there are none. damaged: the positions of images that can't be decoded, and why."""
+    """The outcome of decoding a folder, as it is cached.
+
+    Attributes:
+        content: The digest of the decoded images and their classes; None if some are damaged.
+        damaged: Positions of images that cannot be decoded, and why.
+    """
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -36,7 +40,15 @@ class _Outcome(BaseModel):
 
 @dataclass(frozen=True)
 class _Read:
-    """A folder with all that is known before its images are decoded."""
+    """What is known of a folder before its images are decoded.
+
+    Attributes:
+        folders: The classes and files.
+        digests: SHA-256 of every file; None for one that cannot be read.
+        unreadable: Why files cannot be read, by position.
+        shape: Of the decoded images, (N, channels, size, size).
+        cache: Where the decoded images are kept.
+    """
 
     folders: ClassFolders
     digests: list[str | None]
@@ -45,31 +57,36 @@ class _Read:
     cache: Path
 
     def content_of(self, images: np.ndarray) -> str:
+        """The digest of decoded images and their classes."""
         described = [self.folders.class_names, self.folders.counts, images.shape]
         digest = hashlib.sha256(json.dumps(described).encode())
         digest.update(images.data)
         return digest.hexdigest()
 
     def refuse_damage(self, outcome: _Outcome) -> None:
-        """Raises RunError, which names them, where images can't be read."""
+        """Raise RunError, naming the images, if some cannot be read."""
         if reasons := self.unreadable | dict(outcome.damaged):
-            raise RunError(self.folders.cannot_be_read(reasons))
+            raise RunError(self.folders.damage_message(reasons))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder(Dataset):
-    """Classes are numbered in the order of their names, images stored in the order of theirs.
-    Hidden files and folders do not count; what else is left out is said in a warning, as are
-    identical files in train and test, or in two classes. `decoded` says how images are decoded.
+    """A folder of images. See `decoded` for how images are decoded.
 
-    root: the folder. size: of the images in pixels, height and width; others are resized with
-    bilinear filtering, whatever their proportions. channels: 1 is grey, 3 is RGB.
+    Classes and images are ordered by name. Hidden files are ignored. Warnings name other files
+    that are left out, and identical files in train and test or in two classes.
 
-    The decoded images are kept in `<data_dir>/image_folder-cache/`, under a digest of all that
-    decides them: the bytes of every file, their order, the classes, the options, and the versions
-    of what decodes. No name of a file, size or time stands in for its bytes: every file is read
-    whenever the folder is. What was kept is checked against its own digest before it is used.
-    Images that can't be decoded are kept in mind in the same way, until their files change.
+    Decoded images are cached in `<data_dir>/image_folder-cache/`, under a digest of everything
+    that they depend on: the bytes of every file, their order, the classes, the options and the
+    decoders' versions. A file's name, size or time never stands in for its bytes, so every file is
+    read each time. Cached images are checked against a digest of their own. Images that cannot be
+    decoded are remembered until their files change.
+
+    Args:
+        root: The folder.
+        size: Height and width in pixels that images are resized to, bilinearly, without keeping
+            proportions.
+        channels: 1 for grey, 3 for RGB.
     """
 
     root: Annotated[str, Field(min_length=1)]
@@ -79,8 +96,8 @@ class ImageFolder(Dataset):
     def read(self, data_dir: Path, download: bool) -> ImageData:
         read = self._look(data_dir)
         for line in (
-            read.folders.what_is_left_out(),
-            read.folders.what_is_there_twice(read.digests),
+            read.folders.left_out_warning(),
+            read.folders.duplicates_warning(read.digests),
         ):
             if line is not None:
                 logger.warning("%s", line)
@@ -97,7 +114,7 @@ class ImageFolder(Dataset):
         if not Path(self.root).is_dir():
             return None
         read = self._look(data_dir)
-        outcome = _known(read)
+        outcome = _cached_outcome(read)
         if outcome is None:
             _, content = self._decode(read)
         else:
@@ -111,15 +128,15 @@ class ImageFolder(Dataset):
     def _look(self, data_dir: Path) -> _Read:
         folders = ClassFolders.of(self.root)
         digests, unreadable = folders.digests()
-        decides: list[Any] = [decoders(), self.size, self.channels]
-        decides += [folders.class_names, folders.counts, digests]
-        key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
+        inputs: list[Any] = [decoders(), self.size, self.channels]
+        inputs += [folders.class_names, folders.counts, digests]
+        key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
         shape = (len(folders.names), self.channels, self.size, self.size)
         cache = data_dir / "image_folder-cache" / f"{key}.npy"
         return _Read(folders, digests, unreadable, shape, cache)
 
     def _decode(self, read: _Read) -> tuple[np.ndarray, str]:
-        """The images and their content, kept for the next time."""
+        """Decode the images and cache them. Returns them and their content."""
         import torch
 
         require_memory(
@@ -145,7 +162,7 @@ class ImageFolder(Dataset):
             except UndecodableError as error:
                 damaged.append((position, str(error)))
 
-        with pillow_in_our_words():
+        with pillow_warnings_logged():
             in_threads(f"decoding {self.root}", decode, len(images))
         whole = not damaged and not read.unreadable
         content = read.content_of(images) if whole else None
@@ -157,9 +174,11 @@ class ImageFolder(Dataset):
 
 
 def _cached(read: _Read) -> tuple[np.ndarray, str] | None:
-    """The images and their content as they were kept, None where they were not, or are damaged.
-    Raises RunError, which names them, where some are known to be damaged."""
-    outcome = _known(read)
+    """Load cached images and their content; None if there are none, or if the cache is damaged.
+
+    Raises RunError, naming the images, if some are known to be damaged.
+    """
+    outcome = _cached_outcome(read)
     if outcome is None:
         return None
     read.refuse_damage(outcome)
@@ -169,37 +188,37 @@ def _cached(read: _Read) -> tuple[np.ndarray, str] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, EOFError) as error:
-        _say_damaged(read.cache, error)
+        _warn_damaged(read.cache, error)
         return None
     if (
         images.shape != read.shape
         or images.dtype != np.uint8
         or read.content_of(np.ascontiguousarray(images)) != outcome.content
     ):
-        _say_damaged(read.cache, "it is not what was written")
+        _warn_damaged(read.cache, "its content does not match its digest")
         return None
     return images, outcome.content
 
 
-def _known(read: _Read) -> _Outcome | None:
-    """What decoding gave, if it was done before."""
+def _cached_outcome(read: _Read) -> _Outcome | None:
+    """Load the outcome of decoding these files, if they were decoded before."""
     path = read.cache.with_suffix(".json")
     try:
         outcome = _Outcome.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        _say_damaged(path, error)
+        _warn_damaged(path, error)
         return None
     damaged = {position for position, _ in outcome.damaged}
     is_whole = not damaged and not read.unreadable
     if is_whole != (outcome.content is not None) or not damaged <= {*range(read.shape[0])}:
-        _say_damaged(path, "it is not what was written")
+        _warn_damaged(path, "its content does not match its digest")
         return None
     return outcome
 
 
-def _say_damaged(path: Path, why: Exception | str) -> None:
+def _warn_damaged(path: Path, why: Exception | str) -> None:
     logger.warning(
         "%s is damaged (%s): decoding the images again", path, " ".join(str(why).split())
     )
@@ -217,7 +236,10 @@ def _store(cache: Path, outcome: _Outcome, images: np.ndarray) -> None:
 
 
 def _splits(images: np.ndarray, counts: dict[str, list[int]]) -> list[Split]:
-    """counts: of each split, the number of images of each class; they follow one another."""
+    """Split decoded images, which are ordered by split and class.
+
+    counts: By split, the number of images of every class.
+    """
     import torch
 
     parts = torch.from_numpy(images).split([sum(each) for each in counts.values()])

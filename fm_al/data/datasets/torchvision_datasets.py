@@ -1,4 +1,4 @@
-"""The data sets that torchvision downloads and reads; `data_dir` is torchvision's `root`."""
+"""The data sets that torchvision downloads and reads. `data_dir` is torchvision's `root`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fm_al.errors import ConfigError, RunError, errors_named
 
 logger = logging.getLogger(__name__)
 
-READERS = {  # classes of torchvision.datasets, whose import takes longer than torch's
+READERS = {  # names of classes, because importing torchvision.datasets takes longer than torch
     "mnist": "MNIST",
     "fashion_mnist": "FashionMNIST",
     "cifar10": "CIFAR10",
@@ -35,7 +35,13 @@ STORED_AS = {
 
 @dataclass(frozen=True, kw_only=True)
 class TorchvisionDataset(Dataset):
-    """Classes are numbered and named as torchvision does; SVHN's are the digits 0 to 9."""
+    """A data set of torchvision, with its numbering and names of classes.
+
+    SVHN's classes are the digits 0 to 9.
+
+    Args:
+        name: Which data set.
+    """
 
     name: Literal["mnist", "fashion_mnist", "cifar10", "cifar100", "svhn"]
 
@@ -43,9 +49,9 @@ class TorchvisionDataset(Dataset):
         reader = self._reader()
         try:
             train, test = self._open(reader, data_dir)
-        except Exception as error:  # torchvision's readers each fail in ways of their own
+        except Exception as error:  # each of torchvision's readers fails in its own way
             if not download:
-                raise self._not_there(data_dir, "download=false", error) from error
+                raise self._missing_or_damaged(data_dir, "download=false", error) from error
             train, test = self._download(reader, data_dir)
         return ImageData(
             train=_split(train),
@@ -73,13 +79,13 @@ class TorchvisionDataset(Dataset):
 
     def _download(self, reader: Callable[..., Any], data_dir: Path) -> tuple[Any, Any]:
         try:
-            with _alone_in(data_dir), _quiet_unless_on_terminal():
+            with _exclusive_download(data_dir), _quiet_unless_on_terminal():
                 logger.info("downloading %s to %s", self.name, data_dir.resolve())
                 return self._open(reader, data_dir, download=True)
         except Exception as error:  # no network, a full disk, a mirror with the wrong file
-            raise self._not_there(data_dir, "its download failed", error) from error
+            raise self._missing_or_damaged(data_dir, "its download failed", error) from error
 
-    def _not_there(self, data_dir: Path, why: str, error: Exception) -> RunError:
+    def _missing_or_damaged(self, data_dir: Path, why: str, error: Exception) -> RunError:
         expected = [data_dir.resolve() / part for part in STORED_AS[self.name]]
         missing = [path for path in expected if not path.is_file() and not [*path.glob("*")]]
         if missing:
@@ -90,7 +96,7 @@ class TorchvisionDataset(Dataset):
         reason = " ".join(str(error).split()) or type(error).__name__
         return RunError(
             f"dataset {self.name}: {found} and {why} ({reason}); {remedy}run "
-            f"`fm-al-data {self.name} data_dir={data_dir}` on a machine that has network, or "
+            f"`fm-al-data {self.name} data_dir={data_dir}` on a machine with a network, or "
             "point data_dir (or FM_AL_DATA_DIR) to the folder that holds it"
         )
 
@@ -108,8 +114,8 @@ def _split(stored: Any) -> Split:
 
 
 @contextlib.contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    """Waits until no other process downloads into the directory."""
+def _exclusive_download(directory: Path) -> Iterator[None]:
+    """Wait until no other process downloads into the directory, and keep others waiting."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".download-lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

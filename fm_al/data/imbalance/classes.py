@@ -1,4 +1,4 @@
-"""Classes as a configuration names them."""
+"""Finds the classes that a configuration names."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from fm_al.errors import ConfigError
 
 
 def class_numbers(key: str, wanted: Iterable[int | str], class_names: tuple[str, ...]) -> list[int]:
-    """The number of each class, from 0, given by its name or its number.
+    """Look up classes that are given by name or by number.
 
-    Where the names are numbers themselves, other than those of their classes (folders `1` to `12`),
-    an integer is a name: 7 is the class `7`, or `07`. Of digits, MNIST and SVHN both are the same.
+    If the names are numbers themselves, and not those of their classes (folders `1` to `12`), an
+    integer is a name: 7 is the class `7`, or `07`. For digits, MNIST and SVHN both are the same.
 
     Args:
-        key: the option that names the classes, for errors.
+        key: The option that names the classes, for errors.
+        wanted: Names or numbers of classes.
+        class_names: By a class's number.
+
+    Returns:
+        The classes' numbers, from 0, in the order of `wanted`.
 
     Raises:
-        ConfigError: if a class is unknown, ambiguous or named twice.
+        ConfigError: If a class is unknown, ambiguous or named twice.
     """
     numbers: list[int] = []
     for which in wanted:
@@ -31,7 +36,7 @@ def class_numbers(key: str, wanted: Iterable[int | str], class_names: tuple[str,
 
 
 def _class_number(key: str, which: object, class_names: tuple[str, ...]) -> int:
-    # A configuration holds bools and floats too, where a name looks like one; a bool is an int.
+    # YAML reads a name such as `true` or `1.5` as a bool or a float, and a bool is an int.
     name = str(which).lower() if isinstance(which, bool) else str(which)
     if type(which) is int:
         as_integers = [_as_integer(each) for each in class_names]

@@ -1,4 +1,4 @@
-"""A number of images for each class, by hand."""
+"""A number of images per class, given in the configuration."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ CountOfClass = Annotated[dict[int | str, Count], Field(min_length=2)]
 
 @dataclass(frozen=True, kw_only=True)
 class Counts(Imbalance):
-    """Keeps the classes named and numbers them anew, in their order.
+    """Keep so many images of each class, and drop the other classes.
 
-    pool: images of each class, by its name or its number from 0; by its name alone where the names
-    are numbers. test: the same for the test set, or one number for every class kept; null keeps all
-    of their test images. test_capped: where a class has fewer test images than that one number, all
-    classes keep as many as the scarcest has; otherwise that is an error.
+    Kept classes are renumbered in their order.
+
+    Args:
+        pool: Images in the pool, by a class's name or its number from 0; by name alone if the
+            names are numbers.
+        test: The same for the test set, or one number for every kept class. None keeps all test
+            images of these classes.
+        test_capped: If a class has fewer test images than that one number, all classes keep as
+            many as the scarcest has. Otherwise that is an error.
     """
 
     pool: CountOfClass

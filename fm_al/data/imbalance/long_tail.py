@@ -13,11 +13,13 @@ from fm_al.data.imbalance.profile import fit_profile
 
 @dataclass(frozen=True, kw_only=True)
 class LongTail(Imbalance):
-    """Class i of C keeps n_i = n_max ratio^(-i / (C - 1)) images, rounded down, in the order in
-    which classes are numbered (Cui et al. 2019, arXiv 1901.05555, section 5.1).
+    """Keep n_max ratio^(-i / (C - 1)) images of class i of C, rounded down.
 
-    ratio: of the largest class over the smallest. test: the test set follows; otherwise all of it
-    stays.
+    Cui et al. 2019, arXiv 1901.05555, section 5.1.
+
+    Args:
+        ratio: Size of the first class over that of the last.
+        test: Whether the test set follows the same profile. Otherwise all of it is kept.
     """
 
     ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)]

@@ -1,4 +1,4 @@
-"""Counts that follow a given profile over classes."""
+"""The largest counts that follow a profile over classes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,24 @@ def fit_profile(
     where: str,
     remedy: str,
 ) -> list[int]:
-    """n_c = floor(n_max profile_c), profile_c in (0, 1] for each class c that is kept, with the
-    largest n_max for which none needs more than it has; so the ratio holds for data sets whose own
-    classes differ in size.
+    """Compute n_c = floor(n_max profile_c) with the largest n_max that every class can afford.
 
-    available: images of every class. class_names, ratio, where, remedy: for the ConfigError where a
-    class would keep no image."""
+    So the profile holds even if the classes of the data set differ in size.
+
+    Args:
+        profile: Shares in (0, 1], by the number of each kept class.
+        available: Images that every class has.
+        class_names: By a class's number, for the error.
+        ratio: `imbalance.ratio`, for the error.
+        where: The pool or the test set, for the error.
+        remedy: What else would help, for the error.
+
+    Returns:
+        The number of images of every kept class.
+
+    Raises:
+        ConfigError: If a class would keep no image.
+    """
     largest = min(int(available[c] / share + 1e-9) for c, share in profile.items())
     counts = {c: math.floor(largest * share + 1e-9) for c, share in profile.items()}
     for c, count in counts.items():

@@ -15,12 +15,17 @@ from fm_al.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Step(Imbalance):
-    """Each majority class keeps n images, as many as every one of them has, each minority class
-    n / ratio, rounded down (Buda et al. 2018, arXiv 1710.05381, section 2.1).
+    """Keep n images of each majority class and n / ratio, rounded down, of each minority class.
 
-    minority_classes: names, or numbers from 0 where the names are no numbers. ratio: majority over
-    minority. classes: those that are kept, numbered anew in their order; null is all. test: the
-    test set follows; otherwise all of theirs stays.
+    n is the largest number that every class can afford (Buda et al. 2018, arXiv 1710.05381,
+    section 2.1).
+
+    Args:
+        minority_classes: By name, or by number from 0 if the names are not numbers.
+        ratio: Images of a majority class over those of a minority class.
+        classes: Which classes are kept, renumbered in their order. None keeps all.
+        test: Whether the test set follows the same profile. Otherwise all test images of the kept
+            classes are kept.
     """
 
     minority_classes: Annotated[list[int | str], Field(min_length=1)]

@@ -305,9 +305,9 @@ def _empty_class_of_test(root: Path) -> None:
     ("spoil", "message"),
     [
         (_remove_root, r"images is not a folder"),
-        (_remove_test, r"test is not a folder; images should be at <root>/train/<class>/"),
+        (_remove_test, r"test is not a folder; images should be in <root>/train/<class>/"),
         (_keep_one_class, r"train has 1 folders of images; .* two at least"),
-        (_add_class_to_test, r"class owl is in test and not in train"),
+        (_add_class_to_test, r"class owl is in test but not in train"),
         (_empty_class, r"class owl has no images in train"),
         (_empty_class_of_test, r"class bee has no images in test"),
     ],
@@ -330,7 +330,7 @@ def damage(root: Path) -> None:
 def test_a_link_that_leads_to_itself_is_named(load, root):
     (root / "train" / "bee" / "4.png").symlink_to("4.png")
     with pytest.raises(
-        RunError, match=r"train/bee/4\.png \(a link to 4\.png, which is not there\)"
+        RunError, match=r"train/bee/4\.png \(a link to 4\.png, which does not exist\)"
     ):
         load()
 
@@ -342,8 +342,8 @@ def test_all_unreadable_images_are_named_at_once(load, root, tmp_path):
             RunError,
             match=rf"^dataset\.root={root}: 4 images can't be read: train/ant/0\.png \(empty\); "
             r"train/bee/2\.png \(.*truncated.*\); "
-            r"train/bee/4\.png \(a link to nowhere\.png, which is not there\); "
-            r"test/ant/0\.png \(no image, or .*\); repair or remove them$",
+            r"train/bee/4\.png \(a link to nowhere\.png, which does not exist\); "
+            r"test/ant/0\.png \(not an image, or .*\); repair or remove them$",
         ) as raised:
             load()
         assert "\n" not in str(raised.value)
@@ -422,14 +422,14 @@ def test_identical_files_are_said_once(load, root, caplog):
     load()
     (said,) = [record.getMessage() for record in caplog.records]
     assert said == (
-        f"dataset.root={root}: 2 files of test are in train too (test/ant/8.png is "
+        f"dataset.root={root}: 2 files of test are also in train (test/ant/8.png is "
         "train/ant/1.png) and 1 file is in more than one class (train/bee/9.png is train/ant/0.png)"
     )
 
 
 def test_names_with_control_characters_stay_on_their_line(load, root):
     (root / "train" / "bee" / "a\n\x1b[2J.png").write_text("no image")
-    with pytest.raises(RunError, match=r"'train/bee/a\\n\\x1b\[2J\.png' \(no image") as raised:
+    with pytest.raises(RunError, match=r"'train/bee/a\\n\\x1b\[2J\.png' \(not an image") as raised:
         load()
     assert str(raised.value).isprintable()
 
