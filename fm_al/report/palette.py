@@ -99,5 +99,5 @@ def fill(number: int) -> dict[str, Any]:
 
 
 def is_light(colour: Iterable[float]) -> bool:
-    """Whether black is easier to read on a colour than white. colour: red, green, blue in [0, 1]."""
+    """Whether black reads better than white on a colour: red, green and blue in [0, 1]."""
     return float(np.dot(tuple(colour), (0.299, 0.587, 0.114))) > 0.5
