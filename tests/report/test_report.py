@@ -165,6 +165,7 @@ def test_what_can_not_be_is_one_line(arguments: list[str], message: str, tmp_pat
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_many_settings_are_drawn_in_processes_as_few_are_in_one(tmp_path: Path) -> None:
     for experiment in ("a", "b", "c"):
         make_run(tmp_path / "outputs", "random", 0, [0.3, 0.5], experiment=experiment)
