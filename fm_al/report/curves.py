@@ -34,7 +34,7 @@ from fm_al.report.drawing import (
 from fm_al.report.metrics import METRICS, capitalized
 from fm_al.report.palette import GREY, Look, Palette
 from fm_al.report.published import Published
-from fm_al.report.runs import Runs
+from fm_al.report.runs import REFERENCE, Runs
 from fm_al.report.statistics import (
     ALPHA,
     FEWEST_FOR_T,
@@ -44,7 +44,6 @@ from fm_al.report.statistics import (
     missing_seeds,
 )
 
-REFERENCE = "random"  # what others are compared with, if it is among the groups
 MOST_MARKS = 8  # on a line
 MOST_COLUMNS = 4  # of panels
 LONG_NAME = 18  # characters; longer names get wider panels
@@ -68,7 +67,7 @@ def metric_figure(
         published: Accuracies by group and number of labels; drawn beside measured accuracy.
     """
     areas = runs.area(metric)
-    groups, reference = by_mean(areas), reference_of(areas)
+    groups, reference = by_mean(areas), _reference(areas)
     curves = {group: _Curve.of(runs, group, metric) for group in groups}
     points = _points(published, groups, runs.labels[-1]) if metric == "accuracy" else {}
     others = [group for group in groups if group != reference]
@@ -91,8 +90,9 @@ def metric_figure(
         )
         mark(group, axes)
     _limit_heights(grid[0, 0], curves, points)
-    for axes in grid[-1, : len(groups) - grid.size or None]:
-        axes.set_xlabel("labels")
+    for axes in grid[-1]:
+        if axes not in empty:
+            axes.set_xlabel("labels")
     _add_key(mpl, empty, _key(curves, reference, bool(points)))
     title = f"{capitalized(METRICS[metric])} over labels"
     caption = _caption(runs, METRICS[metric], curves, reference, bool(points))
@@ -118,7 +118,7 @@ class _PanelLayout:
         return cls(rows, columns, name_length, 0.35 + (height + 0.13 * lines) * rows)
 
 
-def reference_of(frame: pd.DataFrame) -> str:
+def _reference(frame: pd.DataFrame) -> str:
     """The group that others are compared with: `random`, else the group of the smallest mean."""
     return REFERENCE if REFERENCE in frame else by_mean(frame)[-1]
 
@@ -242,6 +242,7 @@ def _draw_lead(
     name_rows(axes, groups)
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_xlabel(
         f"area under the {metric} curve minus that of {reference} ({areas[reference].mean():.3f})"
     )

@@ -1,4 +1,4 @@
-"""The report as one HTML file that opens from disk and fetches nothing."""
+"""The report as one HTML file, which opens from disk and loads nothing else."""
 
 from __future__ import annotations
 
@@ -24,8 +24,15 @@ LACKING = "–"
 
 @dataclass(frozen=True)
 class SvgFigure:
-    """name: of its files. svg: an <svg> element, trusted; what it draws of a group is of the class
-    `series` and names that in `data-groups`."""
+    """A figure inside the page.
+
+    Attributes:
+        name: Stem of its files.
+        title: What it shows.
+        caption: What a reader must know to read it.
+        svg: A trusted `<svg>` element. What it draws of groups has the class `series`, and their
+            names in `data-groups`.
+    """
 
     name: str
     title: str
@@ -35,8 +42,15 @@ class SvgFigure:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page. title: the setting that it is of. command: what makes this part alone.
-    remarks: sentences that go first."""
+    """A part of the page.
+
+    Attributes:
+        title: Its setting.
+        tables: Its tables.
+        figures: Its figures.
+        command: The command that makes this part alone.
+        remarks: Sentences to start with.
+    """
 
     title: str
     tables: Sequence[Table]
@@ -49,9 +63,17 @@ class Section:
 class Provenance:
     """What the runs of a setting were made with.
 
-    shared: what decides the figures of them all, by dotted keys. differing: the values in which
-    runs differ, by key and group. software, hosts: of how many runs (starts) each version (host)
-    is. commands: that started runs, the first one first. first, last: when starts were, ISO 8601.
+    Attributes:
+        setting: Its name.
+        runs: Number of runs.
+        seeds: Their seeds.
+        groups: Their groups.
+        shared: Values that all runs share, by dotted key.
+        differing: Values in which runs differ, by key and group.
+        software: Number of runs by package and version.
+        hosts: Number of starts by host.
+        commands: Commands that started runs, the earliest first.
+        first, last: Time of the first and the last start, ISO 8601.
     """
 
     setting: str
@@ -68,7 +90,7 @@ class Provenance:
 
 
 def provenance_of(runs: Runs) -> Provenance:
-    """Of the runs of one setting."""
+    """Collect the provenance of one setting's runs."""
     of_group = {
         group: [flattened(run.config) for run in runs.of_group(group)] for group in runs.groups
     }
@@ -103,7 +125,7 @@ def provenance_of(runs: Runs) -> Provenance:
 
 
 def _values(key: str, flats: Iterable[Mapping[str, object]]) -> list[str]:
-    """The values of a key, as they would be typed, each once."""
+    """The distinct values of a key, as a user would type them."""
     values = {
         json.dumps(flat[key], sort_keys=True) if key in flat else "": (
             format_value(flat[key]) if key in flat else LACKING
@@ -122,8 +144,17 @@ def page(
     notices: Sequence[str],
     summary: Sequence[str],
 ) -> str:
-    """The HTML. It links to `tables/` and `figures/` beside it. command: what makes it. looks: of
-    each group. notices: what a reader has to know first. summary: sentences on all sections."""
+    """Make the HTML, which links to `tables/` and `figures/` beside it.
+
+    Args:
+        title: Title of the report.
+        command: The command that makes it.
+        sections: Its parts.
+        looks: Looks by group.
+        runs: All runs.
+        notices: What a reader must know first.
+        summary: Sentences about all sections.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fm_al.report", "."),
         autoescape=True,
@@ -155,7 +186,7 @@ def page(
 
 
 def _printable(value: object) -> object:
-    """Whatever a variable of the template gives, but what is HTML already."""
+    """A value of the template in printable form; HTML stays as it is."""
     return value if isinstance(value, Markup) else printable(str(value))
 
 

@@ -1,5 +1,4 @@
-"""How groups, and the parts of a whole, look in the figures: in colour, in grey and to the
-colour-blind."""
+"""Looks of groups and of stacked parts, distinct in colour, in grey and to the colour-blind."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ COLOURS = (
 DASHES = (), (4, 1), (6, 1.5, 1, 1.5), (8, 2.5), (4, 1, 1, 1, 1, 1)
 MARKERS = "os^Dv*P<>"
 GREY = "#404040"
-# These look the same in every report, in this order; others as what is left.
+# These look the same in every report; other groups get the looks that are left.
 KNOWN = (
     *("fishermask", "badge", "bait", "coreset", "entropy", "margin"),
     *("kmeans", "bald", "least_confidence", "fishermask_entropy"),
@@ -36,7 +35,7 @@ HATCHES = "", "////", "", "\\\\\\\\"  # lines only: in SVG each dot of a dotted 
 
 @dataclass(frozen=True)
 class Look:
-    """How a group is drawn. dashes: lengths of strokes and gaps; none for a solid line."""
+    """How a group is drawn. dashes: lengths of strokes and gaps; empty for a solid line."""
 
     colour: str
     dashes: tuple[float, ...]
@@ -48,7 +47,7 @@ class Look:
 
     @property
     def outline(self) -> str:
-        """The marker, as the data of an SVG path around (0, 0), within 1 of it."""
+        """The marker as data of an SVG path, within 1 of (0, 0)."""
         style = MarkerStyle(self.marker)
         path = style.get_path().transformed(style.get_transform())
         polygons = [np.asarray(polygon, float) for polygon in path.to_polygons()]
@@ -61,17 +60,17 @@ class Look:
 
 @dataclass(frozen=True)
 class Palette:
-    """How groups look everywhere in a report, in the order in which they are shown."""
+    """Looks of all groups in a report, in the order of the legend."""
 
     looks: Mapping[str, Look]
 
     @classmethod
     def of(cls, groups: Sequence[str]) -> Palette:
-        """`fishermask` comes first and `random` last, the others by name."""
+        """Assign looks: `fishermask` first, `random` last, the others by name."""
         others = sorted({*groups} - {"fishermask", "random"}, key=by_numbers)
         names = [name for name in ("fishermask", *others) if name in groups]
         unknown = [name for name in names if name not in KNOWN]
-        # Beside known ones only what these do not use.
+        # Beside known groups, others get only looks that those do not use.
         numbered = [*KNOWN, *unknown] if len(unknown) < len(names) else unknown
         looks = {name: _look(numbered.index(name)) for name in names}
         return cls(looks | ({"random": Look(GREY, (3, 2), "X")} if "random" in groups else {}))
@@ -89,7 +88,7 @@ def _look(number: int) -> Look:
 
 
 def fill(number: int) -> dict[str, Any]:
-    """How the part of this number of a stack is drawn; 20 are distinct."""
+    """How a part of a stack is drawn, by its number; 20 are distinct."""
     colour = np.array(to_rgb(FILLS[number % len(FILLS)]))
     return {
         "facecolor": tuple(colour),
@@ -100,5 +99,5 @@ def fill(number: int) -> dict[str, Any]:
 
 
 def is_light(colour: Iterable[float]) -> bool:
-    """Whether black shows better on it than white. colour: red, green and blue in [0, 1]."""
+    """Whether black reads better than white on a colour: red, green and blue in [0, 1]."""
     return float(np.dot(tuple(colour), (0.299, 0.587, 0.114))) > 0.5

@@ -1,8 +1,8 @@
-"""The numbers that the FisherMask paper's authors published (arXiv 2411.05752), for comparison.
+"""Numbers that the authors of the FisherMask paper published (arXiv 2411.05752).
 
-`published.csv` beside this file: test accuracy, mean of five trials, read off plots to 0.005 or
-printed there to 0.01; those of the balanced figures are smoothed over three points by their
-authors. So they agree with other numbers to a point or two at best.
+`published.csv` has the test accuracy, mean of five trials, read off plots to 0.005 or printed to
+0.01. The authors smoothed the balanced figures over three points. Expect agreement to one or two
+percentage points at best.
 """
 
 from __future__ import annotations
@@ -18,8 +18,15 @@ Published = Mapping[str, Mapping[int, float]]
 
 
 def published(experiment: str, dataset: str) -> Published:
-    """Accuracy by strategy and number of labels, of the figure that an experiment's name begins
-    with, if it is of this data set, by its option's name, or of its JPEG version; else empty."""
+    """Return published accuracies of the paper's figure that an experiment reproduces.
+
+    Args:
+        experiment: Its name, which starts with the name of the figure.
+        dataset: Name of its data set's option; `_jpeg` versions count as the data set.
+
+    Returns:
+        Accuracy by strategy and number of labels; empty if nothing was published.
+    """
     accuracies: defaultdict[str, dict[int, float]] = defaultdict(dict)
     with CSV.open(newline="") as file:
         for row in csv.DictReader(file):

@@ -22,6 +22,7 @@ from fm_al.records.schema import Provenance, Result, Round
 from fm_al.report.values import by_numbers
 
 STRATEGY = ("strategy",)
+REFERENCE = "random"  # the group that others are compared with, if there is one of this name
 # The keys that, beside the seed, decide the first labels, and those among them that only change
 # how images look.
 DECIDES_START = ("dataset", "dataset_content", "imbalance", "budget.initial")

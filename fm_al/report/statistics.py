@@ -1,8 +1,8 @@
 """Statistics of runs that are paired by their seed.
 
-A frame has a row for each seed and a column for each group, NaN where there is no such run. Nothing
-is smoothed; a pair is two runs of one seed, and a seed that one of two groups lacks is no pair.
-Too few pairs, or differences that are the same for every seed, have no p-value.
+A frame has a row for each seed and a column for each group, with NaN for missing runs. A pair is
+two runs of one seed. Too few pairs, or differences that are the same for every seed, have no
+p-value. Nothing is smoothed.
 """
 
 from __future__ import annotations
@@ -30,12 +30,18 @@ FEWEST_FOR_RANKS = 6  # settings; with fewer, the critical difference says next 
 class Comparison:
     """Two groups over the seeds that both have.
 
-    difference: the mean of first - second. spread: the standard deviation of the differences, 0
-    where they are the same for every seed, None for fewer than two pairs. interval: the 95%
-    confidence interval of the mean by Student's t. t_test, wilcoxon: two-sided p-values of the
-    paired t-test and of Wilcoxon's signed ranks, as they are and corrected for the family of
-    comparisons. Interval and p-values are None for too few pairs and without spread: differences
-    that do not vary give no estimate of how far they might.
+    Interval and p-values are None for too few pairs and without spread.
+
+    Attributes:
+        first, second: The groups.
+        pairs: Number of seeds that both have.
+        difference: Mean of first - second.
+        spread: Standard deviation of the differences; 0 if they are the same for every seed, None
+            for fewer than two pairs.
+        interval: 95% confidence interval of the mean, by Student's t.
+        t_test: Two-sided p-value of the paired t-test.
+        wilcoxon: Two-sided p-value of Wilcoxon's signed-rank test.
+        t_test_corrected, wilcoxon_corrected: The same, corrected for all comparisons.
     """
 
     first: str
@@ -51,14 +57,14 @@ class Comparison:
 
     @property
     def winner(self) -> str | None:
-        """The group that is better by the corrected t-test; None if none is."""
+        """The significantly better group by the corrected t-test, or None."""
         if not _is_significant(self.t_test_corrected):
             return None
         return self.first if self.difference > 0 else self.second
 
     @property
     def is_constant(self) -> bool:
-        """Whether the difference is the same for every seed, of enough seeds for a test."""
+        """Whether the difference is the same for every seed, with enough seeds for a test."""
         return self.pairs >= FEWEST_FOR_T and self.spread == 0
 
     @property
@@ -66,16 +72,16 @@ class Comparison:
         return f"{self.first} - {self.second}"
 
     def against(self, group: str) -> str | None:
-        """The other one; None for a group that is neither."""
+        """The opponent of a group; None for a group that is not compared."""
         return {self.first: self.second, self.second: self.first}.get(group)
 
 
 def compared(frame: pd.DataFrame, first: str, second: str) -> Comparison:
-    """Two columns, without correction."""
+    """Compare two columns, without correction."""
     differences = frame[first].to_numpy() - frame[second].to_numpy()
     differences = differences[~np.isnan(differences)]
     pairs = len(differences)
-    # What rounding leaves of equal differences is no spread, and breaks no tie of ranks.
+    # Rounding errors of equal differences are no spread, and must not break ties of ranks.
     is_constant = pairs > 0 and float(np.ptp(differences)) <= ROUNDING
     differences = differences.round(DECIMALS)
     mean = float(differences.mean()) if pairs else math.nan
@@ -94,25 +100,29 @@ def compared(frame: pd.DataFrame, first: str, second: str) -> Comparison:
 
 
 def signed_ranks(differences: np.ndarray) -> float:
-    """The two-sided p-value of Wilcoxon's signed ranks, without the differences that are 0: exact,
-    ties included, for up to MOST_FOR_EXACT; by the normal distribution for more."""
-    there = differences[differences != 0]
-    if len(there) > MOST_FOR_EXACT:
-        return float(stats.wilcoxon(there).pvalue)
-    doubled = (2 * stats.rankdata(np.abs(there))).astype(int)  # ranks of ties may end in a half
+    """Two-sided p-value of Wilcoxon's signed-rank test, without differences of 0.
+
+    Exact, with ties, for up to MOST_FOR_EXACT differences; a normal approximation for more.
+    """
+    nonzero = differences[differences != 0]
+    if len(nonzero) > MOST_FOR_EXACT:
+        return float(stats.wilcoxon(nonzero).pvalue)
+    doubled = (2 * stats.rankdata(np.abs(nonzero))).astype(int)  # ranks of ties may end in a half
     chance = np.zeros(doubled.sum() + 1)  # of each sum of the ranks with a plus
     chance[0] = 1
     for rank in doubled:
         chance[rank:] = (chance[rank:] + chance[:-rank]) / 2
         chance[:rank] /= 2
-    plus = doubled[there > 0].sum()
+    plus = doubled[nonzero > 0].sum()
     smaller = min(plus, doubled.sum() - plus)
     return min(1.0, 2 * float(chance[: smaller + 1].sum()))
 
 
 def all_compared(frame: pd.DataFrame) -> list[Comparison]:
-    """Every two columns; p-values corrected by Holm for there being so many. There is no smaller
-    family, so that a pair has one verdict wherever it is spoken of."""
+    """Compare every two columns, with p-values corrected by Holm over all of these pairs.
+
+    There is no smaller family, so a pair has the same verdict everywhere.
+    """
     comparisons = [compared(frame, *pair) for pair in combinations(frame.columns, 2)]
     t_tests = holm([each.t_test for each in comparisons])
     wilcoxons = holm([each.wilcoxon for each in comparisons])
@@ -123,7 +133,7 @@ def all_compared(frame: pd.DataFrame) -> list[Comparison]:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down correction (Holm 1979) of those that are there."""
+    """Correct p-values by Holm's step-down method (Holm 1979); None stays None."""
     order = sorted(
         (p, number) for number, p in enumerate(p_values) if p is not None and not math.isnan(p)
     )
@@ -136,21 +146,26 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def common_seeds(frame: pd.DataFrame) -> pd.DataFrame:
-    """What can be ranked by its means: the seeds that all groups have, of the groups that have
-    enough seeds to be tested, or as many as any. Empty where no seed is common."""
+    """The part of a frame by whose means groups can be ranked: the seeds that all groups have.
+
+    Groups with too few seeds for a test are left out, unless none has more. Empty if no seed is
+    common.
+    """
     counts = frame.count()
     return frame[frame.columns[counts >= min(FEWEST_FOR_T, counts.max())]].dropna()
 
 
 def rankable(frame: pd.DataFrame) -> pd.DataFrame:
-    """What has `common_seeds`, of at least FEWEST_FOR_T; else nothing."""
+    """`common_seeds` if they are at least FEWEST_FOR_T; else empty."""
     common = common_seeds(frame)
     return common if len(common) >= FEWEST_FOR_T else pd.DataFrame()
 
 
 def by_mean(frame: pd.DataFrame) -> list[str]:
-    """The groups, that of the largest mean over `common_seeds` first, those that can't be ranked
-    last; where there are none, by the mean of what there is."""
+    """Sort groups by their mean over `common_seeds`, the largest first.
+
+    Groups that cannot be ranked come last. Without common seeds, all seeds count.
+    """
     common = common_seeds(frame)
     means = (frame if common.empty else common).mean()
     return sorted(frame.columns, key=lambda group: -means.get(group, -math.inf))
@@ -158,10 +173,14 @@ def by_mean(frame: pd.DataFrame) -> list[str]:
 
 @dataclass(frozen=True)
 class Standing:
-    """best: the groups of the largest mean over `common_seeds`; none without such. level: of the
-    others those that are not significantly worse, see `all_compared`. untested: those that can't be
-    tested with the best, of too few pairs. constant: those whose difference from the best is the
-    same for every seed, which can't be tested either."""
+    """How groups compare with the best.
+
+    Attributes:
+        best: Groups with the largest mean over `common_seeds`; empty without common seeds.
+        level: Others that are not significantly worse, see `all_compared`.
+        untested: Others with too few pairs for a test against the best.
+        constant: Others whose difference from the best is the same for every seed.
+    """
 
     best: Set[str] = frozenset()
     level: Set[str] = frozenset()
@@ -170,7 +189,7 @@ class Standing:
 
 
 def standing(frame: pd.DataFrame) -> Standing:
-    """Of the columns."""
+    """Compare the columns with the best one."""
     common = common_seeds(frame)
     if common.empty:
         return Standing()
@@ -190,7 +209,7 @@ def standing(frame: pd.DataFrame) -> Standing:
 
 
 def missing_seeds(frame: pd.DataFrame) -> dict[str, list[int]]:
-    """The seeds that others have, of each group that lacks some."""
+    """The missing seeds of each group that lacks some."""
     return {
         str(group): lacks
         for group in frame.columns
@@ -201,9 +220,12 @@ def missing_seeds(frame: pd.DataFrame) -> dict[str, list[int]]:
 def labels_needed(
     accuracies: Mapping[int, pd.DataFrame], target: float | pd.Series
 ) -> pd.DataFrame:
-    """The smallest number of labels at which an accuracy of at least `target` was measured; NaN
-    where it never was. accuracies: a frame for each number of labels. target: for all, or for each
-    seed."""
+    """Smallest number of labels at which at least `target` was measured; NaN if it never was.
+
+    Args:
+        accuracies: A frame for each number of labels.
+        target: One value, or one for each seed.
+    """
     needed: pd.DataFrame | None = None
     for labels in sorted(accuracies, reverse=True):
         reached = accuracies[labels].ge(target, axis=0)
@@ -217,19 +239,27 @@ def labels_needed(
 
 
 def share_saved(needed: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """1 - labels / labels of the reference, pair by pair; NaN where one of the two never got there.
-    needed: of `labels_needed`."""
+    """1 - labels / labels of the reference, by pair; NaN if one of the two needed more than it had.
+
+    Args:
+        needed: From `labels_needed`.
+        reference: The group to compare with.
+    """
     return 1 - needed.div(needed[reference], axis=0)
 
 
 @dataclass(frozen=True)
 class Penalties:
-    """matrix: how often the group of a row beats that of a column, at most once for each setting:
-    in each, the share of the numbers of labels, of all where Ash et al. choose some, at which the
-    paired t-test, two-sided at 0.05 and without correction, says so (Ash et al. 2020, arXiv
-    1906.03671, section 4). NaN for a pair that could never be tested, and for a group and itself.
-    tested: in how many settings a pair was. constant: at how many numbers of labels, over settings
-    and pairs, the difference was the same for every seed, which is no win."""
+    """The pairwise penalty matrix of Ash et al. 2020 (arXiv 1906.03671, section 4).
+
+    Attributes:
+        matrix: How often the row beats the column, summed over settings. Each setting adds the
+            fraction of its numbers of labels (Ash et al. use only some) at which the paired t-test
+            is significant, two-sided at 0.05 and uncorrected. NaN for a pair without any test.
+        tested: In how many settings a pair was tested.
+        constant: How many differences, over settings, pairs and numbers of labels, were the same
+            for every seed. They are no win.
+    """
 
     matrix: pd.DataFrame
     tested: pd.DataFrame
@@ -237,14 +267,14 @@ class Penalties:
 
     @property
     def lost(self) -> pd.Series:
-        """Of each group, to all that it was tested with: the mean of its column."""
+        """Mean of each group's column: how much it lost to the others."""
         return self.matrix.mean()
 
 
 def penalties(
     settings: Mapping[str, Mapping[int, pd.DataFrame]], groups: Sequence[str]
 ) -> Penalties:
-    """settings: of each, a frame for each number of labels."""
+    """Count penalties. settings: for each, a frame for each number of labels."""
     beaten: defaultdict[tuple[str, str], float] = defaultdict(float)
     tested: Counter[tuple[str, str]] = Counter()
     constant = 0
@@ -281,9 +311,16 @@ def _matrix(of_pairs: Mapping[tuple[str, str], float], groups: Sequence[str]) ->
 
 @dataclass(frozen=True)
 class Ranks:
-    """mean: of each group over the settings, 1 is best. critical_difference: two mean ranks differ
-    significantly if by more (Nemenyi); None with too few settings. friedman: p-value of there being
-    no difference at all; None with too few settings, and where all groups are level in each."""
+    """Ranks of groups over settings.
+
+    Attributes:
+        mean: Mean rank of each group; 1 is best.
+        settings: The settings that count.
+        critical_difference: Mean ranks that differ by more differ significantly (Nemenyi); None
+            for too few settings.
+        friedman: p-value of Friedman's test for any difference; None for too few settings, or if
+            all groups are level in each.
+    """
 
     mean: pd.Series
     settings: Sequence[str]
@@ -292,14 +329,21 @@ class Ranks:
 
 
 def ranks(means: pd.DataFrame) -> Ranks | None:
-    """Ranks of groups over settings (Demsar 2006): of so many groups, over all settings that have
-    them, as make most ranks; None where that leaves no two of both. means: a row for each setting,
-    a column for each group, larger is better, NaN where a setting lacks a group."""
+    """Rank groups over settings (Demšar 2006).
+
+    Uses the groups and settings, without gaps, that give the most ranks.
+
+    Args:
+        means: Settings x groups, larger is better, NaN where a setting lacks a group.
+
+    Returns:
+        The ranks; None for fewer than two settings or groups.
+    """
     there = means.notna()
     choices = [frozenset(means.columns[row]) for row in there.to_numpy()]
     if choices:
         choices.append(frozenset.intersection(*choices))
-    exact = means.round(DECIMALS)  # what rounding leaves breaks no tie
+    exact = means.round(DECIMALS)  # rounding errors must not break ties
     wholes = [exact[[group for group in exact if group in each]].dropna() for each in choices]
     whole = max(wholes, key=lambda each: each.size, default=exact)
     settings, groups = whole.shape

@@ -1,4 +1,4 @@
-"""A report in Weights & Biases: a run for each experiment, in the group of its runs."""
+"""Log a report to Weights & Biases: a run for each experiment, in the group of its runs."""
 
 from __future__ import annotations
 
@@ -25,12 +25,19 @@ logger = logging.getLogger(__name__)
 
 
 def log_summary_runs(report: Report, folder: Path, wanted: Mapping[str, str | None]) -> list[str]:
-    """Logs tables and figures; again, to the same runs, when the same report is made again. Returns
-    their addresses, or, where WANDB_MODE is offline, their folders, which `wandb sync` takes.
+    """Log tables and figures. The same report logs to the same runs again.
 
-    folder: that the report was written to. wanted: project, entity and group, where they are to be
-    others than those of the runs. Raises ConfigError where runs have none, and RunError where W&B
-    can't be used.
+    Args:
+        report: What to log.
+        folder: Where the report was written to.
+        wanted: Project, entity and group; None for those of the runs.
+
+    Returns:
+        Addresses of the W&B runs; offline, their folders, for `wandb sync`.
+
+    Raises:
+        ConfigError: The runs have no project, and none is given.
+        RunError: W&B cannot be used.
     """
     if os.environ.get("WANDB_MODE") != "offline":
         connected_server()
@@ -52,21 +59,19 @@ def log_summary_runs(report: Report, folder: Path, wanted: Mapping[str, str | No
 
 
 def trackers_of(runs: Runs, wanted: Mapping[str, str | None]) -> dict[str, Mapping[str, Any]]:
-    """Project, entity and group, by setting. wanted: see `log_summary_runs`, as for what is
-    raised."""
+    """Project, entity and group, by setting. Arguments and errors as for `log_summary_runs`."""
     return {setting: _tracker_of(runs.of(setting), wanted) for setting in runs.settings}
 
 
 def _tracker_of(runs: Runs, wanted: Mapping[str, str | None]) -> Mapping[str, Any]:
-    """Of one setting: of the first run whose config.yaml can be read. Names the others before it.
-    Raises RunError where there is none."""
+    """The tracker of the first run whose config.yaml can be read; logs the ones before it."""
     damaged: list[RunError] = []
     for run in runs.runs:
         try:
             return _tracker(run.directory, wanted)
         except RunError as error:
             damaged.append(error)
-            logger.warning("not asked where to log to: %s", error)
+            logger.warning("skipped while looking for the W&B project: %s", error)
     raise damaged[0]
 
 
@@ -75,8 +80,8 @@ def _tracker(directory: Path, wanted: Mapping[str, str | None]) -> Mapping[str, 
     if not isinstance(tracker, dict) or tracker.get("_target_") != WANDB_TRACKER:
         if wanted["project"] is None:
             raise ConfigError(
-                f"--wandb: {directory} was run without W&B, so there is no project to log to; "
-                "give --project NAME"
+                f"--wandb: {directory} was run without W&B, so it names no project; "
+                "add --project NAME"
             )
         tracker = {"project": None, "entity": None, "group": None}
     for name in wanted:

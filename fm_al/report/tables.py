@@ -11,7 +11,7 @@ from fm_al.records.curve import area_under_curve
 from fm_al.report.comparison_tables import SAME_DIFFERENCE, comparisons, test_image_count
 from fm_al.report.metrics import METRICS, capitalized, metrics_of
 from fm_al.report.published import Published
-from fm_al.report.runs import Runs
+from fm_al.report.runs import REFERENCE, Runs
 from fm_al.report.statistics import (
     ALPHA,
     FEWEST_FOR_T,
@@ -25,7 +25,6 @@ from fm_al.report.statistics import (
 )
 from fm_al.report.typeset import LEVEL, NO_NUMBER, UNTESTED, Cell, Table
 
-REFERENCE = "random"  # what labels are saved against, where it is among the groups
 AREA = "areas are divided by the range of labels, so each is a mean in [0, 1]"
 STAGES = ("train", "evaluate", "query")
 

@@ -1,7 +1,7 @@
-"""Text that may hold anything, such as the name of a class, made safe for each format.
+"""Make arbitrary text, such as the name of a class, safe for each format.
 
-Every format takes its text through the function of its name here, and all of these through
-`printable`. HTML and SVG need no more than that beside their own escaping.
+There is a function for each format; all of them start with `printable`. HTML and SVG need only
+`printable` and their own escaping.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ LATEX = {
 
 
 def printable(text: str) -> str:
-    r"""In one line, with what can't be printed as its escape: `\n`, `\x1b`."""
+    r"""One line of text, with unprintable characters as escapes: `\n`, `\x1b`."""
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def all_printable(value: Any) -> Any:
-    """Every text in nested lists and mappings `printable`."""
+    """Make every text in nested lists and mappings `printable`."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""A table, and how it is set in Markdown, LaTeX and CSV."""
+"""Tables, and how they are written as Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -21,10 +21,16 @@ GAP = 2  # characters between columns
 
 @dataclass(frozen=True)
 class Cell:
-    """text: what is shown. value: the number that it is sorted by and that CSV has, with `spread`
-    beside it. best: the best of its column. mark: LEVEL for not significantly worse than the best,
-    UNTESTED for what can't be tested with it. seeds: how many it is a mean of, where rows differ in
-    that."""
+    """A cell of a table.
+
+    Attributes:
+        text: What is shown.
+        value: The number to sort by, which CSV holds.
+        spread: Its standard deviation, also in CSV.
+        best: Whether it is the best of its column.
+        mark: LEVEL if not significantly worse than the best, UNTESTED if not testable against it.
+        seeds: Number of seeds in the mean, if rows differ in that.
+    """
 
     text: str
     value: float | None = None
@@ -39,8 +45,15 @@ NO_NUMBER = Cell("-")
 
 @dataclass(frozen=True)
 class Table:
-    """name: of its files. title: what it is of. columns: one for each cell of a row; the first one
-    names the rows. notes: what has to be known to read it."""
+    """A table of the report.
+
+    Attributes:
+        name: Stem of its files.
+        title: What it shows.
+        columns: Names of the columns; the first column names the rows.
+        rows: The cells.
+        notes: What a reader must know to read it.
+    """
 
     name: str
     title: str
@@ -50,13 +63,13 @@ class Table:
 
 
 def save(table: Table, folder: Path) -> None:
-    """<name>.md, <name>.tex and <name>.csv."""
+    """Write `<name>.md`, `<name>.tex` and `<name>.csv`."""
     for ending, written in (("md", markdown(table)), ("tex", latex(table)), ("csv", as_csv(table))):
         atomic_write(folder / f"{table.name}.{ending}", written.encode())
 
 
 def markdown(table: Table) -> str:
-    """As a table of GitHub's Markdown, with its notes below."""
+    """The table in GitHub's Markdown, with its notes below."""
 
     def line(cells: Iterable[str]) -> str:
         return "| " + " | ".join(cells) + " |\n"
@@ -75,14 +88,17 @@ def markdown(table: Table) -> str:
 
 
 def sentence(notes: Sequence[str]) -> str:
-    """A table's notes."""
+    """A table's notes as one sentence."""
     joined = "; ".join(notes)
     return f"{joined[:1].upper()}{joined[1:]}."
 
 
 def latex(table: Table) -> str:
-    """As a table of LaTeX's, which needs the package booktabs; a wide one as several parts, one
-    below the other, or each a table of its own where a page is not high enough."""
+    """The table in LaTeX, which needs the package booktabs.
+
+    A wide table has several parts, one below the other. If these exceed a page, every part is a
+    table of its own.
+    """
 
     def shown(cell: Cell) -> str:
         shown = text.latex(cell.text)
@@ -128,8 +144,7 @@ def latex(table: Table) -> str:
 
 
 def _parts(table: Table) -> list[list[int]]:
-    """Its columns, by parts that a page is wide enough for, each with the first column: as few and
-    as even as can be."""
+    """Divide the columns into few and even parts that fit a page; each has the first column."""
     texts = zip(table.columns, *([cell.text for cell in row] for row in table.rows), strict=True)
     first, *widths = (GAP + max(map(len, column)) for column in texts)
     for count in range(1, len(widths) + 1):
@@ -143,7 +158,7 @@ def _parts(table: Table) -> list[list[int]]:
 
 
 def as_csv(table: Table) -> str:
-    """Its `columns_of`; empty where there is no number."""
+    """The table as CSV, by `columns_of`; a missing number is empty."""
     written = columns_of(table)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -154,9 +169,11 @@ def as_csv(table: Table) -> str:
 
 
 def columns_of(table: Table) -> list[tuple[str, list[str | float | None]]]:
-    """Its columns by name: numbers at full precision, None where there is none, beside means their
-    standard deviations and, where they differ, their numbers of seeds; texts where any cell has no
-    number but a text."""
+    """Columns by name, with numbers at full precision and None for missing ones.
+
+    A column `<name> sd` holds standard deviations, and `<name> seeds` numbers of seeds if these
+    differ. A column is text if any cell has a text but no number.
+    """
     written: list[tuple[str, list[str | float | None]]] = []
     for number, column in enumerate(table.columns):
         cells = [row[number] for row in table.rows]

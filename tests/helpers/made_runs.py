@@ -1,4 +1,4 @@
-"""Runs' directories with figures of one's choice, as `fm_al.records.writing` would leave them."""
+"""Directories of runs with chosen metrics, as `fm_al.records.writing` would leave them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make_run(
     per_round: int = 20,
     finished: bool = True,
 ) -> Path:
-    """A run below `folder` whose rounds have this accuracy. options: the strategy's, also the
+    """Write a run below `folder` whose rounds have this accuracy. options: the strategy's, also the
     imbalance's; overrides: the part of the path that names them. Returns its directory."""
     directory = folder / experiment / f"{dataset}-step" / "resnet18_quarter" / strategy
     directory = directory / (overrides or "") / f"seed{seed}"
@@ -83,8 +83,8 @@ def make_run(
     (directory / "rounds.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in written))
     if finished:
         final = rounds[-1]
-        figures = ("labelled", "accuracy", "balanced_accuracy", "macro_f1", "per_class_accuracy")
-        result = {figure: final[figure] for figure in figures} | {
+        metrics = ("labelled", "accuracy", "balanced_accuracy", "macro_f1", "per_class_accuracy")
+        result = {metric: final[metric] for metric in metrics} | {
             "rounds": len(rounds),
             "loss": final["loss"],
             "area_under_curve": area_under_curve(labels, [float(value) for value in accuracy]),

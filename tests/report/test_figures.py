@@ -2,97 +2,39 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import subprocess
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import numpy as np
-import pandas as pd
 import pytest
-from matplotlib import style
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
-from matplotlib.colors import to_rgb
-from matplotlib.lines import Line2D
-from matplotlib.text import Text
-from scipy import stats
 
-from fm_al.records.schema import Provenance, Result, Round
-from fm_al.report import palette
-from fm_al.report.curves import metric_figure
-from fm_al.report.drawing import STYLE, Figure
+from fm_al.records.schema import Result, Round
+from fm_al.report.drawing import Figure
 from fm_al.report.export import inline_svg, save
 from fm_al.report.figures import figures_of_setting
 from fm_al.report.metrics import METRICS
-from fm_al.report.overall_figures import penalty_figure, rank_figure
-from fm_al.report.palette import KNOWN, Palette
+from fm_al.report.palette import Palette
 from fm_al.report.runs import Run, Runs
-from fm_al.report.selection import read_runs
-from fm_al.report.statistics import Penalties, all_compared, by_mean, compared
-from tests.helpers.made_runs import CLASSES, MASKED, make_run, make_trial
-
-CONFIG = {"budget": {}}
-PROVENANCE = Provenance.model_construct(software={}, starts=[])
-ODD = 'fishermask (fraction=0.01) <b>&amp; "x" 100% $a$ ümlaut'
-
-
-@pytest.fixture(scope="module")
-def trial(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    folder = tmp_path_factory.mktemp("trial")
-    make_trial(folder)
-    return read_runs(folder)
-
-
-@pytest.fixture(scope="module")
-def drawn(trial: Runs) -> dict[str, Figure]:
-    published = {"fishermask": {30: 0.6, 10: 0.4}, "coreset": {10: 0.3}}
-    return by_name(figures_of_setting(trial, "trial-", Palette.of(trial.groups), published))
-
-
-def by_name(made: Sequence[Figure]) -> dict[str, Figure]:
-    named = {figure.name: figure for figure in made}
-    assert len(named) == len(made)
-    return named
-
-
-def setting_of(folder: Path, prefix: str = "") -> dict[str, Figure]:
-    runs = read_runs(folder)
-    return by_name(figures_of_setting(runs, prefix, Palette.of(runs.groups)))
-
-
-def group_of(artist: Artist) -> str | None:
-    gid = artist.get_gid()
-    return None if gid is None else unquote(re.fullmatch(r"series-\d+-(.*)", gid)[1])
-
-
-def lines(axes: Axes, group: str, label: str) -> list[Line2D]:
-    return [
-        line
-        for line in axes.lines
-        if group_of(line) == group and line.get_label().startswith(label)
-    ]
-
-
-def bands(axes: Axes) -> dict[str | None, PolyCollection]:
-    return {group_of(band): band for band in axes.collections if isinstance(band, PolyCollection)}
-
-
-def texts(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.mpl.findobj(Text)]
-
-
-def accuracies(runs: Runs, group: str, key: str = "accuracy") -> pd.DataFrame:
-    """seeds x rounds"""
-    return pd.DataFrame({labels: runs.at(key, labels)[group] for labels in runs.labels})
+from tests.helpers.made_runs import CLASSES, MASKED, make_run
+from tests.report.drawn_figures import (
+    CONFIG,
+    ODD,
+    PROVENANCE,
+    by_name,
+    group_of,
+    lead,
+    lines,
+    panels,
+    setting_of,
+    texts,
+)
 
 
 def test_figures_of_a_setting(drawn: dict[str, Figure]) -> None:
@@ -101,173 +43,6 @@ def test_figures_of_a_setting(drawn: dict[str, Figure]) -> None:
     for figure in drawn.values():
         assert figure.title
         assert figure.caption.endswith(".")
-
-
-def panels(figure: Figure) -> dict[str, Axes]:
-    """The axes of each group, by name in the order of the figure."""
-    return {group: axes for axes in figure.mpl.axes if (group := group_of(axes)) is not None}
-
-
-def lead(figure: Figure) -> Axes:
-    """The axes of the differences to the reference."""
-    axes = figure.mpl.axes[0]
-    assert "curve minus that of" in axes.get_xlabel()
-    return axes
-
-
-@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
-def test_a_panel_shows_the_mean_of_its_group_before_those_of_the_others(
-    trial: Runs, drawn: dict[str, Figure], metric: str
-) -> None:
-    shown = panels(drawn[f"trial-{metric}"])
-    assert list(shown) == by_mean(trial.area(metric)), "the best comes first"
-    for group, axes in shown.items():
-        [mean] = lines(axes, group, "mean")
-        assert mean.get_xdata().tolist() == trial.labels
-        assert mean.get_drawstyle() == "default"
-        for other in trial.groups:
-            label = "mean" if other == group else "reference" if other == "random" else "other"
-            [line] = lines(axes, other, label)
-            np.testing.assert_allclose(line.get_ydata(), accuracies(trial, other, metric).mean())
-            assert other == group or line.get_linewidth() < mean.get_linewidth()
-
-
-def test_differences_to_random_are_those_of_the_table(
-    trial: Runs, drawn: dict[str, Figure]
-) -> None:
-    axes, areas = lead(drawn["trial-accuracy"]), trial.area("accuracy")
-    names = [label.get_text() for label in axes.get_yticklabels()]
-    assert names == [group for group in by_mean(areas) if group != "random"]
-    said = {group_of(text): text for text in axes.texts}
-    for row, group in enumerate(names):
-        expected = compared(areas, group, "random")
-        [mean], [interval] = lines(axes, group, "mean"), lines(axes, group, "interval")
-        assert mean.get_xydata().tolist() == [[pytest.approx(expected.difference), row]]
-        assert interval.get_xdata() == pytest.approx(expected.interval)
-        [seeds] = lines(axes, group, "seeds")
-        np.testing.assert_allclose(seeds.get_xdata(), areas[group] - areas["random"])
-        assert said[group].get_text() == f"{expected.difference:+.3f}"
-    winners = {
-        pair.winner for pair in all_compared(areas) if pair.against("random") and pair.winner
-    }
-    assert winners == {group for group in names if said[group].get_fontweight() == "bold"}
-    assert winners
-
-
-def test_without_random_groups_are_compared_with_the_last(tmp_path: Path) -> None:
-    for seed in range(3):
-        make_run(tmp_path, "badge", seed, [0.3, 0.5, 0.6])
-        make_run(tmp_path, "bait", seed, [0.3, 0.6, 0.7 + seed / 50])
-    figure = setting_of(tmp_path)["accuracy"]
-    assert lead(figure).get_xlabel() == "area under the accuracy curve minus that of badge (0.475)"
-    assert "minus that of badge" in figure.caption
-
-
-def test_bands_are_students_intervals(trial: Runs, drawn: dict[str, Figure]) -> None:
-    for group, axes in panels(drawn["trial-accuracy"]).items():
-        assert set(bands(axes)) == {group}
-        values = accuracies(trial, group)
-        low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
-        vertices = bands(axes)[group].get_paths()[0].vertices
-        for number, labels in enumerate(trial.labels):
-            there = vertices[vertices[:, 0] == labels, 1]
-            assert there.min() == pytest.approx(low[number])
-            assert there.max() == pytest.approx(high[number])
-
-
-def test_two_seeds_are_lines_and_have_no_band(tmp_path: Path) -> None:
-    for seed in range(2):
-        make_run(tmp_path, "random", seed, [0.3 + 0.05 * seed, 0.5, 0.6])
-    figure = setting_of(tmp_path)["accuracy"]
-    axes = panels(figure)["random"]
-    assert not bands(axes)
-    assert [line.get_ydata()[0] for line in lines(axes, "random", "seed")] == [0.3, 0.35]
-    assert axes.get_ylim() == pytest.approx((0.285, 0.615))
-    assert "seeds where they are too few for an interval" in figure.caption
-
-
-def test_published_values_are_hollow_and_beside_accuracy_alone(drawn: dict[str, Figure]) -> None:
-    published = {
-        group: lines(axes, group, "published")
-        for group, axes in panels(drawn["trial-accuracy"]).items()
-    }
-    assert [group for group, those in published.items() if those] == ["fishermask"]
-    [shown] = published["fishermask"]
-    assert shown.get_xydata().tolist() == [[10, 0.4], [30, 0.6]]
-    assert shown.get_markerfacecolor() == "white"
-    assert shown.get_linestyle() == ":"
-    assert texts(drawn["trial-accuracy"]).count("published") == 1
-    assert "published" in drawn["trial-accuracy"].caption
-    for other in ("trial-balanced_accuracy", "trial-macro_f1", "trial-area"):
-        assert "published" not in texts(drawn[other])
-
-
-@pytest.mark.parametrize("groups", [1, 2, 4, 5, 15])
-def test_any_number_of_groups_has_a_panel_each_and_a_key(groups: int, tmp_path: Path) -> None:
-    for number in range(groups):
-        for seed in range(3):
-            make_run(tmp_path, f"strategy{number}", seed, [0.3 + seed / 50 + number / 100])
-    runs = read_runs(tmp_path)
-    palette = Palette.of(runs.groups)
-    with warnings.catch_warnings(), style.context(STYLE):
-        warnings.simplefilter("error")
-        figure = metric_figure(runs, "", "accuracy", palette, {})
-    assert sorted(panels(figure)) == sorted(runs.groups)
-    assert texts(figure).count("95% interval") == 1
-
-
-def test_long_names_are_broken_into_lines(tmp_path: Path) -> None:
-    for strategy in ("random", "badge"):
-        make_run(tmp_path, strategy, 0, [0.3, 0.5], options={"name": "word " * 20})
-    runs = read_runs(tmp_path, by=["strategy", "strategy.name"])
-    figure = by_name(figures_of_setting(runs, "", Palette.of(runs.groups)))["accuracy"]
-    titles = [axes.get_title(loc="left") for axes in panels(figure).values()]
-    assert all(max(map(len, title.splitlines())) < 40 for title in titles)
-
-
-def test_area_has_every_seed_and_the_best_on_top(trial: Runs, drawn: dict[str, Figure]) -> None:
-    [axes] = drawn["trial-area"].mpl.axes
-    areas = trial.area("accuracy")
-    names = [label.get_text() for label in axes.get_yticklabels()]
-    assert names == areas.mean().sort_values(ascending=False).index.to_list()
-    assert axes.yaxis_inverted()
-    for row, group in enumerate(names):
-        [seeds], [mean] = lines(axes, group, "seeds"), lines(axes, group, "mean")
-        [interval] = lines(axes, group, "interval")
-        np.testing.assert_array_equal(seeds.get_xdata(), areas[group])
-        assert mean.get_xydata().tolist() == [[pytest.approx(areas[group].mean()), row]]
-        expected = stats.t.interval(0.95, 4, areas[group].mean(), stats.sem(areas[group]))
-        assert interval.get_xdata().tolist() == pytest.approx(expected)
-        assert group_of(axes.get_yticklabels()[row]) == group
-
-
-def test_one_seed_has_no_interval(tmp_path: Path) -> None:
-    make_trial(tmp_path, seeds=1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        drawn = setting_of(tmp_path)
-    axes = panels(drawn["accuracy"])["badge"]
-    assert not axes.collections
-    assert "interval" not in drawn["accuracy"].caption
-    assert len(lines(axes, "badge", "mean")) == 1
-    assert not lines(lead(drawn["accuracy"]), "badge", "interval")
-    assert not lines(drawn["area"].mpl.axes[0], "badge", "interval")
-
-
-def test_a_group_may_lack_a_seed(tmp_path: Path) -> None:
-    for strategy, seeds in (("random", (0, 1, 2)), ("badge", (0, 2)), ("entropy", (1,))):
-        for seed in seeds:
-            make_run(tmp_path, strategy, seed, [0.1, 0.2 + 0.1 * seed])
-    drawn = setting_of(tmp_path)
-    assert "mask" not in drawn
-    shown, axes = panels(drawn["accuracy"]), lead(drawn["accuracy"])
-    [mean] = lines(shown["badge"], "badge", "mean")
-    assert mean.get_ydata().tolist() == pytest.approx([0.1, 0.3])
-    assert len(lines(shown["badge"], "badge", "seed")) == 2
-    assert [group for group, panel in shown.items() if bands(panel)] == ["random"]
-    assert len(lines(axes, "badge", "seeds")[0].get_xdata()) == 2
-    assert not lines(axes, "badge", "interval"), "two pairs are too few"
-    assert "1 to 3 seeds" in drawn["accuracy"].caption
 
 
 def test_one_round_queries_nothing(tmp_path: Path) -> None:
@@ -418,49 +193,6 @@ def test_everything_of_a_group_has_its_look(trial: Runs, drawn: dict[str, Figure
             assert mean.get_color() == look.colour
 
 
-def test_palette_has_looks_for_many_groups() -> None:
-    groups = ["random", *(f"strategy{number}" for number in range(15)), "fishermask"]
-    palette = Palette.of(groups)
-    assert list(palette.looks) == [
-        "fishermask",
-        *groups[1:-1],
-        "random",
-    ]  # by number, not "1", "10"
-    looks = list(palette.looks.values())
-    assert len(set(looks)) == 17
-    assert len({(look.dashes, look.marker) for look in looks}) == 17  # without colours
-
-
-def test_strategies_look_the_same_in_every_report() -> None:
-    few = Palette.of(["fishermask", "random", "margin"])
-    many = Palette.of([*KNOWN, "aaa", "random", "fishermask (fraction=0.01)"])
-    for group, look in few.looks.items():
-        assert many.looks[group] == look
-    assert few.looks["fishermask"].dashes == ()
-    assert len(few.looks["random"].dashes) == 2
-    assert len({look.colour for look in many.looks.values()}) >= len(KNOWN) + 1
-    assert len({(look.dashes, look.marker) for look in many.looks.values()}) == len(many.looks)
-    assert (
-        few.looks["random"] not in Palette.of([str(number) for number in range(40)]).looks.values()
-    )
-    assert Palette.of(list(reversed(list(many.looks)))) == many
-
-
-def lightness(colour: str) -> float:
-    """L* of CIELAB."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
-    return 116 * float(np.dot(linear, (0.2126, 0.7152, 0.0722))) ** (1 / 3) - 16
-
-
-def test_colours_differ_in_grey() -> None:
-    light = [lightness(colour) for colour in palette.COLOURS]
-    assert min(abs(a - b) for a, b in itertools.combinations(light, 2)) > 4.5
-    assert min(abs(a - b) for a, b in itertools.pairwise(light)) > 20
-    assert max(light) < 78  # to be seen on white
-    light = [lightness(colour) for colour in palette.FILLS]
-    assert min(abs(a - b) for a, b in itertools.pairwise(light[:5])) > 30
-
-
 def test_inline_svg_has_groups_by_name(tmp_path: Path, trial: Runs) -> None:
     runs = Runs(
         [replace(run, group=ODD) if run.group == "fishermask" else run for run in trial.runs]
@@ -531,66 +263,6 @@ def test_files_are_the_same_each_time(
     assert b"<text" not in once["trial-area.svg"]  # outlines, which need no font
 
 
-def test_penalties_are_shown_with_their_means() -> None:
-    names = ["badge", "_odd $x$", "random"]
-    matrix = pd.DataFrame(
-        [[np.nan, 0.25, 3], [1.5, np.nan, 2], [0, 0.75, np.nan]], names, names, float
-    )
-    beaten = Penalties(matrix, matrix.notna().astype(int))
-    figure = penalty_figure(beaten, "Penalties", "Over 3 settings.")
-    assert (figure.name, figure.title) == ("penalty", "Penalties")
-    assert figure.caption.endswith("Over 3 settings.")
-    [axes] = figure.mpl.axes
-    said = {text.get_position(): text.get_text() for text in axes.texts}
-    rows = [
-        ["–", "0.25", "3.00"],
-        ["1.50", "–", "2.00"],
-        ["0.00", "0.75", "–"],
-        ["0.75", "0.50", "2.50"],
-    ]
-    for row, cells in zip([0, 1, 2, 3.2], rows, strict=True):
-        assert [said[column, row] for column in range(3)] == cells
-    below = [label.get_text() for label in axes.get_yticklabels()]
-    assert below == [*names, "lost, mean"]
-    assert [label.get_text() for label in axes.get_xticklabels()] == names
-
-
-RANKS = {"a": 1.2, "b": 2.0, "c": 2.9, "d": 3.9, "e": 5.0, "f": 6.0}
-
-
-@pytest.mark.parametrize("critical_difference", [0.5, 0.85, 1.0, 1.05, 1.8, 2.5, 9.0])
-def test_bars_connect_those_that_differ_by_less(critical_difference: float) -> None:
-    shuffled = pd.Series(RANKS).loc[list("fbdace")]
-    figure = rank_figure(shuffled, critical_difference, "Ranks", "Of 5 settings.")
-    [axes] = figure.mpl.axes
-    bars = [line for line in axes.lines if line.get_label() == "connected"]
-    spans = [tuple(bar.get_xdata()) for bar in bars]
-    for one, other in itertools.combinations(RANKS.values(), 2):
-        connected = any(low <= one and other <= high for low, high in spans)
-        assert connected == (other - one < critical_difference)
-    for one, other in itertools.combinations(bars, 2):
-        if one.get_ydata()[0] == other.get_ydata()[0]:
-            first, second = sorted([one.get_xdata(), other.get_xdata()], key=min)
-            assert max(first) < min(second)
-    [scale] = [line for line in axes.lines if line.get_label() == "critical"]
-    assert np.ptp(scale.get_xdata()) == pytest.approx(critical_difference)
-    assert figure.caption.endswith("Of 5 settings.")
-
-
-def test_ranks_are_where_they_belong() -> None:
-    figure = rank_figure(pd.Series(RANKS | {ODD: 1.2}), 1.0, "Ranks", "")
-    [axes] = figure.mpl.axes
-    for group, rank in RANKS.items():
-        [elbow] = [line for line in axes.lines if group_of(line) == group]
-        assert elbow.get_xdata()[0] == rank
-        assert any(group in text and f"{rank:.2f}" in text for text in texts(figure))
-    rows = [line.get_ydata()[-1] for line in axes.lines if group_of(line) is not None]
-    ends = [line.get_xdata()[-1] for line in axes.lines if group_of(line) is not None]
-    assert len(set(zip(ends, rows, strict=True))) == 7  # no name covers another
-    series = ElementTree.fromstring(inline_svg(figure)).iterfind(".//*[@data-groups]")
-    assert {json.loads(element.attrib["data-groups"])[0] for element in series} == {*RANKS, ODD}
-
-
 def test_no_torch_and_no_pyplot() -> None:
     code = (
         "import sys, fm_al.report.figures; print({'torch', 'matplotlib.pyplot'} & {*sys.modules})"
@@ -599,18 +271,3 @@ def test_no_torch_and_no_pyplot() -> None:
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )
     assert printed.stdout.strip() == "set()"
-
-
-def test_seeds_that_do_not_vary_have_no_interval(tmp_path: Path) -> None:
-    for seed in range(3):
-        make_run(tmp_path, "badge", seed, [0.3, 0.5, 0.7])
-        make_run(tmp_path, "random", seed, [0.3, 0.5 + seed / 100, 0.6 + seed / 50])
-    runs = read_runs(tmp_path)
-    drawn = by_name(figures_of_setting(runs, "", Palette.of(runs.groups)))
-    shown = panels(drawn["accuracy"])
-    assert not bands(shown["badge"])
-    assert bands(shown["random"])["random"].get_paths()[0].vertices[:, 0].min() == 30, (
-        "the first do not vary"
-    )
-    assert not lines(drawn["area"].mpl.axes[0], "badge", "interval")
-    assert lines(drawn["area"].mpl.axes[0], "random", "interval")

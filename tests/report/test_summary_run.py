@@ -46,6 +46,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv(name, str(tmp_path / "of_wandb"))
 
 
+@pytest.mark.slow
 def test_tables_and_figures_are_logged_to_a_run_of_the_group(offline: None, tmp_path: Path) -> None:
     make_tracked_runs(tmp_path, "first", "second")
     report = report_of(read_runs(tmp_path), "Title", "fm-al-report .", "{} {}".format, [], False)
@@ -92,6 +93,7 @@ def test_a_column_is_of_numbers_or_of_texts() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_server_gets_them_once_for_each_report(monkeypatch, tmp_path: Path) -> None:
     make_tracked_runs(tmp_path / "outputs", "trial")
     with known_server(tmp_path / "of_wandb", monkeypatch) as server:
@@ -116,7 +118,7 @@ def test_without_a_project_it_is_an_error_before_anything_is_drawn(tmp_path: Pat
     (directory / "config.yaml").write_text(config)
     refused = fm_al(tmp_path, "outputs", "--wandb", function="report")
     assert refused.returncode == 2
-    assert "was run without W&B, so there is no project to log to" in refused.stderr
+    assert "was run without W&B, so it names no project" in refused.stderr
     assert not (tmp_path / "outputs" / "report").exists()
 
 
@@ -154,6 +156,7 @@ def test_a_config_that_can_not_be_read_is_named_and_the_next_is_asked(
     read_runs(tmp_path)  # for which no config.yaml counts
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_where_logging_fails_it_says_where_the_report_is(monkeypatch, tmp_path: Path) -> None:
     make_tracked_runs(tmp_path / "outputs", "trial")
     monkeypatch.setenv("WANDB_API_KEY", "")
