@@ -95,7 +95,7 @@ def test_a_launcher_of_ones_own_is_a_file(tmp_path: Path) -> None:
 
 def test_the_commands_of_a_figure_are_there(tmp_path: Path) -> None:
     """They take a download and an hour, so they are planned and parsed, and not run."""
-    install, data, sweep, report = block(README, "", "fm-al-report outputs/imb").splitlines()
+    install, data, sweep, report = block(REPRODUCING, "", "fm-al-report outputs/imb").splitlines()
     assert install == "pip install ."
     assert (CONF / "dataset" / f"{data.removeprefix('fm-al-data ')}.yaml").exists()
     planned = fm_al(tmp_path, *sweep.split()[1:], "hydra.sweeper.dry_run=true")
