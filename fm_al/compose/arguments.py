@@ -6,7 +6,6 @@ import argparse
 import functools
 import re
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
+from fm_al import __version__
 from fm_al.config import GROUPS
 from fm_al.errors import ArgumentParser, ConfigError
 
@@ -44,15 +44,8 @@ LONGEST_SHOWN = 200  # characters of an argument in a message
 def parser() -> argparse.ArgumentParser:
     hydra = get_args_parser()
     (version,) = (action for action in hydra._actions if action.dest == "version")
-    version.version = f"fm-al {_version()}, {version.version}"  # type: ignore[attr-defined]
+    version.version = f"fm-al {__version__}, {version.version}"  # type: ignore[attr-defined]
     return ArgumentParser(prog="fm-al", parents=[hydra], add_help=False)
-
-
-def _version() -> str:
-    try:
-        return metadata.version("fm_al")
-    except metadata.PackageNotFoundError:  # `python -m fm_al` in a checkout
-        return "(not installed)"
 
 
 def parsed_flags(arguments: list[str]) -> argparse.Namespace:

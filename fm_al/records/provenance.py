@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from fm_al import __version__
 from fm_al.records.lock import Process
 
 COMMAND = "FM_AL_COMMAND"  # environment variable: the command that this process runs on behalf of
@@ -50,7 +51,10 @@ def this_process() -> dict[str, Any]:
 def software() -> dict[str, str | None]:
     """Versions of Python and of the packages that results may depend on (None: not installed), the
     git commit and a digest of this package's code."""
-    versions: dict[str, str | None] = {"python": platform.python_version()}
+    versions: dict[str, str | None] = {
+        "python": platform.python_version(),
+        "fm_al": __version__,
+    }
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
