@@ -65,8 +65,9 @@ def run_directory(config: Config, choices: Mapping[str, Any], overrides: Sequenc
     options = option_texts(overrides)
     if not options:
         return setting / seed
-    # Earlier versions cut the sorted text. Where such a folder is, its runs resume there.
-    earlier = setting / _file_name(_sorted_text(options))
+    # Earlier versions cut the sorted text, and cut the result again if that was still too long.
+    # Where such a folder exists, its runs resume there.
+    earlier = setting / _file_name(_file_name(_sorted_text(options)))
     name = _options_name(options)
     return (earlier if earlier.name != name and earlier.is_dir() else setting / name) / seed
 

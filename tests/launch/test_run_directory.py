@@ -150,3 +150,19 @@ def test_a_run_resumes_in_the_folder_that_an_earlier_version_named(
     earlier.mkdir(parents=True)
     assert directory(*overrides) == f"{earlier}/seed3"
     assert directory(*overrides, "trainer=standard") not in (f"{earlier}/seed3", now)
+
+
+def test_a_name_that_an_earlier_version_cut_twice_is_found_too(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    overrides = [
+        "strategy.regularization=0.01",
+        "strategy.regularization_scale=information",
+        "strategy.pool_fisher=soft_class_balanced",
+        "strategy.temperature=1",
+    ]
+    earlier = Path(directory(*overrides)).parent.with_name(
+        "strategy.pool_fisher=soft_class_balanced,strategy.regularization=0.01,"
+        "strategy.regularization_scale=information,strategy-b27a067b"
+    )
+    earlier.mkdir(parents=True)
+    assert directory(*overrides) == f"{earlier}/seed3"
