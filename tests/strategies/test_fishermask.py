@@ -130,7 +130,7 @@ def expected_picks(
         ]
         pool_fisher = np.mean(means, axis=0)
     if options["pool_fisher"] == "soft_class_balanced":
-        exponentials = np.exp(logits / temperature - logits.max() / temperature)
+        exponentials = np.exp((logits - logits.max(axis=1, keepdims=True)) / temperature)
         p = exponentials / exponentials.sum(axis=1, keepdims=True)
         means = [
             sum(share * one for share, one in zip(of_class, informations, strict=True))
