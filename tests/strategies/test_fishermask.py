@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 from torch import Tensor, nn
@@ -256,6 +256,9 @@ def test_fishermask_picks_what_explicit_inverses_pick_of_random_pools(
     options = OPTIONS | {"mask": kind, "fraction": fraction, "oversampling": oversampling} | repairs
     asked = query(classes=classes, seed=seed)
     picks = FisherMask(**options).select(asked, n, generator())
+    # At a temperature of 5e-5, say, the network is sure of all but one image, so the others' scores
+    # are equal for the oracle, which knows them to 1e-13, and are not for the code.
+    assume(asked.recorded.get("temperature", 1) > 0.01)
     mask = asked.recorded["mask"]["positions"]
     assert picks.tolist() == expected_picks(query(classes=classes, seed=seed), n, options, mask)
 
