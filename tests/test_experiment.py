@@ -329,6 +329,7 @@ def class_accuracies_at_155_labels(compose, *overrides: str) -> list[float]:
     return result.per_class_accuracy
 
 
+@pytest.mark.slow
 def test_the_papers_network_learns_the_papers_imbalance_from_155_labels(compose) -> None:
     """Four classes, chance is 0.25, which running statistics of batch norm would give."""
     data_dir = folder_with("FashionMNIST/raw")

@@ -42,6 +42,7 @@ def extended(folder: Path, *arguments: str) -> Ended:
     return fm_al_process(folder, *arguments, PYTHONPATH=f"{ROOT}:{folder}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", ["strategy=spread", "dataset=arrays"])
 def test_the_commands_run(folder: Path, named: str) -> None:
     (typed,) = (each.split() for each in re.findall(COMMAND, PAGE, re.MULTILINE) if named in each)

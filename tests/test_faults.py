@@ -53,6 +53,8 @@ from tests.helpers.disturbed_runs import (
 from tests.helpers.fault_runs import Start
 from tests.helpers.made_records import without_times
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Undisturbed:

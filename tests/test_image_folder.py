@@ -150,6 +150,7 @@ def test_a_finished_run_of_other_classes_than_its_numbers_name_is_not_taken_for_
         assert 'now names ["2", "3"]; use another' in refused.stderr
 
 
+@pytest.mark.slow
 def test_warnings_are_one_line_each_before_the_first_round(tmp_path, options) -> None:
     fill(tmp_path / "images", seed=0)
     train = tmp_path / "images" / "train"

@@ -13,6 +13,8 @@ import pytest
 from tests.helpers.command_line import QUICK, ROOT, fm_al
 from tests.test_image_folder import SIZE, fill
 
+pytestmark = pytest.mark.slow
+
 # Of each, importing it takes from a tenth of a second to more than one.
 SLOW = {
     "joblib", "matplotlib", "numpy", "pandas", "scipy", "sklearn", "submitit", "sympy", "torch",

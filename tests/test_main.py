@@ -144,6 +144,7 @@ def test_a_strategy_that_can_not_use_the_network_says_so_before_training(
     assert "round 1" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     diverging = [*QUICK, "trainer.optimizer.lr=1e37", "trainer.clamp_gradients=null"]
     done = fm_al(tmp_path, *diverging)

@@ -27,6 +27,7 @@ ADAM = {
 STRATEGIES = ["fishermask", "bait", "badge", "coreset", "entropy", "margin", "random"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_run_of_a_seed_of_every_preset_can_be_planned(preset: str, tmp_path: Path) -> None:
     lines = planned(tmp_path, f"experiment={preset}", "seed=0")
@@ -35,6 +36,7 @@ def test_every_run_of_a_seed_of_every_preset_can_be_planned(preset: str, tmp_pat
     assert lines.count(f"outputs/{preset}/") == int(runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("figure", FIGURES)
 @pytest.mark.parametrize("published", [False, True], ids=["right", "as_published"])
 def test_a_preset_of_a_figure_is_the_papers_protocol(
@@ -91,6 +93,7 @@ def test_a_preset_of_a_figure_is_the_papers_protocol(
         assert budget["train_before_first_query"] == trains_first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "preset",
     [*ABLATIONS, "imbalanced_cifar10", "imbalanced_fashion_mnist_as_published", "balanced_cifar10"],

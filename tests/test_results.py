@@ -19,6 +19,7 @@ RESULTS = (ROOT / "RESULTS.md").read_text()
 RECORDS = ROOT / "outputs" / "results" / "records.tar.xz"
 
 
+@pytest.mark.slow
 def test_results_follow_from_the_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unpacked = tmp_path / "outputs" / "results"
     unpacked.mkdir(parents=True)

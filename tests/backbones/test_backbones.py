@@ -28,6 +28,7 @@ def test_conf_has_the_backbones() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("channels", "side"), [(3, 32), (1, 32), (1, 8), (1, 28)])
 @pytest.mark.parametrize("name", NAMES)
 def test_logits_are_the_head_of_the_embedding(

@@ -53,6 +53,7 @@ def assert_only_rounding_differs(network: nn.Module, images: Tensor, pairs: int)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in attributes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_batch_norm_of_the_backbones(build: Build, name: str) -> None:
     network = spread(build(name))

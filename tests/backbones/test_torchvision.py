@@ -17,6 +17,8 @@ from torchvision import models
 from fm_al.backbones.torchvision import Torchvision
 from fm_al.errors import ConfigError, RunError
 
+pytestmark = pytest.mark.slow
+
 NAMES = models.list_models(module=models)
 NO_LINEAR_HEAD = {"squeezenet1_0", "squeezenet1_1"}
 SIDE = {"inception_v3": 299}

@@ -117,6 +117,7 @@ def test_the_example_in_the_document_runs() -> None:
     assert not torch.isin(namespace["picks"], namespace["labelled"]).any()
 
 
+@pytest.mark.slow
 def test_the_example_learns_more_from_chosen_images(capsys: pytest.CaptureFixture[str]) -> None:
     file = ROOT / "examples" / "select_batch.py"
     assert len(file.read_text().splitlines()) < 60

@@ -27,6 +27,8 @@ from tests.fisher.problems import (
     nasty,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("kind", NASTY)
 @pytest.mark.parametrize("rho", [1e-2, 1e-4, 1e-6])

@@ -122,6 +122,7 @@ class Stopped(Job):
         raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_process_that_is_stopped_says_so_in_the_runs_directory(tmp_path: Path) -> None:
     job = Stopped({}, str(tmp_path), str(tmp_path), str(SWEEP), [], gpu=False)
     process = multiprocessing.get_context("forkserver").Process(

@@ -3,6 +3,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from fm_al.launch.summary import shared_options
 from tests.helpers.command_line import QUICK, fm_al
 
@@ -16,6 +18,7 @@ def test_what_all_runs_share_is_named_but_for_what_names_their_folders() -> None
     assert shared_options([]) == ""
 
 
+@pytest.mark.slow
 def test_a_setting_of_a_sweep_can_be_told_from_another_in_the_table_and_on_disk(
     tmp_path: Path,
 ) -> None:

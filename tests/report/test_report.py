@@ -24,6 +24,7 @@ def test_a_report_of_frozen_records_is_the_same_to_the_letter(tmp_path: Path) ->
     assert markdown_of(frozen(tmp_path), [0.7], with_published=True) == EXPECTED.read_text()
 
 
+@pytest.mark.slow
 def test_the_folder_holds_every_table_and_figure_and_a_page_that_links_to_them(tmp_path) -> None:
     frozen(tmp_path / "outputs")
     for strategy in ("fishermask", "random"):
@@ -50,6 +51,7 @@ def test_the_folder_holds_every_table_and_figure_and_a_page_that_links_to_them(t
     assert "badge/seed2 is not finished: 1 round so far" in re.sub(r"<[^>]+>", "", page)
 
 
+@pytest.mark.slow
 def test_where_by_and_out_are_in_the_command_that_the_report_names(tmp_path: Path) -> None:
     for fraction in (0.002, 0.01):
         for seed in range(3):

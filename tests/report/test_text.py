@@ -129,6 +129,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "outputs" / "report"
 
 
+@pytest.mark.slow
 def test_no_file_has_what_can_not_be_printed(written: Path) -> None:
     for path in [*written.glob("*.*"), *written.glob("tables/*"), *written.glob("figures/*.svg")]:
         assert not UNPRINTABLE.search(path.read_text().replace("\n", "")), path

@@ -349,6 +349,7 @@ def test_what_a_labelled_image_weighs(labelled_weight: str) -> None:
     assert asked.recorded["objective"] == pytest.approx(objective, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_objective_is_recorded_and_no_worse_than_that_of_random_batches() -> None:
     asked = query()
     picks = BAIT(**BAIT_OPTIONS).select(asked, 8, generator()).tolist()
@@ -451,6 +452,7 @@ print(kilobytes("VmHWM") - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks of memory are read from /proc")
 @pytest.mark.parametrize("sizes", [(4000, 4, 40), (2000, 150, 10)], ids=["classes", "dimensions"])
 def test_what_is_reckoned_is_enough(sizes: tuple[int, int, int]) -> None:

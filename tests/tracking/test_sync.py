@@ -25,6 +25,8 @@ from tests.helpers.command_line import ROOT
 from tests.helpers.tracked_runs import CLASSES, RESULT, record, rows
 from tests.helpers.wandb_server import KEY, Server, known_server
 
+pytestmark = pytest.mark.slow
+
 NONE = {"_target_": "fm_al.tracking.NoTracker"}
 OFFLINE = {
     "_target_": "fm_al.tracking.WandbTracker",

@@ -30,6 +30,8 @@ from tests.helpers.tracked_runs import (
 )
 from tests.helpers.wandb_server import KEY, Server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture) -> Any:
@@ -160,15 +162,15 @@ def test_directory_that_can_not_be_written_warns_once(tmp_path: Path, warnings: 
 
 
 def test_dead_server_warns_once_prints_nothing_else_and_no_key_is_written(tmp_path: Path) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
     code = """
         import logging
         logging.basicConfig()
         track(tracker("online", finish_timeout=30), directory, range(3))
         """
-    finished = in_another_process(code, tmp_path, WANDB_BASE_URL=url, WANDB_API_KEY=KEY)
+    with socket.socket() as deaf:  # bound, so that no other process gets the port
+        deaf.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        finished = in_another_process(code, tmp_path, WANDB_BASE_URL=url, WANDB_API_KEY=KEY)
     assert finished.returncode == 0
     assert finished.stdout == ""
     assert len(finished.stderr.splitlines()) == 1

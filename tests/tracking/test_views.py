@@ -14,6 +14,8 @@ from tests.helpers.command_line import QUICK, fm_al
 from tests.helpers.made_records import without_digests
 from tests.helpers.tracked_runs import folders, rows
 
+pytestmark = pytest.mark.slow
+
 QUICK_WANDB = [each for each in QUICK if each != "tracker=none"] + ["tracker=wandb"]
 
 
