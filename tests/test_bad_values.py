@@ -374,6 +374,7 @@ def test_an_error_in_ones_own_strategy_is_named_after_its_traceback_from_there_o
     assert "experiment.py" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_whole_traceback_is_there_for_who_asks(own: list[str], tmp_path: Path) -> None:
     asked = {"HYDRA_FULL_ERROR": "1", "PYTHONPATH": str(tmp_path)}
     done = fm_al_process(tmp_path, *own, "strategy.how=key", **asked)

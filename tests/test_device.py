@@ -57,6 +57,7 @@ def test_setting_up_fixes_threads_and_determinism() -> None:
     assert torch.backends.cudnn.benchmark
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("set_before", ["allow_tf32", "fp32_precision"])
 def test_full_precision_holds_inside_and_is_undone(set_before: str) -> None:
     code = f"""

@@ -256,6 +256,7 @@ def test_a_configuration_is_shown_with_what_is_left_out_of_a_preset(tmp_path: Pa
     assert config["backbone"]["widths"] == [16, 32, 64]
 
 
+@pytest.mark.slow
 def test_the_configuration_of_a_sweep_is_that_of_its_first_run(tmp_path: Path) -> None:
     sweep = ["-m", "strategy=badge,bald", "seed=range(3,5)", "strategy.augment=true"]
     shown = fm_al(tmp_path, *sweep, "--cfg", "job")

@@ -68,6 +68,7 @@ def test_all_of_the_pool_and_one_image() -> None:
     assert_same_picks(problem.of(torch.tensor([3])), 1, 0, 1.0, 1)
 
 
+@pytest.mark.slow
 def test_picks_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = Problem.random(60, 4, 6, 9).blocks
     blocks = blocks[torch.arange(60) // 3]

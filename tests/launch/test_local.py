@@ -18,6 +18,8 @@ from tests.helpers.command_line import QUICK, fm_al
 from tests.helpers.jobs import SWEEP, assigned_job, console, planned
 from tests.test_experiment import without_times
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.slow
 def test_a_run_that_can_not_be_noted_does_not_keep_others_from_a_process(

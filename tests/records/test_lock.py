@@ -18,7 +18,7 @@ from fm_al.records import lock
 from fm_al.records.lock import Process, holder, locked
 from tests.helpers.locks import ELSEWHERE, Hold, ask, left_by
 
-pytestmark = pytest.mark.usefixtures("short_times")
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("short_times")]
 
 
 def test_the_holder_is_known_while_it_holds_and_no_longer(file: Path) -> None:

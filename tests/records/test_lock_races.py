@@ -18,7 +18,7 @@ from fm_al.records import lock
 from fm_al.records.lock import Process, holder, locked
 from tests.helpers.locks import ELSEWHERE, Hold, ask, left_by
 
-pytestmark = pytest.mark.usefixtures("short_times")
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("short_times")]
 
 
 def test_a_file_replaced_just_before_it_is_locked_is_not_taken(file: Path, monkeypatch) -> None:

@@ -30,6 +30,8 @@ from tests.report.drawn_figures import (
     texts,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
 def test_a_panel_shows_the_mean_of_its_group_before_those_of_the_others(

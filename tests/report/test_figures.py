@@ -36,6 +36,8 @@ from tests.report.drawn_figures import (
     texts,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def test_figures_of_a_setting(drawn: dict[str, Figure]) -> None:
     names = "accuracy balanced_accuracy macro_f1 area queries mask seconds"

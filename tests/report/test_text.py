@@ -16,6 +16,11 @@ from fm_al.report.text import UNPRINTABLE, latex, markdown, markdown_cell, markd
 from tests.helpers.command_line import fm_al
 from tests.helpers.made_runs import make_run
 
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Glyph"),  # the font of figures lacks some of the names'
+]
+
 ODD = [
     "line\nbreak", "tab\tand\rreturn", "nul\x00", "esc\x1b[31m", "c1\x85", "separator\u2028here",
     "turned\u202e", "half\ud83d", "none\uffff", "pi|pe", "tick`s``", "<b>&amp;\"'", "$a$ %b #c",
