@@ -56,7 +56,7 @@ def run_rounds(
     query_sizes = [after - before for before, after in pairwise(schedule)] + [0]
     pool, test_images, test_targets = _on_device(experiment, data)
     targets = data.train.targets
-    pool.label(_initial_labels(len(pool), schedule[0], seed))
+    pool.label(initial_labels(len(pool), schedule[0], seed))
     _replay(records, pool, query_sizes)
 
     def make_network() -> Backbone:
@@ -153,8 +153,9 @@ def _on_device(experiment: Experiment, data: ImageData) -> tuple[Pool, Images, T
         return pool, images(data.test.images), data.test.targets.to(device.torch_device)
 
 
-def _initial_labels(pool: int, n: int, seed: int) -> Tensor:
-    return torch.randperm(pool, generator=generator_for(seed, "initial labels"))[:n]
+def initial_labels(pool_size: int, n: int, seed: int) -> Tensor:
+    """The pool indices of the first labelled images, (n,) int64: the same for all strategies."""
+    return torch.randperm(pool_size, generator=generator_for(seed, "initial labels"))[:n]
 
 
 def _replay(records: RunRecords, pool: Pool, query_sizes: list[int]) -> None:

@@ -201,8 +201,8 @@ class Provenance(Schema):
         Config,
         _about(
             "the options'",
-            "The part of the configuration that results depend on, as the version that began the "
-            "run wrote it. In Python, read `result_config`.",
+            "The options that affect results, as written by the version that started the run. In "
+            "Python: `result_config`.",
         ),
     ]
     class_names: Annotated[

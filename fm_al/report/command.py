@@ -156,7 +156,7 @@ def parser() -> ArgumentParser:
         type=float,
         default=[],
         metavar="ACCURACY",
-        help="count the labels needed to reach these accuracies",
+        help="count the labels needed to reach these values of each metric",
     )
     parser.add_argument(
         "--published",
