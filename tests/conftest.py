@@ -3,10 +3,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import hydra
 import pytest
 import torch
 from omegaconf import DictConfig
+
+from fm_al.compose.composer import Composer
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -26,16 +27,7 @@ def compose(tmp_path: Path) -> Compose:
     """Composes the configuration as the command line would; records go to a folder of the test."""
 
     def composed(*overrides: str) -> DictConfig:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return hydra.compose(
-                "config",
-                [
-                    f"output_dir={tmp_path / 'outputs'}",
-                    "device=cpu",
-                    "device.threads=1",
-                    *overrides,
-                ],
-                return_hydra_config=True,
-            )
+        places = [f"output_dir={tmp_path / 'outputs'}", "device=cpu", "device.threads=1"]
+        return Composer().compose([*places, *overrides])
 
     return composed

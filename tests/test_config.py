@@ -8,6 +8,7 @@ import pytest
 import torch
 from pydantic import Field
 
+from fm_al.compose.composer import Composer
 from fm_al.config import Budget, build, check, check_node
 from fm_al.errors import ConfigError
 from fm_al.preparation import Experiment
@@ -162,17 +163,18 @@ class Nesting:
 
 @pytest.fixture
 def nesting(tmp_path: Path) -> str:
-    """An override that adds a strategy `nesting`, which takes another's file as its own option."""
+    """A folder with a strategy `nesting`, which takes another's file as its own option."""
     (tmp_path / "strategy").mkdir()
     (tmp_path / "strategy" / "nesting.yaml").write_text(
         f"defaults: [bald@inner, _self_]\n_target_: {__name__}.Nesting\n"
         "share: 0.5\ninner: {samples: 7}\n"
     )
-    return f"hydra.searchpath=[{tmp_path.as_uri()}]"
+    return str(tmp_path)
 
 
-def test_an_option_may_be_another_file_of_its_group(nesting: str, compose: Compose) -> None:
-    config = resolved(compose(nesting, "strategy=nesting", "strategy.inner.dropout=0.25"))
+def test_an_option_may_be_another_file_of_its_group(nesting: str) -> None:
+    options = ["strategy=nesting", "strategy.inner.dropout=0.25"]
+    config = resolved(Composer(nesting).compose(options))
     check(config)
     nested = build(config["strategy"])
     assert nested.share == 0.5
@@ -190,10 +192,10 @@ def test_an_option_may_be_another_file_of_its_group(nesting: str, compose: Compo
     ],
 )
 def test_what_can_not_be_in_a_nested_option_is_named(
-    override: str, message: str, nesting: str, compose: Compose
+    override: str, message: str, nesting: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        check(resolved(compose(nesting, "strategy=nesting", override)))
+        check(resolved(Composer(nesting).compose(["strategy=nesting", override])))
 
 
 @pytest.mark.parametrize(
