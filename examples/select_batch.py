@@ -12,7 +12,7 @@ from fm_al.fisher import select_bait, select_fishermask
 
 
 def train(images: Tensor, targets: Tensor) -> nn.Sequential:
-    torch.manual_seed(0)
+    torch.manual_seed(0)  # layers draw their weights from the global generator alone
     network = nn.Sequential(
         *(nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.AvgPool2d(4)),

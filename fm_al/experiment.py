@@ -235,7 +235,10 @@ def _round(
     def class_counts(indices: Tensor) -> list[int]:
         return torch.bincount(targets[indices], minlength=pool.classes).tolist()
 
-    record = Round(
+    only_in_the_last: dict[str, Any] = {}
+    if not len(picks):
+        only_in_the_last["confusion_matrix"] = evaluation.confusion.tolist()
+    return Round(
         round=round_index,
         labelled=len(pool.labelled),
         labelled_classes=class_counts(pool.labelled.cpu()),
@@ -247,10 +250,8 @@ def _round(
         epoch_cap_hit=fit.epoch_cap_hit,
         seconds=seconds,
         strategy=recorded,
+        **only_in_the_last,
     )
-    if len(picks):
-        return record
-    return record.model_copy(update={"confusion_matrix": evaluation.confusion.tolist()})
 
 
 def _result(rounds: list[Round], class_names: tuple[str, ...]) -> Result:

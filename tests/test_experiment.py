@@ -180,6 +180,7 @@ class Recording(Strategy):
     def select(self, query, n, generator):
         images = torch.arange(30)
         query.record("shown", query.images(images).sum().item())
+        query.record(3, (1, 2))
         embeddings = query.model.embed(query.images(images))
         torch.testing.assert_close(embeddings, query.embeddings[:30], rtol=1e-4, atol=1e-5)
         return query.unlabelled[:n]
@@ -198,6 +199,7 @@ def test_a_strategy_that_asks_for_it_is_shown_images_as_in_training(compose) -> 
 
     plain, augmented = shown(), shown("strategy.augment=true")
     assert augmented == shown("strategy.augment=true", "experiment_name=again")
+    assert plain[0]["3"] == [1, 2], "as JSON has it"
     assert plain[0]["shown"] == plain[1]["shown"]
     assert len({record["shown"] for record in [*augmented, plain[0]]}) == 3
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import time
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from fm_al.errors import ConfigError, RunError
-from fm_al.files import atomic_write
+from fm_al.files import write_json
 from fm_al.launch.launcher import Launcher
 from fm_al.launch.run_directory import note_overrides
 from fm_al.launch.status import (
@@ -138,8 +137,7 @@ class Sweep:
             return
         with self._made(folder, waiting), locked(folder / "lock"):
             asked = {"command": command_line(), "runs": [str(run.directory) for run in waiting]}
-            content = (json.dumps(asked, indent=2) + "\n").encode()
-            atomic_write(folder / "sweep.json", content, mode=0o600)
+            write_json(folder / "sweep.json", asked, mode=0o600)
             if not self.launcher.on_other_machines:
                 waiting = deque(self.assign_all(waiting, folder))
             if wait:

@@ -25,7 +25,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO
 
@@ -38,16 +37,13 @@ logger = logging.getLogger(__name__)
 # All in seconds.
 BEAT = 10.0  # from one sign of life to the next
 WATCH = 35.0  # wait for a sign of life from another machine
-RETRY = (
-    0.5  # a starter tries again for so long, since readers hold the kernel's lock for an instant
-)
+RETRY = 0.5  # for so long a starter tries again: readers hold the kernel's lock for an instant
 FRESH = 90.0  # age up to which a reader believes a sign of life; clocks of machines differ
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(Schema):
     """A process and where it runs.
 
     Attributes:
@@ -80,15 +76,9 @@ class Process:
         return f"process {self.pid} on {self.host}" + (f" (job {self.job})" if self.job else "")
 
 
-class Holder(Schema):
+class Holder(Process):
     """Content of a held file: a `Process`, and a token of this lock."""
 
-    pid: int
-    host: str
-    machine: str
-    job: str | None
-    node: str | None
-    partition: str | None
     token: str
 
 
@@ -128,7 +118,7 @@ def locked(file: Path) -> Iterator[Lock]:
         RunError: The file system has no locks.
     """
     this, lock = Process.this(), Lock(file)
-    content = json.dumps(asdict(this) | {"token": lock.token}).encode()
+    content = json.dumps(this.as_json() | {"token": lock.token}).encode()
     temporary = file.with_name(f".{file.name}.{lock.token}")
     with contextlib.ExitStack() as stack:
         with (
@@ -258,9 +248,7 @@ def _read(stream: IO[bytes]) -> tuple[Process | None, str | None]:
         record = validated(parse_object(stream.read(4096)), Holder)
     except ValueError:
         return None, None
-    return Process(
-        **{field.name: getattr(record, field.name) for field in fields(Process)}
-    ), record.token
+    return Process(**record.model_dump(exclude={"token"})), record.token
 
 
 def _flock(stream: IO[bytes], kind: int) -> bool:

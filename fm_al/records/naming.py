@@ -84,7 +84,7 @@ class _Described:
         self.seed = f"seed{config['seed']}"
         self.options = {
             key: value if isinstance(value, str) else json.dumps(value)
-            for key, value in _flattened(options)
+            for key, value in flattened(options).items()
             if key.partition(".")[0] not in (*NO_EFFECT_ON_RESULTS, "seed", "experiment_name")
         }
 
@@ -97,17 +97,18 @@ class _Described:
 def _shown(values: Sequence[str]) -> dict[str, str]:
     """Each value of an option, shortened. Where long ones would look the same, they lose the start
     that they share."""
-    shown = {value: _cut(value) for value in values}
+    shown = {value: cut(value) for value in values}
     if len({*shown.values()}) < len(shown):
         long = [value for value in shown if len(value) > LONGEST_VALUE]
         start = os.path.commonprefix(long)  # noqa: RUF071 (of any texts)
         start = start[: start.rfind("/") + 1] or start
-        shown |= {value: _cut(f"…{value[len(start) :]}") for value in long if start}
+        shown |= {value: cut(f"…{value[len(start) :]}") for value in long if start}
     return shown
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+def cut(text: str, length: int = LONGEST_VALUE) -> str:
+    """At most this many characters of a text."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _is_whole(config: Mapping[str, Any]) -> bool:
@@ -132,13 +133,14 @@ def option_names(directory: Path, config: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _flattened(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    flat: list[tuple[str, Any]] = []
+def flattened(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by dotted keys."""
+    flat: dict[str, Any] = {}
     for key, value in nested.items():
         if isinstance(value, Mapping) and value:
-            flat += _flattened(value, f"{prefix}{key}.")
+            flat |= flattened(value, f"{prefix}{key}.")
         else:
-            flat.append((f"{prefix}{key}", value))
+            flat[f"{prefix}{key}"] = value
     return flat
 
 

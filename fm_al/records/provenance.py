@@ -19,7 +19,7 @@ from fm_al import __version__
 from fm_al.records.lock import Process
 
 COMMAND = "FM_AL_COMMAND"  # environment variable: the command that this process runs on behalf of
-PACKAGES = ("fm_al", "torch", "torchvision", "numpy", "scikit-learn", "hydra-core", "wandb")
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "hydra-core", "wandb")
 # Options that may hold a secret, such as `export WANDB_API_KEY=...` in a job's setup.
 SECRET_OPTIONS = (
     "hydra.launcher.setup",

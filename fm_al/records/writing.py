@@ -215,7 +215,7 @@ def open_run(
         provenance = files.provenance
         if provenance is None:
             provenance = _new_provenance(result_config, class_names, class_counts, start)
-            files = replace(files, provenance=provenance, digest=provenance.fingerprint)
+            files = replace(files, digest=provenance.fingerprint)
         elif files.result is None:
             provenance.starts.append(start)
         if class_names and provenance.class_names:

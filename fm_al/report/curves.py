@@ -18,6 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from fm_al.report.drawing import (
+    LINE,
     WIDTH,
     Figure,
     add_legend,
@@ -41,6 +42,7 @@ from fm_al.report.statistics import (
     Comparison,
     all_compared,
     by_mean,
+    common_seeds,
     missing_seeds,
 )
 
@@ -93,6 +95,8 @@ def metric_figure(
     for axes in grid[-1]:
         if axes not in empty:
             axes.set_xlabel("labels")
+    for axes in grid[:, 0]:
+        axes.set_ylabel(METRICS[metric])
     _add_key(mpl, empty, _key(curves, reference, bool(points)))
     title = f"{capitalized(METRICS[metric])} over labels"
     caption = _caption(runs, METRICS[metric], curves, reference, bool(points))
@@ -119,8 +123,12 @@ class _PanelLayout:
 
 
 def _reference(frame: pd.DataFrame) -> str:
-    """The group that others are compared with: `random`, else the group of the smallest mean."""
-    return REFERENCE if REFERENCE in frame else by_mean(frame)[-1]
+    """The group that others are compared with: `random`, else the group of the smallest mean over
+    the seeds that all groups have."""
+    if REFERENCE in frame:
+        return REFERENCE
+    common = common_seeds(frame)
+    return by_mean(frame if common.empty else common)[-1]
 
 
 @dataclass(frozen=True)
@@ -243,9 +251,10 @@ def _draw_lead(
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.set_xlabel(
+    text = (
         f"area under the {metric} curve minus that of {reference} ({areas[reference].mean():.3f})"
     )
+    axes.set_xlabel(wrapped(text, LINE))
 
 
 def _draw_difference(
@@ -327,8 +336,9 @@ def _add_key(mpl: MplFigure, empty: Sequence[Axes], key: Mapping[str, Artist]) -
         axes.spines[:].set_visible(False)
         axes.grid(visible=False)
     if empty:
+        names = list(map(wrapped, key))
         legend = empty[0].legend(
-            key.values(), key, loc="upper left", handlelength=2.5, borderaxespad=0.2
+            key.values(), names, loc="upper left", handlelength=2.5, borderaxespad=0.2
         )
         legend.set_in_layout(False)
     else:

@@ -96,11 +96,8 @@ def mark(groups: str | Sequence[str], *artists: Artist) -> None:
         artist.set_gid("&".join(quote(name, safe="") for name in names))
 
 
-def add_legend(
-    mpl: MplFigure, handles: Sequence[Artist], names: Sequence[str], groups: Sequence[str] = ()
-) -> None:
-    """Add a legend below the axes and enlarge the figure for it; the first entries are marked as
-    showing `groups`."""
+def add_legend(mpl: MplFigure, handles: Sequence[Artist], names: Sequence[str]) -> None:
+    """Add a legend below the axes and enlarge the figure for it."""
     columns = max(1, LINE // (max(map(len, names)) + 8))
     rows = math.ceil(len(names) / columns)
     mpl.set_figheight(mpl.get_figheight() + 0.17 * rows)
@@ -113,9 +110,6 @@ def add_legend(
     )
     for name, text in zip(names, legend.get_texts(), strict=True):
         text.set_text(name)
-    entries = zip(groups, legend.legend_handles, legend.get_texts(), strict=False)
-    for group, *artists in entries:
-        mark(group, *filter(None, artists))
 
 
 def name_rows(axes: Axes, groups: Sequence[str]) -> None:
@@ -140,11 +134,9 @@ def label_grid(mpl: MplFigure, number: int, columns: int, share_y: bool = True) 
     return list(grid.flat[:number])
 
 
-def label_right(axes: Axes, x: float, y: float, text: str, **options: Any) -> Annotation:
+def label_right(axes: Axes, x: float, y: float, text: str) -> Annotation:
     """Write a text to the right of a point."""
-    return axes.annotate(
-        text, (x, y), xytext=(3, 0), textcoords="offset points", va="center", **options
-    )
+    return axes.annotate(text, (x, y), xytext=(3, 0), textcoords="offset points", va="center")
 
 
 def labels_of(runs: Runs, group: str) -> list[int]:

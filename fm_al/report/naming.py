@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from fm_al.report.reading import OPTIONS, FinishedRun
-from fm_al.report.runs import LeftOut, Run
-from fm_al.report.values import MISSING, canonical, cut, format_value
+from fm_al.records.naming import cut
+from fm_al.report.reading import OPTIONS
+from fm_al.report.runs import FinishedRun, LeftOut, Run
+from fm_al.report.values import MISSING, canonical, format_value
 
 NOT_OF_A_SETTING = ("seed", "device")
+LONGEST_NAME = 100  # characters of a group's name
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -53,15 +55,9 @@ def named_runs(
     }
     return [
         Run(
-            each.run.directory,
-            setting_names[each.setting],
-            group_names[each.setting][each.group],
-            each.run.seed,
-            each.run.config,
-            each.run.provenance,
-            each.run.rounds,
-            each.run.result,
-            each.run.options,
+            **{field.name: getattr(each.run, field.name) for field in fields(each.run)},
+            setting=setting_names[each.setting],
+            group=group_names[each.setting][each.group],
         )
         for each in placed
     ]
@@ -169,7 +165,7 @@ def _unambiguous(
         taken: Counter[str] = Counter()
         for key in keys:
             values = (_assignment(each, details[key].get(each, MISSING)) for each in options)
-            text = cut(f"{name} ({', '.join(values)})")
+            text = cut(f"{name} ({', '.join(values)})", LONGEST_NAME)
             taken[text] += 1
             unambiguous[key] = text if taken[text] == 1 else f"{text} {taken[text]}"
     return unambiguous

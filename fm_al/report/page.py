@@ -13,11 +13,12 @@ from itertools import permutations
 import jinja2
 from markupsafe import Markup
 
+from fm_al.records.naming import flattened
 from fm_al.report.palette import Look
 from fm_al.report.runs import Runs
 from fm_al.report.text import printable
 from fm_al.report.typeset import Table
-from fm_al.report.values import flattened, format_value
+from fm_al.report.values import format_value
 
 LACKING = "–"
 

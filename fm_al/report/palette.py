@@ -42,10 +42,6 @@ class Look:
     marker: str
 
     @property
-    def linestyle(self) -> tuple[float, tuple[float, ...] | None]:
-        return 0, self.dashes or None
-
-    @property
     def outline(self) -> str:
         """The marker as data of an SVG path, within 1 of (0, 0)."""
         style = MarkerStyle(self.marker)

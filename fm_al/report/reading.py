@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -23,9 +21,9 @@ from fm_al.records.naming import option_names
 from fm_al.records.reading import StoredRun, stored_run
 from fm_al.records.result_config import Config
 from fm_al.records.schema import Count, Provenance, Result, Round
-from fm_al.report.runs import LeftOut
+from fm_al.report.runs import FinishedRun, LeftOut
 from fm_al.report.text import all_printable, printable
-from fm_al.report.values import MISSING, flattened, matches
+from fm_al.report.values import matches
 
 # Keys that stand for the option of that name, and the configuration behind it. BAIT alone trains
 # before its first query in the FisherMask authors' code.
@@ -73,45 +71,6 @@ class _ResultConfig(Schema):
     device: _Device
     seed: Count
     experiment_name: Annotated[str, Field(min_length=1)]
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """A finished run, not yet named.
-
-    Attributes:
-        directory: Where it is.
-        config: The part of its configuration that results depend on.
-        provenance: Software, starts.
-        rounds: Its rounds.
-        result: Its result.
-        options: Names of the options of some groups, such as `dataset`.
-    """
-
-    directory: Path
-    config: Config
-    provenance: Provenance
-    rounds: Sequence[Round]
-    result: Result
-    options: Mapping[str, str]
-
-    @cached_property
-    def flat(self) -> dict[str, Any]:
-        """`config` by dotted keys."""
-        return flattened(self.config)
-
-    @property
-    def seed(self) -> int:
-        return int(self.flat["seed"])
-
-    def value(self, key: str) -> Any:
-        """The value of a key of the configuration, or MISSING."""
-        return self.options[key] if key in self.options else self.flat.get(key, MISSING)
-
-    def part(self, keys: Iterable[str]) -> dict[str, Any]:
-        """The values at and below these keys."""
-        prefixes = tuple(f"{key}." for key in keys)
-        return {k: v for k, v in self.flat.items() if f"{k}.".startswith(prefixes)}
 
 
 def finished_runs(folder: Path, left_out: list[LeftOut]) -> Iterator[FinishedRun]:
@@ -209,9 +168,8 @@ def _check_values(place: str, values: Config, schema: type[Schema], key: str) ->
 def _check_counts(rounds: Sequence[Round], result: Result, budget: Config) -> None:
     """Check that the rounds are those of the budget, with as many queried images and classes."""
     before_last = range(budget["initial"], budget["total"], budget["per_round"])
-    for source, count in (("result", result.rounds), ("budget", len(before_last) + 1)):
-        if count != len(rounds):
-            raise RunError(f"has {len(rounds)} rounds, its {source} is of {count}")
+    if len(before_last) + 1 != len(rounds):
+        raise RunError(f"has {len(rounds)} rounds, its budget is of {len(before_last) + 1}")
     labels = [*before_last, budget["total"]]
     queried = [after - before for before, after in pairwise(labels)] + [0]
     classes = len(result.class_names)

@@ -9,17 +9,19 @@ of other keys are compared instead of strategies; these may decide the first lab
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from fm_al.records.curve import area_under_curve
+from fm_al.records.naming import flattened
 from fm_al.records.result_config import Config
 from fm_al.records.schema import Provenance, Result, Round
-from fm_al.report.values import by_numbers
+from fm_al.report.values import MISSING, by_numbers
 
 STRATEGY = ("strategy",)
 REFERENCE = "random"  # the group that others are compared with, if there is one of this name
@@ -32,14 +34,11 @@ LOOKS = tuple(
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """A finished run.
+class FinishedRun:
+    """A finished run, not yet named.
 
     Attributes:
         directory: Where it is.
-        setting: Name of its setting.
-        group: Name of what is compared, such as its strategy.
-        seed: What it is paired by.
         config: The part of its configuration that results depend on.
         provenance: Software, starts.
         rounds: Its rounds.
@@ -48,14 +47,42 @@ class Run:
     """
 
     directory: Path
-    setting: str
-    group: str
-    seed: int
     config: Config
     provenance: Provenance
     rounds: Sequence[Round]
     result: Result
     options: Mapping[str, str]
+
+    @cached_property
+    def flat(self) -> dict[str, Any]:
+        """`config` by dotted keys."""
+        return flattened(self.config)
+
+    @property
+    def seed(self) -> int:
+        return int(self.flat["seed"])
+
+    def value(self, key: str) -> Any:
+        """The value of a key of the configuration, or MISSING."""
+        return self.options[key] if key in self.options else self.flat.get(key, MISSING)
+
+    def part(self, keys: Iterable[str]) -> dict[str, Any]:
+        """The values at and below these keys."""
+        prefixes = tuple(f"{key}." for key in keys)
+        return {k: v for k, v in self.flat.items() if f"{k}.".startswith(prefixes)}
+
+
+@dataclass(frozen=True, eq=False)
+class Run(FinishedRun):
+    """A finished run in its place.
+
+    Attributes:
+        setting: Name of its setting.
+        group: Name of what is compared, such as its strategy.
+    """
+
+    setting: str
+    group: str
 
     def at(self, labels: int) -> Round:
         """The record of the round with this number of labels."""

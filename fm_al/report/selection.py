@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fm_al.errors import ConfigError
 from fm_al.report.naming import named_runs
-from fm_al.report.reading import FinishedRun, check_key, chosen_runs, finished_runs
-from fm_al.report.runs import STRATEGY, LeftOut, Runs
+from fm_al.report.reading import check_key, chosen_runs, finished_runs
+from fm_al.report.runs import STRATEGY, FinishedRun, LeftOut, Runs
 from fm_al.report.values import MISSING
 
 

@@ -1,28 +1,15 @@
-"""Values of a configuration: flattened, compared with what a user types, and shown."""
+"""Values of a configuration: compared with what a user types, and shown."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from fm_al.report.text import printable
 
 MISSING = object()  # of a key that a run does not have
-LONGEST_NAME = 100  # characters
-
-
-def flattened(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of nested mappings by dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flattened(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def matches(value: Any, text: str) -> bool:
@@ -51,11 +38,6 @@ def format_value(value: Any) -> str:
 def canonical(value: Any) -> str:
     """A text that is the same for equal values only."""
     return json.dumps(value, sort_keys=True)
-
-
-def cut(text: str) -> str:
-    """At most LONGEST_NAME characters of a text."""
-    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
 
 
 def by_numbers(name: str) -> list[Any]:

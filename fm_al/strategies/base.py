@@ -155,8 +155,8 @@ class Query:
             TypeError: If it cannot be written as JSON.
             ValueError: If it holds a number that is not finite.
         """
-        json.dumps({name: value}, allow_nan=False)
-        self.recorded[name] = value
+        # As the records' readers will find it: keys of mappings are texts, tuples are lists.
+        self.recorded |= json.loads(json.dumps({name: value}, allow_nan=False))
 
 
 def _finite(name: str, outputs: Tensor) -> Tensor:

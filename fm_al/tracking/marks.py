@@ -67,7 +67,7 @@ def has_view(directory: Path) -> bool:
 
 def mark_complete(directory: Path, rounds: int) -> None:
     """Marks that the view of a finished run holds all of it."""
-    write_json(directory / LOGGED, {"rounds": rounds, "state": "finished"})
+    write_json(directory / LOGGED, Mark(rounds=rounds, state="finished").as_json())
 
 
 def is_marked_complete(directory: Path, result: Result) -> bool:

@@ -27,7 +27,7 @@ from fm_al.records.reading import stored_run
 from fm_al.tracking.tracker import Tracker
 from fm_al.tracking.upload import (
     DEFAULT_OPTIONS,
-    UPLOADED,
+    DONE,
     WANDB_TRACKER,
     connected_server,
     options_or_reason,
@@ -101,7 +101,7 @@ def upload_below(folder: Path, wanted: dict[str, Any], console: Console) -> int:
     if failures:
         outcomes["failed"] = len(failures)
     counts = [f"{count} {outcome}" for outcome, count in outcomes.items()]
-    if not outcomes[UPLOADED]:
+    if not outcomes[DONE]:
         counts.insert(0, "nothing was uploaded")
     if not directories:
         counts.append("there are no runs")

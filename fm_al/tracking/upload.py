@@ -37,7 +37,7 @@ DEFAULT_OPTIONS: dict[str, Any] = {
     "finish_timeout": 300,
 }
 OPTIONS_OF_RUN = ("project", "entity", "group", "tags", "notes")  # taken from the run's tracker
-UPLOADED = "uploaded"
+DONE = "uploaded"
 
 
 def connected_server() -> wandb.Api:
@@ -117,7 +117,7 @@ def upload(server: wandb.Api, directory: Path, wanted: dict[str, Any], scratch: 
                 **_progress(run),
             )
             mark_uploaded(directory, mark)
-            return UPLOADED
+            return DONE
     except RunLockedError:
         return "left to another fm-al-sync"
 

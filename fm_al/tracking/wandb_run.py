@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from fm_al.records.schema import Result, Round
 from fm_al.tracking.marks import run_id
@@ -15,22 +17,34 @@ from fm_al.tracking.wandb_log import history
 from fm_al.tracking.wandb_process import keep_service_private, quiet_settings, register_exit_hook
 
 LONGEST_NAME = 128  # characters; the W&B server refuses longer names of runs and groups
+A_DAY = 86_400.0  # seconds
 WRITE_TIMEOUT = 5.0  # seconds in which wandb should have written what it was given
 START_FIELDS = {"sweep", "job", "node", "partition", "host"}  # what W&B is told of a start
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class WandbOptions:
-    """How a run is logged to W&B; see `WandbTracker`."""
+    """How a run is logged to W&B: the options of `conf/tracker/`.
 
-    project: str
+    Args:
+        project: W&B project.
+        entity: User or team; None for the account's default.
+        group: Group of the run; None for the experiment's name.
+        tags: Tags of the run.
+        notes: Notes of the run.
+        mode: `offline` writes to the run's directory, `online` also sends.
+        init_timeout: Seconds to wait for the server at the start.
+        finish_timeout: Seconds to wait for the server at the end.
+    """
+
+    project: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^/\\#?%:]+$")]
     entity: str | None
     group: str | None
-    tags: list[str]
+    tags: list[Annotated[str, Field(min_length=1, max_length=64)]]
     notes: str | None
     mode: Literal["offline", "online"]
-    init_timeout: float
-    finish_timeout: float
+    init_timeout: Annotated[float, Field(gt=0, le=A_DAY)]
+    finish_timeout: Annotated[float, Field(gt=0, le=A_DAY)]
 
 
 class WandbRun:

@@ -6,9 +6,7 @@ import logging
 import queue
 import threading
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from fm_al.errors import RunError
 from fm_al.records.schema import Result, Round
@@ -20,54 +18,21 @@ from fm_al.tracking.wandb_run import WandbOptions, WandbRun
 
 logger = logging.getLogger(__name__)
 
-A_DAY = 86_400.0  # seconds
 
-
-class WandbTracker(Tracker):
+@dataclass(kw_only=True)
+class WandbTracker(WandbOptions, Tracker):
     """One W&B run per run's directory; each round is a row of its history at `_step` = `round`.
 
     The W&B run always holds every round: after an interruption, what it lacks is added from the
     records. All of wandb, its import included, happens on a thread of its own.
     """
 
-    def __init__(
-        self,
-        project: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^/\\#?%:]+$")],
-        entity: str | None,
-        group: str | None,
-        tags: list[Annotated[str, Field(min_length=1, max_length=64)]],
-        notes: str | None,
-        mode: Literal["offline", "online"],
-        init_timeout: Annotated[float, Field(gt=0, le=A_DAY)],
-        finish_timeout: Annotated[float, Field(gt=0, le=A_DAY)],
-    ) -> None:
-        """Keeps the options of `conf/tracker/`.
-
-        Args:
-            project: W&B project.
-            entity: User or team; None for the account's default.
-            group: Group of the run; None for the experiment's name.
-            tags: Tags of the run.
-            notes: Notes of the run.
-            mode: `offline` writes to the run's directory, `online` also sends.
-            init_timeout: Seconds to wait for the server at the start.
-            finish_timeout: Seconds to wait for the server at the end.
-        """
-        self.options = WandbOptions(
-            project=project,
-            entity=entity,
-            group=group,
-            tags=tags,
-            notes=notes,
-            mode=mode,
-            init_timeout=init_timeout,
-            finish_timeout=finish_timeout,
-        )
+    def __post_init__(self) -> None:
         self._view: _View | None = None
 
     def start(self, run: TrackedRun) -> None:
         # A copy of the rounds, since the run's own list grows.
-        self._view = _View(self.options, replace(run, rounds=list(run.rounds)))
+        self._view = _View(self, replace(run, rounds=list(run.rounds)))
         self._view.begin()
 
     def round(self, record: Round) -> None:
@@ -79,7 +44,7 @@ class WandbTracker(Tracker):
             return
         view, self._view = self._view, None
         view.events.put(("finish", result))
-        timeout = self.options.finish_timeout
+        timeout = self.finish_timeout
         try:
             view.thread.join(timeout)
         finally:  # Ctrl-C may end the wait

@@ -7,7 +7,6 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 from fm_al.records.lock import Process
@@ -35,7 +34,14 @@ with lock.locked(Path(file)) as held:
             print(error, flush=True)
 """
 
-ELSEWHERE = Process(7, "node3", "another machine", "45_6", "node3", "gpu")
+ELSEWHERE = Process(
+    pid=7,
+    host="node3",
+    machine="another machine",
+    job="45_6",
+    node="node3",
+    partition="gpu",
+)
 
 Hold = Callable[..., "subprocess.Popen[str]"]
 
@@ -50,5 +56,5 @@ def ask(process: subprocess.Popen[str], line: str = "") -> str:
 
 
 def left_by(file: Path, process: Process, age: float = 0) -> None:
-    file.write_text(json.dumps(asdict(process) | {"token": "x"}))
+    file.write_text(json.dumps(process.as_json() | {"token": "x"}))
     os.utime(file, (time.time() - age,) * 2)

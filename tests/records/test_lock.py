@@ -8,7 +8,6 @@ import re
 import signal
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -282,7 +281,7 @@ def test_a_process_knows_its_job(monkeypatch, env: dict[str, str], job: str, sho
 def test_where_boots_have_no_id_the_host_is_the_machine(monkeypatch) -> None:
     this = Process.this()
     monkeypatch.setattr(Path, "read_text", lambda _: Path("/nowhere").read_bytes())
-    assert Process.this() == replace(this, machine=this.host)
+    assert Process.this() == this.model_copy(update={"machine": this.host})
 
 
 def test_it_needs_neither_torch_nor_hydra(start: Hold) -> None:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -134,7 +133,7 @@ def test_who_was_not_the_last_to_replace_a_dead_process_does_not_start(
         if holder(file) == Process.this():
             left_by(file, ELSEWHERE)
 
-    left_by(file, replace(ELSEWHERE, pid=8))
+    left_by(file, ELSEWHERE.model_copy(update={"pid": 8}))
     monkeypatch.setattr(time, "sleep", another_replaces_it)
     threads = threading.active_count()
     with pytest.raises(RunError, match="taken over by process 7 on node3"), locked(file):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -9,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from fm_al import __version__
 from fm_al.errors import RunError
 from fm_al.records import writing as records
 from fm_al.records.curve import area_under_curve
 from fm_al.records.discovery import runs_below
 from fm_al.records.notes import Assignment, assign_run
-from fm_al.records.provenance import without_secrets
+from fm_al.records.provenance import software, without_secrets
 from fm_al.records.reading import finished_result, stored_run
 from fm_al.records.result_config import result_config_of
 from fm_al.records.schema import Round
@@ -370,3 +372,18 @@ def test_reading_records_needs_no_torch() -> None:
 )
 def test_area_under_curve(labelled: list[int], accuracy: list[float], area: float) -> None:
     assert area_under_curve(labelled, accuracy) == pytest.approx(area)
+
+
+def test_the_version_in_provenance_is_the_packages_own(monkeypatch) -> None:
+    """Also in a checkout that is not installed."""
+
+    def not_installed(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", not_installed)
+    software.cache_clear()
+    try:
+        versions = software()
+    finally:
+        software.cache_clear()
+    assert (versions["fm_al"], versions["torch"]) == (__version__, None)

@@ -44,7 +44,16 @@ def made_up(
 ) -> Run:
     provenance = Provenance.model_construct(software=software or {}, starts=[*starts])
     result = Result.model_construct()
-    return Run(directory, setting, group, seed, config, provenance, [], result, {})
+    return Run(
+        directory,
+        config={"seed": seed, **config},
+        provenance=provenance,
+        rounds=[],
+        result=result,
+        options={},
+        setting=setting,
+        group=group,
+    )
 
 
 def a_table(name: str = "accuracy", *rows: tuple[Cell, ...], columns: int = 9) -> Table:

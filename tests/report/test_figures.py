@@ -86,7 +86,20 @@ def test_many_classes_are_taken_together(tmp_path: Path) -> None:
         for labels in (10, 10 + sum(counts))
     ]
     result = Result.model_construct(class_names=classes, seconds={"train": 1.0})
-    runs = Runs([Run(tmp_path, "setting", "badge", 0, CONFIG, PROVENANCE, rounds, result, {})])
+    runs = Runs(
+        [
+            Run(
+                tmp_path,
+                config={"seed": 0, **CONFIG},
+                provenance=PROVENANCE,
+                rounds=rounds,
+                result=result,
+                options={},
+                setting="setting",
+                group="badge",
+            )
+        ]
+    )
     queries = by_name(figures_of_setting(runs, "", Palette.of(runs.groups)))["queries"]
     [axes] = queries.mpl.axes
     names = [patch.get_label() for patch in axes.patches]
@@ -116,14 +129,13 @@ def mask_axes(trial: Runs, masks: Sequence[Sequence[dict[str, int]]]) -> Axes:
     runs = [
         Run(
             old.directory,
-            old.setting,
-            old.group,
-            seed,
-            CONFIG,
-            PROVENANCE,
-            [*rounds, old.rounds[-1]],
-            old.result,
-            {},
+            config={**CONFIG, "seed": seed},
+            provenance=PROVENANCE,
+            rounds=[*rounds, old.rounds[-1]],
+            result=old.result,
+            options={},
+            setting=old.setting,
+            group=old.group,
         )
         for seed, of_seed in enumerate(masks)
         for rounds in [

@@ -43,7 +43,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Any:
 def test_configs_build_a_tracker_of_their_mode(name: str, mode: str) -> None:
     configured = built("tracker", name)
     assert isinstance(configured, WandbTracker)
-    assert configured.options.mode == mode
+    assert configured.mode == mode
 
 
 def test_figures_are_flattened_and_classes_named() -> None:
@@ -243,7 +243,7 @@ def test_a_process_ends_as_soon_as_its_view_was_given_up(
         from dataclasses import replace
         logging.basicConfig()
         one = tracker("online", finish_timeout={finish_timeout})
-        one.options = replace(one.options, init_timeout={init_timeout})
+        one.init_timeout = {init_timeout}
         track(one, directory, range(3))
         print(time.time())
         """
