@@ -43,14 +43,14 @@ def run_one(composed: DictConfig, about: Sequence[str]) -> None:
     for line in about:
         console.print(line, soft_wrap=True)
     result = planned.result()
-    if result is not None:
-        planned.complete(console, result)
-        console.print("this run is finished already")
-    else:
-        try:
+    try:
+        if result is not None:
+            planned.complete(console, result)
+            console.print("this run is finished already")
+        else:
             result = planned.run(console)
-        finally:  # a run that fails before its first round may leave no folder
-            note_overrides(planned.directory, overrides)
+    finally:  # a run that fails before its first round may leave no folder
+        note_overrides(planned.directory, overrides)
     console.print(f"{closing_line(result)}\nrecords: {planned.directory}", soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""The old name of a job's module, which pickles in a SLURM queue from before ask for."""
+"""Old import path of `fm_al.launch.job`, for jobs that an earlier version queued."""
 
 from fm_al.launch.job import Job, Limits
 

@@ -36,7 +36,9 @@ class Launcher(Protocol):
             folder: The sweep's folder.
 
         Raises:
-            RunError: If no run can be started at the moment.
+            RunError: If runs cannot be started at the moment. Those that were started are no longer
+                in `waiting`.
+            ConfigError: If the launcher's options, or the path of the folder, are invalid.
         """
 
     def ended(self, directory: Path) -> str | None:

@@ -1,8 +1,9 @@
-"""Where a run's records go: a path that is a function of its configuration."""
+"""Where a run's records go: a path derived from its configuration."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
 import re
@@ -48,7 +49,8 @@ def run_directory(config: Config, choices: Mapping[str, Any], overrides: Sequenc
     options are swept. It shows all options, sorted by key, if they fit as they are. Otherwise the
     options that are likely to be swept come first: single values before lists, strategy and trainer
     before the others, the budget last. Keys and values are shortened, a hash of all options makes
-    the name unique, and `overrides.yaml` in that folder lists them whole.
+    the name unique, and `overrides.yaml` in that folder lists them whole. If a folder with the name
+    that an earlier version gave exists, that one is used.
 
     Args:
         config: The resolved configuration.
@@ -81,12 +83,17 @@ def option_texts(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def option_values(overrides: Sequence[str]) -> dict[str, Any]:
-    """The same options with their values."""
-    return {key: override.value() for key, override in _named(overrides).items()}
+    """The same options with their values; `~` before the key of one that was deleted."""
+    return {
+        f"~{key}" if override.is_delete() else key: override.value()
+        for key, override in _named(overrides).items()
+    }
 
 
 def value_text(value: Any) -> str:
     """A value as one line of YAML."""
+    if isinstance(value, str) and "\n" in value:
+        return json.dumps(value, ensure_ascii=False)
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf)
     return text.removesuffix("...\n").rstrip("\n")
 

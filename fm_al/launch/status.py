@@ -14,7 +14,7 @@ from fm_al.config import Budget
 from fm_al.errors import RunError
 from fm_al.launch.queue import SlurmJob, in_queue, unusual_wait
 from fm_al.records.discovery import runs_below
-from fm_al.records.lock import Process, holder
+from fm_al.records.lock import holder
 from fm_al.records.notes import STOPPED
 from fm_al.records.reading import StoredRun, stored_run
 from fm_al.records.result_config import Config
@@ -162,19 +162,16 @@ def _state(run: StoredRun, said: Mapping[SlurmJob, str]) -> tuple[State, str]:
         return "running", str(process)
     if job is not None and job in said:
         return "waiting", f"job {job.id}: {said[job]}"
-    has_turn_to_come = run.job is not None and job is None and run.error is None
-    if has_turn_to_come and (process := _holder_of_sweep(run)):
-        return "waiting", f"for its turn in the sweep of {process}"
+    is_left_to_sweep = job is None and run.error is None
+    if run.job is not None and is_left_to_sweep:
+        process = holder(run.directory / run.job.folder / "lock")
+        if process is not None:
+            return "waiting", f"for its turn in the sweep of {process}"
     if run.error is not None:
         return "failed", run.error.message
     if run.provenance is None and job is None:
         return "new", "its sweep ended before its turn" if run.job else ""
     return "stale", STOPPED if run.stopped else NO_EXIT_MESSAGE
-
-
-def _holder_of_sweep(run: StoredRun) -> Process | None:
-    """The process of the sweep that the run waits for."""
-    return holder(run.directory / run.job.folder / "lock") if run.job else None
 
 
 def _lack_of_view(directory: Path, result: Result) -> str:

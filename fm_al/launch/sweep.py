@@ -223,8 +223,9 @@ class Sweep:
         try:
             self.launcher.start(waiting, folder)
         finally:
-            for run in before[: len(before) - len(waiting)]:
-                self._note_overrides(run)
+            if self.launcher.on_other_machines:  # the others' are noted when they are assigned
+                for run in before[: len(before) - len(waiting)]:
+                    self._note_overrides(run)
 
     def _note_overrides(self, run: PlannedRun) -> None:
         note_overrides(run.directory, self.overrides.get(run.directory, ()))

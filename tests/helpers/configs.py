@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fm_al.compose.composer import Composer
 from fm_al.config import build
+from fm_al.launch.planning import plain_config, without_hydra
 from tests.conftest import CONF
 
 
@@ -17,9 +18,8 @@ def names(group: str) -> list[str]:
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
-    """A composed configuration as a run has it, without Hydra's own node."""
-    plain = OmegaConf.to_container(config, resolve=True)
-    return {key: value for key, value in plain.items() if key != "hydra"}
+    """A composed configuration as a run has it."""
+    return plain_config(without_hydra(config))
 
 
 @functools.cache

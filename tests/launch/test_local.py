@@ -16,9 +16,7 @@ from fm_al.records.lock import locked
 from fm_al.records.notes import Assignment, assign_run
 from tests.helpers.command_line import QUICK, fm_al
 from tests.helpers.jobs import SWEEP, assigned_job, console, planned
-from tests.test_experiment import without_times
-
-pytestmark = pytest.mark.slow
+from tests.helpers.made_records import without_times
 
 
 @pytest.mark.slow
@@ -136,6 +134,7 @@ def test_a_process_that_is_stopped_says_so_in_the_runs_directory(tmp_path: Path)
     assert json.loads((tmp_path / "error.json").read_text())["message"] == "stopped by Ctrl-C"
 
 
+@pytest.mark.slow
 def test_a_local_process_is_not_noted_in_a_run_that_another_one_holds(
     compose, tmp_path: Path
 ) -> None:
