@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fm_al.backbones.base import Backbone
-from fm_al.data.base import ImageData
+from fm_al.data.base import Dataset, ImageData
 from fm_al.data.images import Images, channel_statistics
 from fm_al.data.pool import Pool
 from fm_al.errors import DIVERGED, MethodError, RunError, errors_named, memory_errors_named
@@ -126,31 +126,44 @@ def run_rounds(
 
 
 def _on_device(experiment: Experiment, data: ImageData) -> tuple[Pool, Images, Tensor]:
-    """The pool, the test images and their classes, on the device."""
+    """The pool, the test images and their classes. Images are kept where `device.pool` says."""
     dataset, device = experiment.dataset, experiment.device
+    mean, std = _normalisation(dataset, data)
+    stored_images = data.train.images, data.test.images
+
+    def images(stored: Tensor) -> Images:
+        return Images(
+            stored.to(kept_on),
+            mean,
+            std,
+            dataset.crop_padding,
+            dataset.horizontal_flip,
+            device.memory_format,
+            device.torch_device,
+        )
+
+    with memory_errors_named(
+        "moving the images to the device", "the pool (imbalance), or use device.pool=host"
+    ):
+        kept_on = device.pool_device(sum(each.nbytes for each in stored_images))
+        targets = data.train.targets.to(device.torch_device)
+        pool = Pool(images(data.train.images), targets, len(data.class_names))
+        return pool, images(data.test.images), data.test.targets.to(device.torch_device)
+
+
+def _normalisation(dataset: Dataset, data: ImageData) -> tuple[Tensor, Tensor]:
+    """Mean and deviation per channel, float32. Images of floats are not normalised."""
+    channels = data.train.images.shape[1]
+    mean, std = torch.zeros(channels), torch.ones(channels)
+    if data.train.images.is_floating_point():
+        return mean, std
     if dataset.mean is None or dataset.std is None:
         mean, std = channel_statistics(data.train.images)
     if dataset.mean is not None:
         mean = torch.tensor(dataset.mean)
     if dataset.std is not None:
         std = torch.tensor(dataset.std)
-
-    def images(uint8: Tensor) -> Images:
-        return Images(
-            uint8.to(device.torch_device),
-            mean.float().to(device.torch_device),
-            std.float().to(device.torch_device),
-            dataset.crop_padding,
-            dataset.horizontal_flip,
-            device.memory_format,
-        )
-
-    with memory_errors_named(
-        "moving the images to the device", "the pool (imbalance) or use device=cpu"
-    ):
-        targets = data.train.targets.to(device.torch_device)
-        pool = Pool(images(data.train.images), targets, len(data.class_names))
-        return pool, images(data.test.images), data.test.targets.to(device.torch_device)
+    return mean.float(), std.float()
 
 
 def initial_labels(pool_size: int, n: int, seed: int) -> Tensor:
