@@ -28,6 +28,7 @@ from fm_al.records.curve import area_under_curve
 from fm_al.records.schema import Result, Round
 from fm_al.records.writing import RunRecords
 from fm_al.strategies.base import Query, Strategy
+from fm_al.strategies.candidates import candidates_query, check_memory
 from fm_al.tracking.tracker import Tracker
 from fm_al.training import UNTRAINED, Fit, load_network, save_network
 
@@ -103,7 +104,6 @@ def run_rounds(
         if n := query_sizes[round_index]:
             with _stage("query", seconds, progress, "device.scoring_batch_size, or the pool"):
                 picks = _select(experiment.strategy, query, n, seed, round_index)
-                picks = _checked(picks, n, pool, experiment.strategy)
             if trainer.reset != "all":
                 save_network(network, records.weights_path(round_index))
 
@@ -201,14 +201,18 @@ def _stage(
     seconds[name] = round(time.perf_counter() - began, 3)
 
 
-def _select(strategy: Strategy, query: Query, n: int, seed: int, round_index: int) -> Any:
-    """What the strategy returns, whatever that is."""
+def _select(strategy: Strategy, query: Query, n: int, seed: int, round_index: int) -> Tensor:
+    """The strategy's picks, on the CPU. Raises RunError if they break its contract, or if there is
+    too little memory."""
     generator = generator_for(seed, "query", round_index)
+    query = candidates_query(strategy, query, generator)
+    check_memory(strategy, query, n)
     with errors_named(f"{type(strategy).__name__}.select failed", MethodError):
-        return strategy.select(query, n, generator)
+        picks = strategy.select(query, n, generator)
+    return query.pool_indices(_checked(picks, n, query.unlabelled, strategy)).cpu()
 
 
-def _checked(picks: Any, n: int, pool: Pool, strategy: Strategy) -> Tensor:
+def _checked(picks: Any, n: int, unlabelled: Tensor, strategy: Strategy) -> Tensor:
     """The picks on the CPU. Raises RunError if they break the contract of `Strategy.select`."""
     chosen = torch.empty(0)
     if isinstance(picks, Tensor) and not picks.is_meta and picks.layout == torch.strided:
@@ -222,7 +226,7 @@ def _checked(picks: Any, n: int, pool: Pool, strategy: Strategy) -> Tensor:
         wrong = f"a {kind} of {picks.dtype} and shape {tuple(picks.shape)} on {picks.device}"
     elif len(chosen.unique()) < n:
         wrong = f"{n - len(chosen.unique())} indices twice"
-    elif not torch.isin(chosen, pool.unlabelled.cpu()).all():
+    elif not torch.isin(chosen, unlabelled.cpu()).all():
         wrong = "images that are not in the pool or labelled already"
     else:
         return chosen
