@@ -21,6 +21,7 @@ from fm_al.preparation import load_data, preflight
 from fm_al.progress import RunProgress
 from fm_al.records.writing import open_run
 from fm_al.strategies.base import Query, Strategy
+from fm_al.strategies.candidates import CandidateOptions
 from fm_al.strategies.random import Random
 from tests.helpers.command_line import fm_al
 from tests.helpers.made_records import without_digests, without_times
@@ -172,7 +173,7 @@ def test_an_image_folder_that_changed_after_its_run_is_another_run(compose, tmp_
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recording(Strategy):
+class Recording(CandidateOptions, Strategy):
     """Keeps what it is shown."""
 
     augment: bool = False
@@ -204,11 +205,11 @@ def test_a_strategy_that_asks_for_it_is_shown_images_as_in_training(compose) -> 
     assert len({record["shown"] for record in [*augmented, plain[0]]}) == 3
 
 
-class Wrong(Strategy):
+@dataclass(frozen=True, kw_only=True)
+class Wrong(CandidateOptions, Strategy):
     """Breaks the contract in a way of its choice."""
 
-    def __init__(self, way: str) -> None:
-        self.way = way
+    way: str
 
     def select(self, query, n, generator):
         unlabelled = query.unlabelled[:n]
@@ -255,8 +256,9 @@ def test_a_query_does_not_give_the_classes_of_the_pool_away(compose) -> None:
         patched.setattr(Random, "select", curious)
         ran(compose, "strategy=random")
     assert seen == {
-        "autocast", "batch_size", "classes", "device", "embeddings", "images", "labelled",
-        "labelled_targets", "logits", "model", "probabilities", "record", "recorded", "unlabelled",
+        "among", "autocast", "batch_size", "classes", "device", "embeddings", "images", "labelled",
+        "labelled_targets", "logits", "model", "pool_indices", "probabilities", "record",
+        "recorded", "scores", "sizes", "take", "unlabelled",
     }  # fmt: skip
 
 

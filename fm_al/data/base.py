@@ -34,7 +34,8 @@ class Split:
     """Images and their classes, on the CPU.
 
     Attributes:
-        images: uint8 (N, channels, height, width).
+        images: (N, channels, height, width): uint8, or float16 or float32 that are not normalised,
+            such as features, (N, D, 1, 1). They may be a memory map.
         targets: Classes from 0, int64 (N,).
     """
 

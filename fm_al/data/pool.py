@@ -1,8 +1,9 @@
-"""The pool: its images on the device, and which of them are labelled."""
+"""The pool: its images, and which of them are labelled."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ class Pool:
 
         Args:
             images: The N images.
-            targets: Their classes, int64 (N,), on the images' device.
+            targets: Their classes, int64 (N,), on the device of the images' batches.
             classes: C, the number of classes.
         """
         self._images = images
@@ -37,7 +38,7 @@ class Pool:
 
     @property
     def device(self) -> torch.device:
-        """Where images, classes and indices are."""
+        """Where batches of images, classes and indices are."""
         return self._targets.device
 
     @property
@@ -62,9 +63,41 @@ class Pool:
             raise ValueError("the class of an unlabelled image is not known")
         return self._targets[indices]
 
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Channels, height and width."""
+        return tuple(self._images.stored.shape[1:])
+
     def images(self, indices: Tensor) -> Tensor:
         """Normalised images, float32 (len(indices), channels, height, width)."""
         return self._images.batch(indices)
+
+    def batches(self, indices: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Iterate over consecutive parts of the indices with their `images`; see `Images.batches`.
+
+        Args:
+            indices: int64.
+            batch_size: Of all parts but the last.
+        """
+        return self._images.batches(indices, batch_size)
+
+    def among(self, unlabelled: Tensor) -> tuple[Pool, Tensor]:
+        """Look at this pool as it is now as if it held some unlabelled images alone, beside all
+        labelled ones.
+
+        Args:
+            unlabelled: Indices of these images, int64.
+
+        Returns:
+            A pool that numbers its images anew, in the same order, and their indices in this pool,
+            int64 ascending.
+        """
+        there = torch.zeros_like(self._is_labelled)
+        there[unlabelled] = True
+        kept = (there | self._is_labelled).nonzero().squeeze(1)
+        pool = Pool(self._images.among(kept), self._targets[kept], self.classes)
+        pool.label(torch.searchsorted(kept, self.labelled))
+        return pool, kept
 
     def augmented(self, generator: torch.Generator) -> Pool:
         """Copy this pool as it is now, with all images augmented once, if the data set asks for it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from fm_al.fisher.options import DesignOptions, FisherMaskOptions, OptionNames
 from fm_al.fisher.pool import PoolNetwork, ScoredPool
 from fm_al.fisher.pool_blocks import PoolBlocks
 from fm_al.fisher.temperature import calibrated_temperature
+from fm_al.randomness import random_subset
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,14 @@ def fishermask_selection(
     return _select_candidates(blocks, given, n, generator, options, names, remedy, report)
 
 
-def check_candidates(options: DesignOptions, n: int, names: OptionNames) -> None:
+class LimitsCandidates(Protocol):
+    """Options with `max_candidates`."""
+
+    @property
+    def max_candidates(self) -> int | None: ...
+
+
+def check_candidates(options: LimitsCandidates, n: int, names: OptionNames) -> None:
     """Raise ConfigError if `max_candidates` leaves fewer than n candidates."""
     if options.max_candidates is not None and options.max_candidates < n:
         raise ConfigError(
@@ -159,7 +167,7 @@ def _select_candidates(
     pool = blocks.pool
     check_candidates(options, n, names)
     free = _without(pool.unlabelled, given)
-    candidates = _drawn(free, options.max_candidates, generator)
+    candidates = random_subset(free, options.max_candidates, generator)
     limit_name = f"{names.prefix}memory_limit_gib"
     for device, needs in query_needs(blocks, len(candidates)).items():
         require_memory(device, needs, options.memory_limit_gib, limit_name, remedy)
@@ -198,14 +206,6 @@ def _select_candidates(
     report["largest_eigenvalue"] = largest_eigenvalue(information)
     report["objective"] = selection.objective + of_left_out
     return PoolSelection(candidates[selection.picks.to(candidates.device)], report)
-
-
-def _drawn(indices: Tensor, most: int | None, generator: torch.Generator) -> Tensor:
-    """Return at most this many of the indices, drawn uniformly and sorted."""
-    if most is None or len(indices) <= most:
-        return indices
-    drawn = torch.randperm(len(indices), generator=generator)[:most]
-    return indices[drawn.sort().values.to(indices.device)]
 
 
 def _pool_weights(pool: ScoredPool, options: DesignOptions, temperature: float) -> Tensor:

@@ -20,6 +20,20 @@ NO_EFFECT_ON_RESULTS = ("tracker", "output_dir", "data_dir", "download", "device
 # Options added after the first version, at the values that match what that version did. They belong
 # to strategies with a `regularization`.
 ADDED_OPTIONS = {"regularization_scale": "absolute", "labelled_weight": "mean", "temperature": 1}
+# Likewise, of other strategies, by their class.
+ADDED_TO_STRATEGY = {
+    f"fm_al.strategies.{name}": {"max_candidates": None}
+    for name in (
+        "badge.BADGE",
+        "bald.BALD",
+        "coreset.Coreset",
+        "entropy.Entropy",
+        "kmeans.KMeans",
+        "least_confidence.LeastConfidence",
+        "margin.Margin",
+        "random.Random",
+    )
+}
 LONGEST_LIST = 200  # characters of a list in an error
 
 
@@ -42,8 +56,9 @@ def as_now(there: Config) -> Config:
     def completed(node: Any) -> Any:
         if not isinstance(node, dict):
             return node
-        completed_node = {key: completed(value) for key, value in node.items()}
-        return ADDED_OPTIONS | completed_node if "regularization" in node else completed_node
+        by_class = ADDED_TO_STRATEGY.get(str(node.get("_target_")), {})
+        added = ADDED_OPTIONS if "regularization" in node else by_class
+        return added | {key: completed(value) for key, value in node.items()}
 
     return there | {"strategy": completed(there.get("strategy"))}
 

@@ -51,7 +51,7 @@ def test_a_batch_follows_the_order_of_its_indices_and_leaves_what_is_stored():
     indices = torch.tensor([7, 0, 7])
     assert torch.equal(as_bytes(images.batch(indices)), stored[indices])
     images.augmented_batch(indices, torch.Generator())
-    assert torch.equal(images.uint8, before)
+    assert torch.equal(images.stored, before)
 
 
 @settings(max_examples=30, deadline=None)
@@ -155,4 +155,4 @@ def test_images_augmented_once_are_windows_of_themselves_and_stay_so() -> None:
     expected = images.augmented_batch(everything, torch.Generator().manual_seed(3))
     assert torch.equal(once.batch(everything), expected)
     assert torch.equal(once.batch(torch.tensor([7])), once.batch(torch.tensor([7])))
-    assert not torch.equal(once.uint8, stored)
+    assert not torch.equal(once.stored, stored)
