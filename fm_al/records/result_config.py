@@ -19,7 +19,13 @@ Config = dict[str, Any]
 NO_EFFECT_ON_RESULTS = ("tracker", "output_dir", "data_dir", "download", "device")
 # Options added after the first version, at the values that match what that version did. They belong
 # to strategies with a `regularization`.
-ADDED_OPTIONS = {"regularization_scale": "absolute", "labelled_weight": "mean", "temperature": 1}
+ADDED_OPTIONS = {
+    "regularization_scale": "absolute",
+    "labelled_weight": "mean",
+    "temperature": 1,
+    "approximation": None,
+    "top_classes": 5,
+}
 LONGEST_LIST = 200  # characters of a list in an error
 
 
