@@ -109,10 +109,11 @@ class KnownImages:
         """Yield T, in parts of at most so many rows (m, k)."""
         if not len(self.images):
             return
-        identity = torch.eye(len(self.L), dtype=self.L.dtype, device=self.L.device)
-        inverse = torch.linalg.solve_triangular(self.L, identity, upper=False)
-        for some in inverse.split(at_once):
-            yield self._back(some.T)
+        for start in range(0, len(self.L), at_once):
+            # Rows of L^{-1} are columns of L^{-T}.
+            unit = self.L.new_zeros(len(self.L), min(at_once, len(self.L) - start))
+            unit[start:].fill_diagonal_(1)
+            yield self._back(torch.linalg.solve_triangular(self.L.mT, unit, upper=True))
 
     def add(self, image: TopClassBlocks, vectors: Tensor, L_of_image: Tensor) -> None:
         """Add one image to M.

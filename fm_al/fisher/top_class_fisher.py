@@ -31,8 +31,8 @@ class TopClassFisher:
     @property
     def rows_at_once(self) -> int:
         """How many rows of length k are multiplied together."""
-        numbers = max(self.pool.width, self.pool.top.numel())
-        return max(1, ROWS_BYTES[self.weights.device.type] // (8 * numbers))
+        images, c = self.pool.top.shape
+        return rows_at_once(images, c, self.pool.width, self.weights.device)
 
     def times(self, rows: Tensor, products: Tensor | None = None) -> Tensor:
         """Return rows F, for rows (m, k). products: `pool.times(rows)`, if known."""
@@ -105,6 +105,11 @@ class TopClassFisher:
             h = embeddings[some].double()
             forms.append(((h @ block) * h).sum(dim=1))
         return torch.cat(forms)
+
+
+def rows_at_once(images: int, top_classes: int, width: int, device: torch.device) -> int:
+    """How many rows of length k = `width` are multiplied together with so many images."""
+    return max(1, ROWS_BYTES[device.type] // (8 * max(width, images * top_classes)))
 
 
 def information_trace(images: TopClassBlocks, weights: Tensor) -> float:
