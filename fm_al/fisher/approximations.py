@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 
 from fm_al.device import GIB
-from fm_al.errors import ConfigError, RunError
+from fm_al.errors import ConfigError
 from fm_al.fisher.class_blocks_design import class_blocks_design, class_blocks_needs
 from fm_al.fisher.image_factors import BinaryFactors, ExactFactors, ImageFactors, TopClassFactors
 from fm_al.fisher.memory import fits, query_needs, require_memory
@@ -151,8 +151,7 @@ def _others(
     others = {
         name: of_way
         for name, way in ways.items()
-        if name not in (EXACT, wanted)
-        and _total(of_way := _needs(problem, way)) < _total(needs)
+        if name not in (EXACT, wanted) and _total(of_way := _needs(problem, way)) < _total(needs)
     }
     if not others:
         return []

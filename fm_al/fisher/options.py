@@ -44,11 +44,11 @@ class DesignOptions:
             count like n_L / K picks. `each`: K / (n_L + K); each of them counts like a pick.
         temperature: T, by which logits are divided. `calibrated`: the T at which the labelled
             images' largest probabilities are 0.95 on average; see `calibrated_temperature`.
-        approximation: What stands for I(x) if the exact one is too large. None: nothing does, I(x) is
-            exact. `top_classes`: the information about the `top_classes` likeliest classes.
-            `binary`: p (1 - p) h h^T, with p the largest probability. `blocks`: p_c (1 - p_c) h h^T
-            for every class by itself. `auto`: the first of exact, top_classes, blocks and binary
-            that fits into memory. See `fm_al.fisher.approximations`.
+        approximation: What stands for I(x). None: I(x) is exact. `top_classes`: the information
+            about the `top_classes` likeliest classes. `binary`: p (1 - p) h h^T, with p the largest
+            probability. `blocks`: p_c (1 - p_c) h h^T for every class by itself. `auto`: the first
+            of exact, top_classes, blocks and binary that fits into memory. See
+            `fm_al.fisher.approximations`.
         top_classes: c, at least 2, for `top_classes`; all classes if there are fewer.
         max_candidates: Choose among at most this many images, drawn uniformly at random; None for
             all. F remains that of the whole pool.

@@ -35,8 +35,8 @@ class PoolSelection:
     Attributes:
         picks: Indices into the pool in the order of picking, (n,) int64 on the pool's device.
         report: What is worth keeping, by name: `temperature` (if calibrated), `mask_sizes` and
-            `mask` (of FisherMask), `approximation` (if one is asked for), `candidates`, `lambda`, `mean_eigenvalue`,
-            `largest_eigenvalue`, `objective`.
+            `mask` (of FisherMask), `approximation` (if one is asked for), `candidates`, `lambda`,
+            `mean_eigenvalue`, `largest_eigenvalue`, `objective`.
     """
 
     picks: Tensor
@@ -154,7 +154,9 @@ def _temperature(
     if options.temperature != "calibrated":
         return options.temperature
     try:
-        temperature = calibrated_temperature(pool.logits[pool.labelled].to(float64_device(pool.device)))
+        temperature = calibrated_temperature(
+            pool.logits[pool.labelled].to(float64_device(pool.device))
+        )
     except RunError as error:
         raise RunError(f"{names.prefix}{error}") from None
     report["temperature"] = temperature

@@ -6,12 +6,12 @@ import torch
 
 from fm_al.fisher.pool_design import PoolDesign, PoolProblem
 from fm_al.fisher.top_class_blocks import TopClassBlocks
+from fm_al.fisher.top_class_memory import TopClassSizes, top_classes_needs
 from fm_al.fisher.top_classes import (
     KnownWeights,
     largest_eigenvalue,
     mean_eigenvalue,
     top_classes_design,
-    top_classes_needs,
 )
 
 
@@ -49,18 +49,18 @@ def top_classes_pool_design(problem: PoolProblem) -> PoolDesign:
 def top_classes_pool_needs(problem: PoolProblem) -> dict[torch.device, dict[str, int]]:
     """Peak memory of `top_classes_pool_design`: for every device, bytes by purpose."""
     pool, device = problem.pool, problem.float64_device
-    needs = top_classes_needs(
-        len(pool),
-        pool.embeddings.shape[1] + pool.head_bias,
-        pool.classes,
-        _top_classes(problem),
-        len(problem.candidates),
-        sum(len(images) for images, weight in problem.known if weight > 0),
-        problem.n,
-        problem.options.oversampling,
-        device,
+    sizes = TopClassSizes(
+        images=len(pool),
+        dimensions=pool.embeddings.shape[1] + pool.head_bias,
+        classes=pool.classes,
+        top_classes=_top_classes(problem),
+        candidates=len(problem.candidates),
+        known=sum(len(images) for images, weight in problem.known if weight > 0),
+        n=problem.n,
+        oversampling=problem.options.oversampling,
+        copied=pool.embeddings.itemsize * pool.head_bias,
     )
-    return {device: needs}
+    return {device: top_classes_needs(sizes, device)}
 
 
 def _top_classes(problem: PoolProblem) -> int:
