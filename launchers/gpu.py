@@ -147,6 +147,7 @@ def tests(machine: Machine) -> None:
         machine.left() * SHARES["tests"],
         "tests.log",
         FM_AL_GPU_TESTS_ON=machine.options.device,
+        PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",
     )
     outcomes = Counter(found[2] for line in output.splitlines() if (found := TEST_LINE.match(line)))
     text = ", ".join(f"{count} {outcome.lower()}" for outcome, count in sorted(outcomes.items()))
