@@ -16,7 +16,8 @@ from fm_al.errors import RunError
 from fm_al.fisher import chunks, class_sums, top_class_fisher
 from fm_al.fisher.options import DesignOptions, OptionNames
 from fm_al.fisher.pool import ScoredPool
-from fm_al.fisher.selection import _pool_weights, bait_selection
+from fm_al.fisher.pool_weights import pool_weights
+from fm_al.fisher.selection import bait_selection
 from fm_al.fisher.top_class_blocks import TopClassBlocks, likeliest
 from fm_al.fisher.top_class_memory import TopClassSizes, top_classes_needs
 from fm_al.fisher.top_class_scores import TopClassScores
@@ -298,7 +299,7 @@ def test_with_all_classes_it_is_the_exact_selection(
     exact = bait_selection(pool, 8, torch.Generator(), options, OptionNames())
 
     blocks = TopClassBlocks.of_pool(pool, 4, weighting, 0.8)
-    weights = _pool_weights(pool, options, 0.8)
+    weights = pool_weights(pool, options, 0.8)
     mean = mean_eigenvalue(blocks, weights)
     assert mean == pytest.approx(exact.report["mean_eigenvalue"], rel=1e-12)
     largest = largest_eigenvalue(blocks, weights)
