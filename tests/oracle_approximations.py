@@ -26,7 +26,7 @@ def softmax(logits: Array) -> Array:
 
 def variance(p: Array, c: int) -> float:
     """p_c (1 - p_c), with 1 - p_c the sum of the other probabilities."""
-    return float(p[c] * sum(p[j] for j in range(len(p)) if j != c))
+    return float(p[c] * (p[:c].sum() + p[c + 1 :].sum()))
 
 
 def information(
