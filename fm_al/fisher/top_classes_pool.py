@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 
+from fm_al.fisher.eigenvalues import checked_scale
 from fm_al.fisher.pool_design import PoolDesign, PoolProblem
 from fm_al.fisher.top_class_blocks import TopClassBlocks
+from fm_al.fisher.top_class_fisher import information_trace
 from fm_al.fisher.top_class_memory import TopClassSizes, top_classes_needs
 from fm_al.fisher.top_classes import (
     KnownWeights,
     largest_eigenvalue,
-    mean_eigenvalue,
     top_classes_design,
 )
 
@@ -27,8 +28,8 @@ def top_classes_pool_design(problem: PoolProblem) -> PoolDesign:
     )
     weights = problem.pool_weights().to(device)
     known = [(images.to(device), weight) for images, weight in problem.known if weight > 0]
-    mean = mean_eigenvalue(blocks, weights)
-    lambda_ = problem.regularization(lambda: mean)
+    mean = information_trace(blocks, weights) / ((blocks.class_count - 1) * blocks.dimensions)
+    lambda_ = problem.regularization(lambda: checked_scale(mean))
     selection = top_classes_design(
         blocks,
         problem.candidates.to(device),
