@@ -8,6 +8,7 @@ if c is close to C, if there are few images per class, or on a GPU.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -60,17 +61,13 @@ class ClassGroups:
 
     def chunks(self, size: int) -> Iterator[tuple[slice, list[tuple[int, slice]]]]:
         """Yield parts of `entries`, each with its classes and where in the part these are."""
-        label = 0
         for start in range(0, len(self.entries), size):
             end = min(start + size, len(self.entries))
-            classes = []
+            label, classes = bisect_right(self.bounds, start) - 1, []
             while self.bounds[label] < end:
-                first, last = self.bounds[label], self.bounds[label + 1]
-                if last > start and last > first:
-                    where = slice(max(first, start) - start, min(last, end) - start)
-                    classes.append((label, where))
-                if last > end or label + 1 == len(self.bounds) - 1:
-                    break
+                first, last = max(self.bounds[label], start), min(self.bounds[label + 1], end)
+                if first < last:
+                    classes.append((label, slice(first - start, last - start)))
                 label += 1
             yield slice(start, end), classes
 
