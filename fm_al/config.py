@@ -152,6 +152,11 @@ def build(node: Any, **given: Any) -> Any:
         return target(**arguments, **given)
 
 
+def built_class(node: dict[str, Any]) -> type:
+    """The class of the object that `build` makes of a checked node."""
+    return _made_by(_imported("", node["_target_"]))
+
+
 def check_node(key: str, node: Any, kind: Any, given: tuple[str, ...] = ()) -> None:
     """Check a node with a `_target_`.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from fm_al.backbones.base import Backbone
-from fm_al.config import Budget, build, check
+from fm_al.config import Budget, build, built_class, check
 from fm_al.data.base import Dataset, ImageData, Imbalance
 from fm_al.device import Device, require_memory
 from fm_al.errors import ConfigError, RunError, errors_named, is_out_of_memory, memory_errors_named
@@ -58,6 +58,8 @@ class Experiment:
     def of(cls, config: Config) -> Experiment:
         """Checks and builds a resolved configuration; loads no data. Raises ConfigError."""
         check(config, KINDS)
+        dataset = build(config["dataset"])
+        _check_takes_vectors(dataset, config["backbone"])
         budget, strategy = Budget(**config["budget"]), build(config["strategy"])
         if budget.largest_query:
             with errors_named(f"{type(strategy).__name__}.check_query failed", ConfigError):
@@ -65,7 +67,7 @@ class Experiment:
         return cls(
             seed=config["seed"],
             budget=budget,
-            dataset=build(config["dataset"]),
+            dataset=dataset,
             imbalance=build(config["imbalance"]),
             backbone=config["backbone"],
             strategy=strategy,
@@ -113,6 +115,16 @@ class Experiment:
             2 * sum(each.numel() * each.element_size() for each in weights),  # with gradients
             self.device.torch_device,
             f"lower {self._size_options}",
+        )
+
+
+def _check_takes_vectors(dataset: Dataset, backbone: Config) -> None:
+    """Raises ConfigError if the data set has vectors and the backbone works on images."""
+    network = built_class(backbone)
+    if dataset.vectors and not (issubclass(network, Backbone) and network.takes_vectors):
+        raise ConfigError(
+            f"backbone._target_={backbone['_target_']}: works on images, and the data set has "
+            "vectors; use backbone=linear or backbone=mlp"
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -37,10 +37,13 @@ class Split:
         images: (N, channels, height, width): uint8, or float16 or float32 that are not normalised,
             such as features, (N, D, 1, 1). They may be a memory map.
         targets: Classes from 0, int64 (N,).
+        features: Fixed features of the images, float32 (N, D), perhaps a memory map. None if the
+            configuration asks for none.
     """
 
     images: Tensor
     targets: Tensor
+    features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -50,7 +53,8 @@ class Split:
         return self.targets.bincount(minlength=classes).tolist()
 
     def __getitem__(self, indices: Tensor) -> Split:
-        return Split(self.images[indices], self.targets[indices])
+        features = None if self.features is None else self.features[indices]
+        return Split(self.images[indices], self.targets[indices], features)
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,12 @@ class Dataset(ABC):
         crop_padding: In training, the image is padded by so many pixels of zeros, at most its
             side, and a random crop of its size is taken.
         horizontal_flip: In training, half of the images are mirrored.
+
+    Attributes:
+        vectors: Whether what it holds are vectors, (N, D, 1, 1), which most backbones can't take.
     """
+
+    vectors: ClassVar[bool] = False
 
     pad_to: Annotated[int, Field(gt=0)] | None = None
     order: Literal["file", "shuffled", "class"] = "file"
@@ -276,4 +285,5 @@ def _draw(split: Split, classes: list[int], counts: list[int], generator: torch.
         chosen.append(available[torch.randperm(len(available), generator=generator)[:count]])
         targets.append(torch.full((count,), number))
     indices, order = torch.cat(chosen).sort()
-    return Split(split.images[indices], torch.cat(targets)[order])
+    kept = split if len(indices) == len(split) else split[indices]  # all of it is not copied
+    return replace(kept, targets=torch.cat(targets)[order])

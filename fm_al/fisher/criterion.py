@@ -33,29 +33,14 @@ class HasRows(Protocol):
 Images = TypeVar("Images", bound=HasRows)
 
 
-class DesignCriterion(ABC, Generic[Images]):
-    """tr(M^{-1} F) with M = lambda 1 + prior + the information of the images inside.
+class Regularized:
+    """What depends on lambda: whether float64 can solve it, and the error if not.
 
     Attributes:
         regularization: lambda.
     """
 
     regularization: float
-
-    @abstractmethod
-    def value(self, inside: Images) -> float:
-        """Return tr(M^{-1} F) with these images inside."""
-
-    @abstractmethod
-    def over_prior(self, images: Images) -> tuple[Tensor, Tensor]:
-        """Return X M_0^{-1} and X M_0^{-1} X^T, with M_0 the M with no image inside.
-
-        X is the V_x of these images, one below the other.
-        """
-
-    @abstractmethod
-    def fisher_form(self, rows: Tensor) -> Tensor:
-        """Return rows F rows^T, for rows (m, k)."""
 
     def cholesky(self, matrix: Tensor) -> Tensor:
         """Factor a matrix. Raises RunError if it is not positive definite."""
@@ -76,6 +61,25 @@ class DesignCriterion(ABC, Generic[Images]):
             f"selection failed: {what} with lambda={self.regularization:g}; raise regularization "
             "or lower oversampling"
         )
+
+
+class DesignCriterion(Regularized, ABC, Generic[Images]):
+    """tr(M^{-1} F) with M = lambda 1 + prior + the information of the images inside."""
+
+    @abstractmethod
+    def value(self, inside: Images) -> float:
+        """Return tr(M^{-1} F) with these images inside."""
+
+    @abstractmethod
+    def over_prior(self, images: Images) -> tuple[Tensor, Tensor]:
+        """Return X M_0^{-1} and X M_0^{-1} X^T, with M_0 the M with no image inside.
+
+        X is the V_x of these images, one below the other.
+        """
+
+    @abstractmethod
+    def fisher_form(self, rows: Tensor) -> Tensor:
+        """Return rows F rows^T, for rows (m, k)."""
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,13 @@ def test_another_run_in_the_directory_is_refused_with_the_keys_that_differ(tmp_p
         finished_result(tmp_path, other)
 
 
-ADDED = {"regularization_scale": "absolute", "labelled_weight": "mean", "temperature": 1.0}
+ADDED = {
+    "regularization_scale": "absolute",
+    "labelled_weight": "mean",
+    "temperature": 1.0,
+    "approximation": None,
+    "top_classes": 5,
+}
 
 
 @pytest.mark.parametrize("nested", [False, True])
