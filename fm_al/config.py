@@ -25,7 +25,9 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 
 from fm_al.errors import ConfigError, errors_named
 
-GROUPS = ("dataset", "imbalance", "backbone", "strategy", "trainer", "device", "tracker")
+GROUPS = (
+    *("dataset", "imbalance", "features", "backbone", "strategy", "trainer", "device", "tracker"),
+)
 MAX_NAME_BYTES = 120  # of an experiment's name; file systems allow 255
 GIVEN_BY_DATA = {"backbone": ("channels", "classes", "image_size")}
 ANY_KIND: Mapping[str, type] = MappingProxyType({})

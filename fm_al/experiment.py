@@ -147,7 +147,8 @@ def _on_device(experiment: Experiment, data: ImageData) -> tuple[Pool, Images, T
     ):
         kept_on = device.pool_device(sum(each.nbytes for each in stored_images))
         targets = data.train.targets.to(device.torch_device)
-        pool = Pool(images(data.train.images), targets, len(data.class_names))
+        classes = len(data.class_names)
+        pool = Pool(images(data.train.images), targets, classes, data.train.features)
         return pool, images(data.test.images), data.test.targets.to(device.torch_device)
 
 

@@ -64,6 +64,7 @@ NUMBERS = {
 KINDS = {
     "dataset": "fm_al.data.base.Dataset",
     "imbalance": "fm_al.data.base.Imbalance",
+    "features": "fm_al.features.base.Extractor",
     "backbone": "fm_al.backbones.base.Backbone",
     "strategy": "fm_al.strategies.base.Strategy",
     "trainer": "fm_al.training.Trainer",

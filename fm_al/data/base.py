@@ -67,12 +67,15 @@ class ImageData:
         class_names: By a class's number.
         content: A digest of what was read, which becomes part of a run's fingerprint. None if the
             configuration alone says what the data are.
+        features_content: Likewise, of `train.features`: a digest of all that they depend on. None
+            without features.
     """
 
     train: Split
     test: Split
     class_names: tuple[str, ...]
     content: str | None = None
+    features_content: str | None = None
 
     def class_counts(self) -> tuple[list[int], list[int]]:
         """How many images each class has, in the pool and in the test set."""

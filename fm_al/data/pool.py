@@ -16,17 +16,23 @@ class Pool:
 
     Attributes:
         classes: C, the number of classes.
+        features: Fixed features of the images, float32 (N, D), on the device or the CPU; None if
+            there are none.
         labelled: Indices of the labelled images, int64, in the order of labelling.
     """
 
-    def __init__(self, images: Images, targets: Tensor, classes: int) -> None:
+    def __init__(
+        self, images: Images, targets: Tensor, classes: int, features: Tensor | None = None
+    ) -> None:
         """Make a pool without labels.
 
         Args:
             images: The N images.
             targets: Their classes, int64 (N,), on the device of the images' batches.
             classes: C, the number of classes.
+            features: Fixed features of the images, float32 (N, D); None if there are none.
         """
+        self.features = features
         self._images = images
         self._targets = targets
         self.classes = classes
@@ -95,7 +101,8 @@ class Pool:
         there = torch.zeros_like(self._is_labelled)
         there[unlabelled] = True
         kept = (there | self._is_labelled).nonzero().squeeze(1)
-        pool = Pool(self._images.among(kept), self._targets[kept], self.classes)
+        features = None if self.features is None else self.features[kept.to(self.features.device)]
+        pool = Pool(self._images.among(kept), self._targets[kept], self.classes, features)
         pool.label(torch.searchsorted(kept, self.labelled))
         return pool, kept
 

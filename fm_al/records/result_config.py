@@ -27,6 +27,9 @@ ADDED_TO_FISHER_STRATEGIES = {
     "approximation": None,
     "top_classes": 5,
 }
+# The group `features` was added later, too: without features, a run is what it was before.
+NO_FEATURES = {"_target_": "fm_al.features.none.NoFeatures"}
+FOUND_IN_DATA = ("dataset_content", "features_content")  # known once the data are loaded
 LONGEST_LIST = 200  # characters of a list in an error
 
 
@@ -39,6 +42,8 @@ def result_config_of(config: Config, device: Config) -> Config:
         device: The device's options as they were resolved on this machine.
     """
     kept = {k: v for k, v in config.items() if k not in NO_EFFECT_ON_RESULTS} | {"device": device}
+    if kept.get("features") == NO_FEATURES:
+        del kept["features"]
     kept["dataset"] = {k: v for k, v in config["dataset"].items() if k != "root"}
     return json.loads(json.dumps(kept))
 
@@ -82,10 +87,10 @@ def refuse_another_run(directory: Path, there: Config, now: Config) -> None:
 
 
 def comparable(there: Config, now: Config) -> Config:
-    """Drops from a recorded result config what `now` does not know: the data set's content before
-    the data are loaded, and properties of another machine's device."""
-    if "dataset_content" not in now:
-        there = {k: v for k, v in there.items() if k != "dataset_content"}
+    """Drops from a recorded result config what `now` does not know: the content of data set and
+    features before the data are loaded, and properties of another machine's device."""
+    unknown = [key for key in FOUND_IN_DATA if key not in now]
+    there = {k: v for k, v in there.items() if k not in unknown}
     if isinstance(there.get("device"), dict) and "device" in now:
         known = now["device"]
         there = there | {"device": {k: v for k, v in there["device"].items() if k in known}}

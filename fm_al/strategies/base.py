@@ -16,7 +16,7 @@ from fm_al.backbones.base import Backbone
 from fm_al.backbones.folding import folded
 from fm_al.data.pool import Pool
 from fm_al.device import mixed_precision
-from fm_al.errors import DIVERGED, RunError
+from fm_al.errors import DIVERGED, ConfigError, RunError
 from fm_al.strategies.chunks import MANY_ROWS, most_rows, product_chunks, row_chunks
 
 FLOAT = 4  # bytes of a float32
@@ -216,6 +216,22 @@ class Query:
     def images(self, indices: Tensor) -> Tensor:
         """Normalised images of the pool, float32 (len(indices), channels, height, width)."""
         return self._pool.images(indices)
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Fixed features of all the pool, float32 (N, D) on the device; see the group `features`.
+
+        They depend on the data set alone, not on the model. Not to be changed in place.
+
+        Raises:
+            ConfigError: If the configuration has none.
+        """
+        if self._pool.features is None:
+            raise ConfigError(
+                "features=none: the strategy reads query.features; choose what they are, such as "
+                "features=pca"
+            )
+        return self._pool.features.to(self.device)
 
     @cached_property
     def embeddings(self) -> Tensor:

@@ -133,12 +133,13 @@ def _class_names(folder: Path, labels: list[np.ndarray]) -> tuple[str, ...]:
     largest = max(int(each.max()) for each in labels)
     if path.is_file():
         try:
-            names = tuple(line.strip() for line in path.read_text("utf-8").splitlines())
+            lines = path.read_bytes().decode().removesuffix("\n").split("\n")
         except UnicodeDecodeError:
             raise RunError(f"{path} is not UTF-8 text") from None
+        names = tuple(line.removesuffix("\r") for line in lines)
         for position, name in enumerate(names):
-            if not name or name in names[:position]:
-                what = f"has {escaped(name)} twice" if name else "has an empty line"
+            if not name.strip() or name in names[:position]:
+                what = f"has {escaped(name)} twice" if name.strip() else "has an empty line"
                 raise RunError(f"{path}:{position + 1}: {what}; it should have a name per line")
     else:
         names = tuple(str(number) for number in range(largest + 1))
