@@ -8,6 +8,7 @@ if c is close to C, if there are few images per class, or on a GPU.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -58,11 +59,17 @@ class ClassGroups:
         bounds = [0, *counts.cumsum(0).tolist()]
         return cls(classes.argsort(stable=True), bounds)
 
-    def chunks(self, size: int) -> Iterator[tuple[int, Tensor]]:
-        """Yield every class with its entries, at most `size` at a time."""
-        for label, (first, last) in enumerate(zip(self.bounds, self.bounds[1:], strict=False)):
-            for start in range(first, last, size):
-                yield label, self.entries[start : min(start + size, last)]
+    def chunks(self, size: int) -> Iterator[tuple[slice, list[tuple[int, slice]]]]:
+        """Yield parts of `entries`, each with its classes and where in the part these are."""
+        for start in range(0, len(self.entries), size):
+            end = min(start + size, len(self.entries))
+            label, classes = bisect_right(self.bounds, start) - 1, []
+            while self.bounds[label] < end:
+                first, last = max(self.bounds[label], start), min(self.bounds[label + 1], end)
+                if first < last:
+                    classes.append((label, slice(first - start, last - start)))
+                label += 1
+            yield slice(start, end), classes
 
 
 def class_products(images: HasTopClasses, rows: Tensor) -> Tensor:
@@ -80,9 +87,11 @@ def class_products(images: HasTopClasses, rows: Tensor) -> Tensor:
     blocks = rows.view(m, images.class_count, D)
     products = rows.new_empty(n * c, m)
     if _by_class(images, m):
-        for label, entries in images.groups.chunks(images_at_once(D + m, rows.device)):
-            h = images.embeddings[images.positions[entries // c]].double()
-            products[entries] = h @ blocks[:, label].T
+        in_order = torch.empty_like(products)
+        for part, h, classes in _class_chunks(images, m):
+            for label, where in classes:
+                torch.mm(h[where], blocks[:, label].T, out=in_order[part][where])
+        products[images.groups.entries] = in_order
         return products.view(n, c, m)
     for part, h in _image_chunks(images, m):
         top = images.top[part]
@@ -105,10 +114,10 @@ def class_sums(images: HasTopClasses, weights: Tensor) -> Tensor:
     (n, c, m), D = weights.shape, images.embeddings.shape[1]
     if _by_class(images, m):
         sums = weights.new_zeros(m, images.class_count, D)
-        flat = weights.reshape(n * c, m)
-        for label, entries in images.groups.chunks(images_at_once(D + m, weights.device)):
-            h = images.embeddings[images.positions[entries // c]].double()
-            sums[:, label] += flat[entries].T @ h
+        in_order = weights.reshape(n * c, m)[images.groups.entries]
+        for part, h, classes in _class_chunks(images, m):
+            for label, where in classes:
+                sums[:, label].addmm_(in_order[part][where].T, h[where])
         return sums.view(m, -1)
     total = weights.new_zeros(m * images.class_count, D)
     for part, h in _image_chunks(images, m):
@@ -124,6 +133,17 @@ def _by_class(images: HasTopClasses, m: int) -> bool:
     C = images.class_count
     by_class = n * c * D * (m + FETCHED) + C * PER_CLASS[images.top.device.type]
     return by_class < n * D * (C * m + FETCHED)
+
+
+def _class_chunks(
+    images: HasTopClasses, m: int
+) -> Iterator[tuple[slice, Tensor, list[tuple[int, slice]]]]:
+    """Yield `ClassGroups.chunks` with the embeddings of their images, in float64."""
+    groups, c, D = images.groups, images.top.shape[1], images.embeddings.shape[1]
+    positions = images.positions[groups.entries // c]
+    size = images_at_once(D + m, images.top.device)
+    for part, classes in groups.chunks(size):
+        yield part, images.embeddings[positions[part]].double(), classes
 
 
 def _image_chunks(images: HasTopClasses, m: int) -> Iterator[tuple[slice, Tensor]]:

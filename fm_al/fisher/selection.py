@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from fm_al.fisher.pool import PoolNetwork, ScoredPool
 from fm_al.fisher.pool_blocks import PoolBlocks
 from fm_al.fisher.pool_design import PoolProblem, without
 from fm_al.fisher.temperature import calibrated_temperature
+from fm_al.randomness import random_subset
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,17 @@ def fishermask_selection(
 def check_options(options: DesignOptions, n: int, names: OptionNames) -> None:
     """Raise ConfigError if the options do not go together, or leave fewer than n candidates."""
     check_approximation(options, names)
-    _check_candidates(options, n, names)
+    check_candidates(options, n, names)
 
 
-def _check_candidates(options: DesignOptions, n: int, names: OptionNames) -> None:
+class LimitsCandidates(Protocol):
+    """Options with `max_candidates`."""
+
+    @property
+    def max_candidates(self) -> int | None: ...
+
+
+def check_candidates(options: LimitsCandidates, n: int, names: OptionNames) -> None:
     """Raise ConfigError if `max_candidates` leaves fewer than n candidates."""
     if options.max_candidates is not None and options.max_candidates < n:
         raise ConfigError(
@@ -175,7 +183,7 @@ def _problem(
     """Draw the candidates, and put together what is asked of the pool."""
     check_options(options, n, names)
     free = without(pool.unlabelled, given)
-    candidates = _drawn(free, options.max_candidates, generator)
+    candidates = random_subset(free, options.max_candidates, generator)
     return PoolProblem(pool, temperature, candidates, given, n, options)
 
 
@@ -198,11 +206,3 @@ def _solution(
     report["largest_eigenvalue"] = design.largest_eigenvalue
     report["objective"] = selection.objective
     return PoolSelection(candidates[selection.picks.to(candidates.device)], report)
-
-
-def _drawn(indices: Tensor, most: int | None, generator: torch.Generator) -> Tensor:
-    """Return at most this many of the indices, drawn uniformly and sorted."""
-    if most is None or len(indices) <= most:
-        return indices
-    drawn = torch.randperm(len(indices), generator=generator)[:most]
-    return indices[drawn.sort().values.to(indices.device)]

@@ -166,12 +166,11 @@ def likeliest(logits: Tensor, n: int) -> tuple[Tensor, Tensor]:
     Returns:
         Classes (N, n) int64 and logits (N, n), of the type of the logits.
     """
-    left = logits.clone()
+    # Taken classes get -inf, below every other.
+    left = logits.clamp_min(torch.finfo(logits.dtype).min)
     top = torch.empty(len(logits), n, dtype=torch.int64, device=logits.device)
-    free = torch.ones_like(logits, dtype=torch.bool)
     for place in range(n):
-        # Logits of -inf must not bring a class back that has been taken.
-        best = torch.where(free, left, -torch.inf).argmax(dim=1, keepdim=True)
+        best = left.argmax(dim=1, keepdim=True)
         top[:, place : place + 1] = best
-        free.scatter_(1, best, False)
+        left.scatter_(1, best, -torch.inf)
     return top, logits.gather(1, top)
