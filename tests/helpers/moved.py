@@ -20,7 +20,7 @@ def moved_pool(pool: Pool, device: torch.device) -> Pool:
     """A pool with the same images, classes and labels."""
     images, targets = pool._images, pool._targets
     moved = Images(
-        images.uint8.to(device),
+        images.stored.to(device),
         images.mean.to(device),
         images.std.to(device),
         images.crop_padding,
