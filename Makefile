@@ -32,7 +32,7 @@ bench: $(VENV)/installed
 		$(VENV)/bin/python -m $$(echo $$benchmark | tr / .) || exit 1; \
 	done
 
-# For a machine with a GPU and without a network: docs/gpu.md.
+# For a machine with a GPU and without a network: docs/sweeps.md.
 wheels: $(VENV)/installed
 	$(VENV)/bin/python launchers/wheels.py $(if $(PYTHON_VERSION),--python-version $(PYTHON_VERSION)) $(ARGS)
 

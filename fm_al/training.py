@@ -155,7 +155,7 @@ class Trainer:
                     if self.schedule == "cosine":
                         progress = (epoch - 1 + step / batches_per_epoch) / self.max_epochs
                         _scale_learning_rate(optimizer, (1 + math.cos(math.pi * progress)) / 2)
-                    loss, correct = learn(batch.to(pool.device))
+                    loss, correct = learn(batch.to(pool.device, non_blocking=True))
                     total_loss += loss
                     right += correct
                 if not math.isfinite(total := total_loss.item()):

@@ -37,6 +37,7 @@ PACKING = 15.0  # seconds kept for stopping and packing
 GRACE = 10.0  # seconds that a part has to stop
 MOST_BYTES = 15 * 2**20  # of the packed records
 ARCHIVE = "records.zip"
+TESTS = ("tests/gpu", "tests/data/test_transfer.py")
 TEST_LINE = re.compile(r"^(\S+::.*?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b")
 
 
@@ -140,7 +141,7 @@ def tests(machine: Machine) -> None:
         machine.rows.append(Row("tests", "pytest is missing: add it to the wheels", False, 0.0))
         return
     start = time.monotonic()
-    command = [sys.executable, "-u", "-m", "pytest", "tests/gpu", "-m", "gpu", "-vv"]
+    command = [sys.executable, "-u", "-m", "pytest", *TESTS, "-m", "gpu", "-vv"]
     command += ["-p", "no:cacheprovider", "--durations=10", "--tb=short"]
     code, output = machine.run(
         [*command, "-o", "faulthandler_timeout=60"],

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from fm_al.fisher import select_bait, select_fishermask
+from fm_al.strategies.bait import BAIT
 from fm_al.strategies.base import Strategy
+from fm_al.strategies.fishermask import FisherMask
 from tests.gpu.test_strategies import resnet_query
 from tests.helpers.configs import built, names
 from tests.helpers.made_records import without_times
@@ -109,12 +112,15 @@ def strategy(request: pytest.FixtureRequest) -> Strategy:
     return built("strategy", request.param)
 
 
+@pytest.mark.parametrize("on_host", [False, True])
 @pytest.mark.parametrize("pool", ["ordinary", "one_labelled", "equal_images"])
-def test_strategies_mix_no_devices_and_pick_as_on_the_cpu(strategy: Strategy, pool: str) -> None:
+def test_strategies_mix_no_devices_and_pick_as_on_the_cpu(
+    strategy: Strategy, pool: str, on_host: bool
+) -> None:
     expected = strategy.select(POOLS[pool](), 7, generator(3)).tolist()
     on_cpu = POOLS[pool]()
     with PretendedCuda():
-        query = moved_query(on_cpu, torch.device("cuda"))
+        query = moved_query(on_cpu, torch.device("cuda"), on_host)
         assert query.device == CUDA
         picks = strategy.select(query, 7, generator(3))
         assert query.logits.device == query.embeddings.device == CUDA
@@ -130,6 +136,10 @@ FISHER = {
         {"pool_fisher": "identity", "max_candidates": 20},
         {"regularization_scale": "absolute", "regularization": 1.0},
         {"regularization": 1e-9},  # loses digits, and computes again with care
+        {"approximation": "top_classes", "top_classes": 2, "oversampling": 0.5},
+        {"approximation": "binary", "oversampling": 0.5},
+        {"approximation": "blocks", "oversampling": 0.5},
+        {"approximation": "auto", "memory_limit_gib": 0.01},
     ],
     "fishermask": [
         {"oversampling": 0.5, "mask": "dispersed", "fraction": 0.01},
@@ -138,6 +148,8 @@ FISHER = {
         {"jacobians": "host", "oversampling": 0.5},
         {"jacobian_precision": "float16", "max_candidates": 20},
         {"jacobians": "host", "jacobian_precision": "float16", "mask_sample": "first"},
+        {"approximation": "top_classes", "top_classes": 2, "oversampling": 0.5},
+        {"approximation": "binary", "oversampling": 0.5},
     ],
 }
 CASES = [(name, options) for name, many in FISHER.items() for options in many]
@@ -177,6 +189,7 @@ def test_the_library_takes_tensors_of_the_gpu() -> None:
         ["strategy=bait", "backbone=cnn", "backbone.widths=[4,8]", "trainer.reset=none"],
         ["strategy=badge", "dataset.crop_padding=1", "dataset.horizontal_flip=true"],
         ["strategy=margin", "strategy.augment=true", "trainer.class_balanced=true"],
+        ["strategy=coreset", "device.pool=host", "dataset.crop_padding=1", "features=pca"],
     ],
     ids=lambda options: options[0],
 )
@@ -189,3 +202,40 @@ def test_a_whole_run_mixes_no_devices(compose, options: list[str]) -> None:
     assert [record["labelled"] for record in there] == [10, 20]
     for ours, theirs in zip(there, rounds, strict=True):
         assert ours["accuracy"] == pytest.approx(theirs["accuracy"], abs=0.1)
+
+
+PER_PICK = 12  # times that a pick, or its removal twice that, makes the CPU wait for the GPU
+
+
+@pytest.mark.parametrize("oversampling", [0.0, 1.0])
+def test_a_pick_makes_the_cpu_wait_a_few_times(strategy: Strategy, oversampling: float) -> None:
+    if oversampling and not isinstance(strategy, BAIT | FisherMask):
+        pytest.skip("picks nothing that it removes again")
+    if oversampling:
+        strategy = replace(strategy, oversampling=oversampling)
+    on_cpu = resnet_query(images=60, labelled=8)
+    waits = []
+    for n in (5, 15):
+        with PretendedCuda() as cuda:
+            query = moved_query(on_cpu, torch.device("cuda"))
+            assert len(query.logits)
+            before = cuda.synchronisations.total()
+            strategy.select(query, n, generator())
+            waits.append(cuda.synchronisations.total() - before)
+    assert (waits[1] - waits[0]) / 10 <= PER_PICK * (1 + 2 * oversampling), waits
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_batch_of_training_does_not_make_the_cpu_wait(augment: bool) -> None:
+    """An epoch does, a few times, whatever its batches."""
+    on_cpu = resnet_query(images=60, labelled=48)
+    waits = []
+    for batch_size in (24, 4):
+        with PretendedCuda() as cuda:
+            query = moved_query(on_cpu, torch.device("cuda"))
+            trainer = built("trainer", "paper", batch_size=batch_size, max_epochs=1)
+            trainer = replace(trainer, augment=augment, batch_norm="running")
+            cuda.synchronisations.clear()
+            trainer.fit(query.model, query._pool, None, 0, 0, lambda epoch, accuracy: None)
+            waits.append(cuda.synchronisations.total())
+    assert waits[0] == waits[1] < 10, waits

@@ -132,8 +132,8 @@ class Images:
         return offsets, torch.rand(count, generator=generator) < mirrored
 
     def _windows(self, batch: Tensor, offsets: Tensor, flipped: Tensor) -> Tensor:
-        device = batch.device
-        return _windows(batch, self.crop_padding, offsets.to(device), flipped.to(device))
+        draws = (draw.to(batch.device, non_blocking=True) for draw in (offsets, flipped))
+        return _windows(batch, self.crop_padding, *draws)
 
     def _normalised(self, batch: Tensor) -> Tensor:
         floats = batch.to(torch.float32, memory_format=self.memory_format)

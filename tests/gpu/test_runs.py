@@ -33,6 +33,15 @@ def test_a_run_of_every_strategy_and_its_records_again(compose, strategy: str) -
     assert without_times(ran(compose, "experiment_name=b", *options)) == (rounds, result)
 
 
+def test_a_pool_in_main_memory_gives_the_same_records(compose) -> None:
+    options = [*RUN, "strategy=badge", "dataset.crop_padding=1"]
+    on_device, on_host = (
+        without_times(ran(compose, f"experiment_name={where}", f"device.pool={where}", *options))
+        for where in ("device", "host")
+    )
+    assert on_host == on_device
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_training_learns_in_either_precision(compose, precision: str) -> None:
     options = ["strategy=random", "budget.initial=200", "budget.total=200"]

@@ -127,3 +127,26 @@ def test_bf16_scores_are_those_of_fp32_within_its_digits() -> None:
     assert query.logits.dtype == torch.float32
     error = (query.embeddings.to(CPU) - on_cpu.embeddings).norm() / on_cpu.embeddings.norm()
     assert error < 0.03
+
+
+@pytest.mark.parametrize("approximation", ["top_classes", "binary", "blocks"])
+@pytest.mark.parametrize("oversampling", [0.0, 0.5])
+def test_approximations_pick_the_same_in_float64(approximation: str, oversampling: float) -> None:
+    on_cpu = resnet_query()
+    query = with_scores_of(moved_query(on_cpu, GPU), on_cpu)
+    options = built(
+        "strategy", "bait", approximation=approximation, top_classes=2, oversampling=oversampling
+    )
+    ours, theirs = (
+        bait_selection(scored_pool(each), 30, generator(), options, option_names())
+        for each in (query, on_cpu)
+    )
+    assert ours.picks.tolist() == theirs.picks.tolist()
+
+
+def test_images_in_main_memory_give_the_same_picks(strategy: Strategy) -> None:
+    on_cpu = resnet_query()
+    on_device, on_host = (moved_query(on_cpu, GPU, on_host=where) for where in (False, True))
+    assert torch.equal(on_device.embeddings, on_host.embeddings)
+    picks = strategy.select(on_host, 20, generator())
+    assert picks.tolist() == strategy.select(on_device, 20, generator()).tolist()

@@ -16,25 +16,27 @@ def moved_network(network: Backbone, device: torch.device) -> Backbone:
     return copy.deepcopy(network).to(device)
 
 
-def moved_pool(pool: Pool, device: torch.device) -> Pool:
-    """A pool with the same images, classes and labels."""
+def moved_pool(pool: Pool, device: torch.device, on_host: bool = False) -> Pool:
+    """A pool with the same images, classes and labels. on_host: the images stay where they are."""
     images, targets = pool._images, pool._targets
     moved = Images(
-        images.stored.to(device),
-        images.mean.to(device),
-        images.std.to(device),
+        images.stored if on_host else images.stored.to(device),
+        images.mean,
+        images.std,
         images.crop_padding,
         images.horizontal_flip,
         images.memory_format,
+        targets.to(device).device,
     )
-    other = Pool(moved, targets.to(device), pool.classes)
+    features = None if pool.features is None else pool.features.to(device)
+    other = Pool(moved, targets.to(device), pool.classes, features)
     other.label(pool.labelled)
     return other
 
 
-def moved_query(query: Query, device: torch.device) -> Query:
-    """A query of the moved network and pool, not scored yet."""
-    pool = moved_pool(query._pool, device)
+def moved_query(query: Query, device: torch.device, on_host: bool = False) -> Query:
+    """A query of the moved network and pool, not scored yet. on_host: see `moved_pool`."""
+    pool = moved_pool(query._pool, device, on_host)
     return Query(moved_network(query.model, device), pool, query.batch_size, query.autocast)
 
 

@@ -16,7 +16,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import MagicMock, patch
 
 import torch
 from torch import Tensor
@@ -75,10 +75,12 @@ class Storages:
         return tensor.layout == torch.strided and tensor.untyped_storage()._cdata in self._there
 
     def add(self, tensor: Tensor) -> None:
+        """Put a tensor on the device."""
         storage = tensor.untyped_storage()
         self._there[storage._cdata] = StorageWeakRef(storage)
 
     def remove(self, tensor: Tensor) -> None:
+        """Put a tensor on the CPU."""
         self._there.pop(tensor.untyped_storage()._cdata, None)
 
 
@@ -182,10 +184,7 @@ class PretendedCuda(TorchFunctionMode):
             raise TypeError("can't convert cuda:0 device type tensor to numpy")
         if func in (torch.device, torch._C._nn._parse_to):  # they only read what is named
             return func(*args, **kwargs)
-        if func is Tensor.pin_memory:
-            return args[0].clone()
-        if func is Tensor.is_pinned:
-            return False
+        kwargs.pop("pin_memory", None)
         moved = func in (Tensor.to, Tensor.cpu, Tensor.cuda, torch.as_tensor, torch.asarray)
         if moved and args and isinstance(args[0], Tensor):
             return self._moved(func, args, kwargs)
@@ -220,18 +219,15 @@ class PretendedCuda(TorchFunctionMode):
         for other in _tensors(rest):
             target = CUDA if other in self._there else CPU
         target = target or source
-        kwargs = {name: value for name, value in kwargs.items() if name != "non_blocking"}
+        waits = not kwargs.pop("non_blocking", False)
         plain = [each for each in _on_cpu(rest) if not isinstance(each, bool)]
         result = func(tensor, *plain, **_on_cpu(kwargs)) if func is not Tensor.cuda else tensor
         if target == source:
             return result
-        if not kwargs.get("non_blocking"):
+        if waits or target == CPU:
             self._operations.synchronisations["to"] += 1
-        result = (
-            result.clone()
-            if result.untyped_storage()._cdata == tensor.untyped_storage()._cdata
-            else result
-        )
+        if result.untyped_storage()._cdata == tensor.untyped_storage()._cdata:
+            result = result.clone()
         (self._there.add if target == CUDA else self._there.remove)(result)
         return result
 
@@ -277,8 +273,13 @@ def _stand_ins() -> dict[str, Any]:
     def device(_: Any) -> Iterator[None]:
         yield
 
+    stream = MagicMock()
     return {
         "torch.Generator": PretendedGenerator,
+        "torch.Tensor.record_stream": lambda tensor, stream: None,
+        "torch.cuda.Stream": lambda device=None: stream,
+        "torch.cuda.stream": device,
+        "torch.cuda.current_stream": lambda device=None: stream,
         "torch.cuda.is_available": lambda: True,
         "torch.cuda.is_bf16_supported": lambda *_: True,
         "torch.cuda.device_count": lambda: 1,
