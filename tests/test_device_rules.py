@@ -8,11 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from fm_al.fisher import select_bait, select_fishermask
 from fm_al.strategies.base import Strategy
+from tests.gpu.test_strategies import resnet_query
 from tests.helpers.configs import built, names
+from tests.helpers.made_records import without_times
 from tests.helpers.moved import moved_query
 from tests.helpers.pretended_device import CPU, CUDA, MixedDevices, PretendedCuda
 from tests.strategies.test_contract import POOLS, generator
+from tests.test_experiment import ran
 
 
 @pytest.fixture
@@ -115,3 +119,73 @@ def test_strategies_mix_no_devices_and_pick_as_on_the_cpu(strategy: Strategy, po
         picks = strategy.select(query, 7, generator(3))
         assert query.logits.device == query.embeddings.device == CUDA
     assert picks.tolist() == expected
+
+
+FISHER = {
+    "bait": [
+        {"oversampling": 0.5},
+        {"oversampling": 2.0, "weighting": "uniform"},
+        {"pool_fisher": "pool", "labelled_weight": "mean", "temperature": 1.0},
+        {"pool_fisher": "class_balanced", "labelled_fisher": False},
+        {"pool_fisher": "identity", "max_candidates": 20},
+        {"regularization_scale": "absolute", "regularization": 1.0},
+        {"regularization": 1e-9},  # loses digits, and computes again with care
+    ],
+    "fishermask": [
+        {"oversampling": 0.5, "mask": "dispersed", "fraction": 0.01},
+        {"mask": "relative", "whole_last_layer": False},
+        {"mask": "random", "fraction": 0.01, "record_mask": True},
+        {"jacobians": "host", "oversampling": 0.5},
+        {"jacobian_precision": "float16", "max_candidates": 20},
+        {"jacobians": "host", "jacobian_precision": "float16", "mask_sample": "first"},
+    ],
+}
+CASES = [(name, options) for name, many in FISHER.items() for options in many]
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=str)
+def test_every_way_of_fisher_selection(name: str, options: dict[str, object]) -> None:
+    strategy = built("strategy", name, **options)
+    on_cpu = resnet_query(images=60, labelled=8)
+    expected = strategy.select(on_cpu, 7, generator(3)).tolist()
+    with PretendedCuda():
+        query = moved_query(on_cpu, torch.device("cuda"))
+        assert strategy.select(query, 7, generator(3)).tolist() == expected
+
+
+def test_the_library_takes_tensors_of_the_gpu() -> None:
+    query = resnet_query(images=60, labelled=8)
+    images = query.images(torch.arange(60))
+    labelled = query.labelled.tolist()
+    bait = select_bait(query.embeddings, query.logits, labelled, 5).tolist()
+    mask = select_fishermask(query.model, images, labelled, 5, batch_size=16).tolist()
+    with PretendedCuda():
+        there = moved_query(query, torch.device("cuda"))
+        picks = select_bait(there.embeddings, there.logits, labelled, 5)
+        assert (picks.device, picks.tolist()) == (CUDA, bait)
+        for batches in (images, images.to("cuda")):
+            picks = select_fishermask(there.model, batches, labelled, 5, batch_size=16)
+            assert (picks.device, picks.tolist()) == (CUDA, mask)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["strategy=random", "backbone=mlp", "trainer=standard"],
+        ["strategy=fishermask", "backbone=cnn", "backbone.widths=[4,8]", "trainer.reset=weights"],
+        ["strategy=bait", "backbone=cnn", "backbone.widths=[4,8]", "trainer.reset=none"],
+        ["strategy=badge", "dataset.crop_padding=1", "dataset.horizontal_flip=true"],
+        ["strategy=margin", "strategy.augment=true", "trainer.class_balanced=true"],
+    ],
+    ids=lambda options: options[0],
+)
+def test_a_whole_run_mixes_no_devices(compose, options: list[str]) -> None:
+    """Its records are those of the CPU but for rounding: optimizers take another path on a GPU."""
+    both = ["budget.total=20", "device.precision=fp32", "device.scoring_batch_size=128", *options]
+    rounds, _ = without_times(ran(compose, "experiment_name=cpu", *both))
+    with PretendedCuda():
+        there, _ = without_times(ran(compose, "experiment_name=gpu", "device=cuda", *both))
+    assert [record["labelled"] for record in there] == [10, 20]
+    for ours, theirs in zip(there, rounds, strict=True):
+        assert ours["accuracy"] == pytest.approx(theirs["accuracy"], abs=0.1)

@@ -13,7 +13,6 @@ What CUDA allows: a CPU tensor without dimensions among operands on the GPU, ind
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -102,7 +101,7 @@ class _Operations(TorchDispatchMode):
             self._check(func, packet, args, kwargs, on_gpu)
         self._note_waiting(packet, args, before)
         result = func(*args, **kwargs)
-        if (not func.is_view and packet not in BETWEEN_DEVICES) or packet is aten._to_copy:
+        if packet not in BETWEEN_DEVICES or packet is aten._to_copy:
             for made in _tensors(result):
                 if on_gpu and made not in self.there:
                     self.there.add(made)
@@ -159,9 +158,8 @@ class PretendedCuda(TorchFunctionMode):
     def __enter__(self) -> PretendedCuda:
         self._stack.enter_context(self._operations)
         for name, stand_in in _stand_ins().items():
-            self._stack.enter_context(patch(name, stand_in))
-        # torch's optimizers ask whether a graph is being captured.
-        self._stack.enter_context(patch.dict(os.environ))
+            if not name.startswith("torch.accelerator") or hasattr(torch, "accelerator"):
+                self._stack.enter_context(patch(name, stand_in))
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
@@ -293,5 +291,7 @@ def _stand_ins() -> dict[str, Any]:
         "torch.cuda.mem_get_info": lambda device=None: (2**34, 2**34),
         "torch.cuda.memory_reserved": lambda device=None: 0,
         "torch.cuda.memory_allocated": lambda device=None: 0,
+        # Optimizers ask whether a graph is being captured, by one or the other.
         "torch.cuda.is_current_stream_capturing": lambda: False,
+        "torch.accelerator.is_available": lambda: False,
     }
