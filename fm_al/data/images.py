@@ -86,10 +86,11 @@ class Images:
         Yields:
             The indices of a part, on the device, and its images.
         """
-        parts = indices.to(self.device).split(batch_size) if len(indices) else ()
+        if not len(indices):
+            return
         rows = self._rows(indices).split(batch_size)
         sent = batches_to_device(self.stored, rows, self.device)
-        for part, batch in zip(parts, sent, strict=True):
+        for part, batch in zip(indices.to(self.device).split(batch_size), sent, strict=True):
             yield part, self._normalised(batch)
 
     def augmented_batch(self, indices: Tensor, generator: torch.Generator) -> Tensor:

@@ -12,7 +12,7 @@ from fm_al.errors import RunError
 from fm_al.fisher.blocks import Blocks, halve
 from fm_al.fisher.chunks import images_at_once
 from fm_al.fisher.criterion import Criterion
-from fm_al.fisher.precision import NEGLIGIBLE, TIE, DriftControl
+from fm_al.fisher.precision import NEGLIGIBLE, DriftControl
 from fm_al.fisher.traces import traces
 from fm_al.fisher.triangles import times_triangle, upper_half
 
@@ -31,6 +31,8 @@ class CandidateScores(DriftControl):
         A, B: (N, R, R) float64.
         inverse: M^{-1}.
     """
+
+    criterion: Criterion
 
     def __init__(
         self, candidates: Blocks, criterion: Criterion, inside: list[int] | None = None
@@ -59,7 +61,7 @@ class CandidateScores(DriftControl):
 
     def _forms(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
         inverse, blocks = self.inverse, self.candidates
-        sizes = blocks.factors.shape[2], blocks.embeddings.shape[1]
+        sizes = blocks.factors.shape[2], blocks.dimensions
         weighted = halve(inverse.times(inverse.times(self.criterion.pool_fisher).T), *sizes)
         if inverse.root is None:
             lengths = 1 / self.criterion.regularization
@@ -107,18 +109,8 @@ class CandidateScores(DriftControl):
         return self.criterion.value(self._blocks_inside())
 
     def best_to_add(self) -> int | None:
-        """Return the candidate whose addition lowers the objective most.
-
-        None if the scores have drifted.
-        """
-        scores = traces(self.A, self.B, 1)
-        left = scores.clone()
-        left[self.inside] = -torch.inf
-        best = float(left.max())
-        if not self.accepts_scores(scores, best):
-            return None
-        self.criterion.finite(best)
-        return int((left >= best - TIE * abs(best)).nonzero()[0])
+        """Return the candidate whose addition lowers the objective most; see `most`."""
+        return self.most(traces(self.A, self.B, 1), self.inside)
 
     def best_to_remove(self, positions: Tensor) -> int | None:
         """Return the pick whose removal raises the objective least; see `DriftControl.least`."""

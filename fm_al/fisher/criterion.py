@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,9 +18,73 @@ ROWS_LEAST = 64  # rows that M^{-1} may always keep
 ROUNDING = 1e-14  # share of a matrix's largest diagonal entry that is rounding, not information
 
 
+class HasRows(Protocol):
+    """V_x of some images."""
+
+    @property
+    def rows(self) -> int:
+        """R, the rows of a V_x."""
+        ...
+
+    def __len__(self) -> int: ...
+    def __getitem__(self: Images, images: Tensor | slice) -> Images: ...
+
+
+Images = TypeVar("Images", bound=HasRows)
+
+
+class Regularized:
+    """What depends on lambda: whether float64 can solve it, and the error if not.
+
+    Attributes:
+        regularization: lambda.
+    """
+
+    regularization: float
+
+    def cholesky(self, matrix: Tensor) -> Tensor:
+        """Factor a matrix. Raises RunError if it is not positive definite."""
+        factor, info = torch.linalg.cholesky_ex(matrix)
+        if info.item() or not bool(factor.diagonal().isfinite().all()):
+            raise self.no_solution("M is not positive definite")
+        return factor
+
+    def finite(self, score: float) -> float:
+        """Return the score. Raises RunError if it is not finite."""
+        if not math.isfinite(score):
+            raise self.no_solution(f"the best candidate's score is {score}")
+        return score
+
+    def no_solution(self, what: str) -> RunError:
+        """The error for a selection that float64 cannot carry out."""
+        return RunError(
+            f"selection failed: {what} with lambda={self.regularization:g}; raise regularization "
+            "or lower oversampling"
+        )
+
+
+class DesignCriterion(Regularized, ABC, Generic[Images]):
+    """tr(M^{-1} F) with M = lambda 1 + prior + the information of the images inside."""
+
+    @abstractmethod
+    def value(self, inside: Images) -> float:
+        """Return tr(M^{-1} F) with these images inside."""
+
+    @abstractmethod
+    def over_prior(self, images: Images) -> tuple[Tensor, Tensor]:
+        """Return X M_0^{-1} and X M_0^{-1} X^T, with M_0 the M with no image inside.
+
+        X is the V_x of these images, one below the other.
+        """
+
+    @abstractmethod
+    def fisher_form(self, rows: Tensor) -> Tensor:
+        """Return rows F rows^T, for rows (m, k)."""
+
+
 @dataclass(frozen=True)
-class Criterion:
-    """tr(M^{-1} F) with M = lambda 1 + prior + the information of the images inside.
+class Criterion(DesignCriterion[Blocks]):
+    """`DesignCriterion` with all matrices stored.
 
     Attributes:
         pool_fisher: F, (k, k) float64.
@@ -53,31 +119,18 @@ class Criterion:
         root = torch.linalg.solve_triangular(L, identity, upper=False)
         return Inverse(self.regularization, root, root[:0])
 
-    def cholesky(self, matrix: Tensor) -> Tensor:
-        """Factor a matrix. Raises RunError if it is not positive definite."""
-        factor, info = torch.linalg.cholesky_ex(matrix)
-        if info.item() or not bool(factor.diagonal().isfinite().all()):
-            raise self.no_solution("M is not positive definite")
-        return factor
-
     def value(self, inside: Blocks) -> float:
-        """Return tr(M^{-1} F) with these images inside."""
         root = self.inverse(inside, whole=True).root
         assert root is not None
         return float(((root @ self.pool_fisher) * root).sum())
 
-    def finite(self, score: float) -> float:
-        """Return the score. Raises RunError if it is not finite."""
-        if not math.isfinite(score):
-            raise self.no_solution(f"the best candidate's score is {score}")
-        return score
+    def over_prior(self, images: Blocks) -> tuple[Tensor, Tensor]:
+        inverse = self.inverse(images[:0], whole=True)
+        half = inverse.whitened(images.row_vectors())
+        return inverse.times_root(half), half @ half.T
 
-    def no_solution(self, what: str) -> RunError:
-        """The error for a selection that float64 cannot carry out."""
-        return RunError(
-            f"selection failed: {what} with lambda={self.regularization:g}; raise regularization "
-            "or lower oversampling"
-        )
+    def fisher_form(self, rows: Tensor) -> Tensor:
+        return rows @ self.pool_fisher @ rows.T
 
 
 class Inverse:
@@ -101,7 +154,8 @@ class Inverse:
     def whitened(self, rows: Tensor) -> Tensor:
         """Return rows root^T (1 - T^T S T), for rows (m, k)."""
         rows = rows / math.sqrt(self.regularization) if self.root is None else rows @ self.root.T
-        return rows.addmm_((rows @ self.T.T) * self.signs, self.T, alpha=-1)
+        # Not in place: a single row may have strides that cuBLAS refuses to write to.
+        return torch.addmm(rows, (rows @ self.T.T) * self.signs, self.T, alpha=-1)
 
     def times_root(self, rows: Tensor) -> Tensor:
         """Return rows root, the other half of a product with M^{-1}."""

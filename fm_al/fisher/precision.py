@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fm_al.fisher.criterion import Criterion
+from fm_al.fisher.criterion import Regularized
 
 DRIFT = 1e-7  # relative error of A, B and scores above which they are computed again
 LOST = 1e-3  # relative error right after that above which M is too ill conditioned
@@ -23,13 +23,15 @@ class DriftControl:
         tolerated: Relative error up to which the numbers are used.
         careful: Whether they are computed by the slower way that loses fewer digits.
         just_computed: Whether they are fresh, so that computing them again would not help.
+        harmless: Share of the best score up to which negative scores are accepted.
     """
 
-    criterion: Criterion
+    criterion: Regularized
     objective: float
     tolerated = DRIFT
     careful = False
     just_computed = True
+    harmless = 0.0
 
     def accepts(self, drift: float) -> bool:
         """Return whether the drift is acceptable; if not, the numbers must be computed again.
@@ -56,7 +58,20 @@ class DriftControl:
         """
         wrong = max(0.0, -float(scores.nan_to_num(-torch.inf, torch.inf).min()))
         scale = max(best, 0.0) + NEGLIGIBLE / DRIFT * abs(self.objective)
-        return wrong == 0 or (scale > 0 and self.accepts(wrong / scale))
+        return wrong <= self.harmless * scale or (scale > 0 and self.accepts(wrong / scale))
+
+    def most(self, falls: Tensor, inside: list[int]) -> int | None:
+        """Return the candidate whose addition lowers the objective most; None on drift.
+
+        Of equal falls the lowest position is returned. Candidates inside are left out.
+        """
+        left = falls.clone()
+        left[inside] = -torch.inf
+        best = float(left.max())
+        if not self.accepts_scores(falls, best):
+            return None
+        self.criterion.finite(best)
+        return int((left >= best - TIE * abs(best)).nonzero()[0])
 
     def least(self, rises: Tensor, images: Tensor, positions: Tensor) -> int | None:
         """Return the image whose removal raises the objective least; None if these have drifted.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Generic
+
 import torch
 from torch import Tensor
 
-from fm_al.fisher.blocks import Blocks
-from fm_al.fisher.criterion import Criterion
+from fm_al.fisher.criterion import DesignCriterion, Images
 from fm_al.fisher.precision import DriftControl
 from fm_al.fisher.traces import traces
 
@@ -21,7 +22,7 @@ def most_rows(width: int) -> int:
     return min(width, max(REMOVAL_ROWS, width // 2))
 
 
-class Removal(DriftControl):
+class Removal(DriftControl, Generic[Images]):
     """Picks with few rows compared with k, from which images are removed.
 
     X is the V_x of all picks, one below the other, M_0 = lambda 1 + prior, and G = X M_0^{-1} X^T.
@@ -34,14 +35,13 @@ class Removal(DriftControl):
 
     careful = True
 
-    def __init__(self, images: Blocks, criterion: Criterion, inside: list[int]) -> None:
+    def __init__(
+        self, images: Images, criterion: DesignCriterion[Images], inside: list[int]
+    ) -> None:
         self.images = images
-        self.criterion = criterion
+        self.criterion: DesignCriterion[Images] = criterion
         self.inside = inside
-        inverse = criterion.inverse(images[:0], whole=True)
-        half = inverse.whitened(images.row_vectors())
-        self.X_over_M0 = inverse.times_root(half)
-        self.one_plus_G = half @ half.T
+        self.X_over_M0, self.one_plus_G = criterion.over_prior(images)
         self.one_plus_G.diagonal().add_(1)
         self.recompute()
         self.objective = self.final_objective()
@@ -53,7 +53,7 @@ class Removal(DriftControl):
         X_over_M = torch.cholesky_solve(self.X_over_M0[rows], L)
         self.H, self.B = torch.zeros_like(self.one_plus_G), torch.zeros_like(self.one_plus_G)
         self.H[rows[:, None], rows] = torch.cholesky_inverse(L)
-        self.B[rows[:, None], rows] = X_over_M @ self.criterion.pool_fisher @ X_over_M.T
+        self.B[rows[:, None], rows] = self.criterion.fisher_form(X_over_M)
         self.just_computed = True
 
     def _rows(self, images: list[int]) -> Tensor:
@@ -80,7 +80,7 @@ class Removal(DriftControl):
         product = self.one_plus_G @ H
         product.index_put_((rows,), -torch.eye(len(rows)).to(H), accumulate=True)
         V_over_M = H.T @ self.X_over_M0
-        of_B = V_over_M @ self.criterion.pool_fisher @ V_over_M.T
+        of_B = self.criterion.fisher_form(V_over_M)
         smallest = torch.finfo(H.dtype).tiny
         drift = max(
             float(product[inside].norm()),

@@ -17,22 +17,15 @@ from fm_al.records.digests import canonical
 Config = dict[str, Any]
 
 NO_EFFECT_ON_RESULTS = ("tracker", "output_dir", "data_dir", "download", "device")
-# Options added after the first version, at the values that match what that version did. They belong
-# to strategies with a `regularization`.
-ADDED_OPTIONS = {"regularization_scale": "absolute", "labelled_weight": "mean", "temperature": 1}
-# Likewise, of other strategies, by their class.
-ADDED_TO_STRATEGY = {
-    f"fm_al.strategies.{name}": {"max_candidates": None}
-    for name in (
-        "badge.BADGE",
-        "bald.BALD",
-        "coreset.Coreset",
-        "entropy.Entropy",
-        "kmeans.KMeans",
-        "least_confidence.LeastConfidence",
-        "margin.Margin",
-        "random.Random",
-    )
+# Options added after the first version, at the values that match what that version did: of every
+# strategy of this package, and of those with a `regularization`.
+ADDED_TO_STRATEGIES = {"max_candidates": None}
+ADDED_TO_FISHER_STRATEGIES = {
+    "regularization_scale": "absolute",
+    "labelled_weight": "mean",
+    "temperature": 1,
+    "approximation": None,
+    "top_classes": 5,
 }
 # The group `features` was added later, too: without features, a run is what it was before.
 NO_FEATURES = {"_target_": "fm_al.features.none.NoFeatures"}
@@ -61,8 +54,11 @@ def as_now(there: Config) -> Config:
     def completed(node: Any) -> Any:
         if not isinstance(node, dict):
             return node
-        by_class = ADDED_TO_STRATEGY.get(str(node.get("_target_")), {})
-        added = ADDED_OPTIONS if "regularization" in node else by_class
+        added: Config = {}
+        if str(node.get("_target_")).startswith("fm_al.strategies."):
+            added = ADDED_TO_STRATEGIES
+        if "regularization" in node:
+            added = added | ADDED_TO_FISHER_STRATEGIES
         return added | {key: completed(value) for key, value in node.items()}
 
     return there | {"strategy": completed(there.get("strategy"))}

@@ -59,7 +59,7 @@ def check_memory(strategy: Strategy, query: Query, n: int) -> None:
     """Raise RunError if the device has less memory left than the strategy states for a query."""
     remedy = "use a smaller pool, or a device with more memory"
     if isinstance(strategy, CandidateOptions):
-        most = strategy.max_candidates
-        less = "set strategy.max_candidates" if most is None else f"lower max_candidates={most}"
-        remedy = f"{less} to score fewer images, or use a device with more memory"
+        option, most = f"{STRATEGY.prefix}max_candidates", strategy.max_candidates
+        change = f"set {option}" if most is None else f"lower {option}={most}"
+        remedy = f"{change} to score fewer images, or use a device with more memory"
     require_memory(query.device, strategy.memory(query.sizes, n), None, "", remedy)
