@@ -21,7 +21,7 @@ from tests.helpers.configs import names
 from tests.helpers.real_data import folder_with
 
 STORED_IN = {"digits": "", "mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
-NETWORK = "shufflenet_v2_x0_5"  # a small one
+NETWORK = "resnet18"
 
 
 def fm_al_features(folder: Path, *arguments: str) -> Ended:
