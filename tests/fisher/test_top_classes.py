@@ -18,6 +18,7 @@ from fm_al.fisher.options import DesignOptions, OptionNames
 from fm_al.fisher.pool import ScoredPool
 from fm_al.fisher.selection import _pool_weights, bait_selection
 from fm_al.fisher.top_class_blocks import TopClassBlocks, likeliest
+from fm_al.fisher.top_class_criterion import TopClassCriterion
 from fm_al.fisher.top_class_memory import TopClassSizes, top_classes_needs
 from fm_al.fisher.top_class_scores import TopClassScores
 from fm_al.fisher.top_classes import (
@@ -408,3 +409,68 @@ def test_arguments_out_of_range() -> None:
         design(regularization=-1)
     with pytest.raises(ValueError, match="oversampling=-1: should be 0 or above"):
         design(oversampling=-1)
+
+
+@pytest.mark.parametrize("share", [1e-2, 1e-4, 1e-6])
+def test_both_ways_pick_the_same_with_a_small_lambda(
+    monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    problem = Problem.random(300, 6, 8, logit_scale=4)
+    generator = torch.Generator().manual_seed(4)
+    # A third of the images are almost others.
+    logits = problem.logits + 1e-4 * torch.randn(300, 6, generator=generator)
+    twice = Problem(problem.embeddings, logits).of(torch.arange(100))
+    problem = Problem(
+        torch.cat([problem.embeddings, twice.embeddings]),
+        torch.cat([problem.logits, twice.logits]),
+        labelled=10,
+    )
+    pool, blocks = problem.pool, top_class_blocks(problem, 3)
+    weights = torch.full((400,), 1 / 400, dtype=torch.float64)
+    known = KnownWeights(pool.labelled, torch.full((10,), 0.8, dtype=torch.float64))
+    lambda_ = share * mean_eigenvalue(blocks, weights)
+    designs = []
+    for by_image in (True, False):
+        monkeypatch.setattr(TopClassScores, "_images_are_few", lambda _, way=by_image: way)
+        designs.append(
+            top_classes_design(blocks, pool.unlabelled, 40, weights, known, 0.8, lambda_, 0.5)
+        )
+    assert designs[0].picks.tolist() == designs[1].picks.tolist()
+    assert designs[0].objective == pytest.approx(designs[1].objective, rel=1e-6)
+
+
+def test_drift_is_mended_or_tolerated_or_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Problem.random(40, 4, 3)
+    blocks = top_class_blocks(problem, 2)
+    weights = torch.full((40,), 1 / 40, dtype=torch.float64)
+    nothing = KnownWeights(torch.arange(0), weights[:0])
+
+    def scores() -> TopClassScores:
+        fisher = top_class_fisher.TopClassFisher(blocks, weights)
+        criterion = TopClassCriterion(fisher, blocks[nothing.images], 0.01)
+        return TopClassScores(criterion, torch.arange(40), 1.0)
+
+    right, wrong = scores(), scores()
+    for _ in range(4):
+        right.add_best()
+    for _ in range(4):
+        wrong.just_computed = False
+        wrong.B *= 1.01
+        wrong.add_best()
+    assert wrong.inside == right.inside
+    assert wrong.objective == pytest.approx(right.objective, rel=1e-9)
+
+    recompute = TopClassScores.recompute
+
+    def badly(self: TopClassScores, error: float) -> None:
+        recompute(self)
+        self.B *= 1 + error
+
+    monkeypatch.setattr(TopClassScores, "recompute", lambda self: badly(self, 1e-4))
+    tolerant = scores()
+    for _ in range(4):
+        tolerant.add_best()
+    assert tolerant.inside == right.inside
+    monkeypatch.setattr(TopClassScores, "recompute", lambda self: badly(self, 0.1))
+    with pytest.raises(RunError, match="raise regularization"):
+        scores().add_best()
