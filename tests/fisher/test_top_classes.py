@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fm_al.errors import RunError
 from fm_al.fisher import chunks, class_sums, top_class_fisher
 from fm_al.fisher.options import DesignOptions, OptionNames
-from fm_al.fisher.pool import ScoredPool
-from fm_al.fisher.pool_weights import pool_weights
 from fm_al.fisher.selection import bait_selection
 from fm_al.fisher.top_class_blocks import TopClassBlocks, likeliest
-from fm_al.fisher.top_class_memory import TopClassSizes, top_classes_needs
 from fm_al.fisher.top_class_scores import TopClassScores
 from fm_al.fisher.top_classes import (
     KnownWeights,
@@ -29,99 +23,7 @@ from fm_al.fisher.top_classes import (
 )
 from tests import oracle_top_classes as oracle
 from tests.fisher.problems import NASTY, WEIGHTINGS, nasty
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A pool whose first images are labelled."""
-
-    embeddings: Tensor
-    logits: Tensor
-    labelled: int = 0
-    bias: bool = False
-
-    @classmethod
-    def random(
-        cls, images: int, classes: int, dimensions: int, seed: int = 0, logit_scale: float = 2.0
-    ) -> Problem:
-        generator = torch.Generator().manual_seed(seed)
-        return cls(
-            torch.randn(images, dimensions, generator=generator).relu(),
-            torch.randn(images, classes, generator=generator) * logit_scale,
-        )
-
-    def of(self, images: Tensor) -> Problem:
-        return replace(self, embeddings=self.embeddings[images], logits=self.logits[images])
-
-    @property
-    def pool(self) -> ScoredPool:
-        images = torch.arange(len(self.logits))
-        return ScoredPool(
-            self.embeddings,
-            self.logits,
-            self.bias,
-            images[: self.labelled],
-            images[self.labelled :],
-        )
-
-
-def top_class_blocks(problem: Problem, top_classes: int) -> TopClassBlocks:
-    return TopClassBlocks.of_pool(problem.pool, top_classes, "fisher", 1.0)
-
-
-def both_designs(
-    problem: Problem,
-    n: int,
-    top_classes: int,
-    regularization: float = 1.0,
-    oversampling: float = 0,
-    weighting: str = "fisher",
-    temperature: float = 1.0,
-    labelled_weight: str = "mean",
-    identity: bool = False,
-    weights: Tensor | None = None,
-    exactly: bool = True,
-) -> tuple[tuple[list[int], float], tuple[list[int], float]]:
-    """Picks and objective: ours and the oracle's."""
-    pool = problem.pool
-    images, labelled = len(pool), problem.labelled
-    scale = n / (labelled + n)
-    each = {"mean": 1 / (labelled + n), "each": scale, "none": 0.0}[labelled_weight]
-    if weights is None:
-        weights = torch.full((images,), 1 / images, dtype=torch.float64)
-    blocks = TopClassBlocks.of_pool(pool, top_classes, weighting, temperature)
-    known = KnownWeights(pool.labelled, torch.full((labelled,), each, dtype=torch.float64))
-    ours = top_classes_design(
-        blocks, pool.unlabelled, n, weights, known, scale, regularization, oversampling, identity
-    )
-
-    h = problem.embeddings.double().numpy()
-    if problem.bias:
-        h = np.concatenate([h, np.ones((images, 1))], axis=1)
-    z = problem.logits.double().numpy()
-    informations = [
-        oracle.information(h[x], z[x], top_classes, weighting, temperature) for x in range(images)
-    ]
-    F = sum(w * x for w, x in zip(weights.numpy(), informations, strict=True))
-    if identity:
-        F = np.eye(len(informations[0]))
-    expected = oracle.design(
-        n,
-        informations,
-        pool.unlabelled.tolist(),
-        F,
-        dict.fromkeys(range(labelled), each),
-        scale,
-        regularization,
-        oversampling,
-        exactly,
-    )
-    return (ours.picks.tolist(), ours.objective), expected
-
-
-def assert_same(ours: tuple[list[int], float], expected: tuple[list[int], float]) -> None:
-    assert ours[0] == expected[0]
-    assert ours[1] == pytest.approx(expected[1], rel=1e-8)
+from tests.fisher.top_class_problems import Problem, assert_same, both_designs, top_class_blocks
 
 
 @settings(max_examples=60, deadline=None)
@@ -299,7 +201,10 @@ def test_with_all_classes_it_is_the_exact_selection(
     exact = bait_selection(pool, 8, torch.Generator(), options, OptionNames())
 
     blocks = TopClassBlocks.of_pool(pool, 4, weighting, 0.8)
-    weights = pool_weights(pool, options, 0.8)
+    weights = torch.full((60,), 1 / 60, dtype=torch.float64)
+    if pool_fisher == "soft_class_balanced":
+        memberships = (problem.logits.double() / 0.8).softmax(dim=1)
+        weights = (memberships / memberships.sum(dim=0)).mean(dim=1)
     mean = mean_eigenvalue(blocks, weights)
     assert mean == pytest.approx(exact.report["mean_eigenvalue"], rel=1e-12)
     largest = largest_eigenvalue(blocks, weights)
@@ -319,48 +224,6 @@ def test_with_all_classes_it_is_the_exact_selection(
     )
     assert pool.unlabelled[ours.picks].tolist() == exact.picks.tolist()
     assert ours.objective == pytest.approx(exact.report["objective"], rel=1e-9)
-
-
-class LargestTensor(TorchDispatchMode):
-    """Notes the bytes of the largest tensor that is made."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.size = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for made in result if isinstance(result, (tuple, list)) else [result]:
-            if isinstance(made, Tensor):
-                self.size = max(self.size, made.untyped_storage().nbytes())
-        return result
-
-
-@pytest.mark.parametrize("oversampling", [0, 1])
-def test_no_tensor_is_as_large_as_what_is_stated(oversampling: float) -> None:
-    classes, D, images, labelled, n = 1000, 64, 600, 15, 4
-    problem = replace(Problem.random(images, classes, D), labelled=labelled)
-    pool = problem.pool
-    sizes = TopClassSizes(
-        images=images,
-        dimensions=D,
-        classes=classes,
-        top_classes=2,
-        candidates=images - labelled,
-        known=labelled,
-        n=n,
-        oversampling=oversampling,
-        copied=0,
-    )
-    stated = sum(top_classes_needs(sizes, pool.device).values())
-    weights = torch.full((images,), 1 / images, dtype=torch.float64)
-    known = KnownWeights(pool.labelled, torch.full((labelled,), 0.2, dtype=torch.float64))
-    with LargestTensor() as largest:
-        blocks = TopClassBlocks.of_pool(pool, 2, "fisher", 1.0)
-        top_classes_design(
-            blocks, pool.unlabelled, n, weights, known, 0.2, 0.01, oversampling=oversampling
-        )
-    assert largest.size < stated / 4 < (classes * D) ** 2
 
 
 def test_the_likeliest_classes() -> None:
