@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from fm_al.fisher import selection
+from fm_al.fisher import approximations, selection
 from fm_al.strategies.base import Strategy
 from tests.gpu.test_strategies import generator, resnet_query
 from tests.helpers.configs import built
@@ -30,7 +30,8 @@ def stated_and_measured(monkeypatch, query, strategy: Strategy, n: int) -> tuple
         if device.type == "cuda":
             stated.append(sum(needs.values()))
 
-    monkeypatch.setattr(selection, "require_memory", note)
+    for module in (approximations, selection):
+        monkeypatch.setattr(module, "require_memory", note)
     strategy.select(query, n, generator())  # loads kernels and libraries
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
