@@ -39,6 +39,7 @@ INTEGERS = {
     "seed": [],
     "strategy.mask_images": ["strategy=fishermask"],
     "strategy.max_candidates": ["strategy=bait"],
+    "strategy.top_classes": ["strategy=bait"],
     "strategy.fishermask.max_candidates": ["strategy=fishermask_entropy"],
     "strategy.samples": ["strategy=bald"],
     "strategy.iterations": ["strategy=kmeans"],

@@ -257,9 +257,9 @@ def test_a_query_does_not_give_the_classes_of_the_pool_away(compose) -> None:
         patched.setattr(Random, "select", curious)
         ran(compose, "strategy=random")
     assert seen == {
-        "among", "autocast", "batch_size", "classes", "device", "embeddings", "features", "images", "labelled",
-        "labelled_targets", "logits", "model", "pool_indices", "probabilities", "record",
-        "recorded", "scores", "sizes", "take", "unlabelled",
+        "among", "autocast", "batch_size", "classes", "device", "embeddings", "features", "images",
+        "labelled", "labelled_targets", "logits", "model", "pool_indices", "probabilities",
+        "record", "recorded", "scores", "sizes", "take", "unlabelled",
     }  # fmt: skip
 
 

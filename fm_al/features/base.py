@@ -29,11 +29,6 @@ class Extractor(ABC):
 
     normalize: bool = False
 
-    @property
-    def name(self) -> str:
-        """The name of its file."""
-        return type(self).__module__.rpartition(".")[2]
-
     def identity(self) -> dict[str, Any]:
         """What features depend on beside the images, as JSON: the class and its options.
 
@@ -68,3 +63,8 @@ class Extractor(ABC):
         Raises:
             ConfigError: If the options don't fit the images.
         """
+
+
+def extractor_name(extractor: Extractor) -> str:
+    """The name of its file, such as `pca`."""
+    return type(extractor).__module__.rpartition(".")[2]

@@ -12,7 +12,7 @@ from torch import Tensor
 from fm_al.data.base import ImageData
 from fm_al.data.datasets.features import mapped
 from fm_al.device import Device
-from fm_al.features.base import Extractor
+from fm_al.features.base import Extractor, extractor_name
 from fm_al.features.extraction import (
     digest_of,
     fingerprint_of,
@@ -56,7 +56,7 @@ def with_features(
     if (given := extractor.given(len(data.train))) is not None:
         features = _checked(given, extractor.normalize)
     else:
-        folder = data_dir / "features" / f"{dataset}-{extractor.name}-{content[:16]}"
+        folder = data_dir / "features" / f"{dataset}-{extractor_name(extractor)}-{content[:16]}"
 
         def write(lock: Lock) -> None:
             images = data.train.images

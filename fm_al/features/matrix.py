@@ -39,6 +39,10 @@ class _Rows(Schema):
     rows: int
     columns: int
 
+    def size(self, dtype: np.dtype) -> int:
+        """Bytes of the rows."""
+        return self.rows * self.columns * dtype.itemsize
+
 
 def write_matrix(
     path: Path,
@@ -63,7 +67,9 @@ def write_matrix(
     partial = partial_file(path)
     noted = path.with_name(f"{path.name}.progress.json")
     progress = read_json(noted, _Rows, START_AGAIN)
-    if progress is None or progress.fingerprint != fingerprint or not partial.is_file():
+    if progress is not None and (
+        progress.fingerprint != fingerprint or _size(partial) < progress.size(dtype)
+    ):
         progress = None
     done = 0 if progress is None else progress.rows
     columns = None if progress is None else progress.columns
@@ -94,6 +100,10 @@ def write_matrix(
 def partial_file(path: Path) -> Path:
     """Where the rows of an unfinished matrix are."""
     return path.with_name(f"{path.name}.partial")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _note(fingerprint: str, rows: int, columns: int) -> dict[str, str | int]:

@@ -71,14 +71,16 @@ class PCA(Extractor):
             covariance.addmm_(chunk.T, chunk, alpha=1 / len(images))
         variances, directions = torch.linalg.eigh(covariance)
         variances, directions = variances.flip(0), directions.flip(1)
-        dimensions = self._dimensions(variances)
+        dimensions = self._dimensions(variances, mean)
         directions = directions[:, :dimensions]
         largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
         return mean, directions * largest.sign(), variances[:dimensions]
 
-    def _dimensions(self, variances: Tensor) -> int:
+    def _dimensions(self, variances: Tensor, mean: Tensor) -> int:
         """How many of the directions are used. variances: of all, descending."""
-        noise = variances[0] * len(variances) * torch.finfo(torch.float64).eps
+        epsilon = torch.finfo(torch.float64).eps
+        of_rounding = 16 * epsilon * mean.square().max()  # where the mean is subtracted
+        noise = len(variances) * epsilon * (variances[0] + of_rounding)
         rank = int((variances > noise).sum())
         if rank == 0:
             raise RunError("features=pca: all images of the train split are the same")

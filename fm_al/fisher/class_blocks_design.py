@@ -9,12 +9,8 @@ import torch
 from torch import Tensor
 
 from fm_al.fisher.chunks import images_at_once
-from fm_al.fisher.class_blocks import (
-    ClassBlocks,
-    ClassCriterion,
-    ClassInformationSum,
-    class_greedy_design,
-)
+from fm_al.fisher.class_blocks import ClassBlocks, ClassCriterion, ClassInformationSum
+from fm_al.fisher.class_scores import class_greedy_design
 from fm_al.fisher.criterion import LOW_RANK, ROWS_LEAST
 from fm_al.fisher.eigenvalues import checked_scale, largest_eigenvalue_of
 from fm_al.fisher.inputs import Inputs

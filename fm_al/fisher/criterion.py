@@ -154,7 +154,8 @@ class Inverse:
     def whitened(self, rows: Tensor) -> Tensor:
         """Return rows root^T (1 - T^T S T), for rows (m, k)."""
         rows = rows / math.sqrt(self.regularization) if self.root is None else rows @ self.root.T
-        return rows.addmm_((rows @ self.T.T) * self.signs, self.T, alpha=-1)
+        # Not in place: a single row may have strides that cuBLAS refuses to write to.
+        return torch.addmm(rows, (rows @ self.T.T) * self.signs, self.T, alpha=-1)
 
     def times_root(self, rows: Tensor) -> Tensor:
         """Return rows root, the other half of a product with M^{-1}."""

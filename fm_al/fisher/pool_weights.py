@@ -24,7 +24,7 @@ def pool_weights(pool: ScoredPool, options: DesignOptions, temperature: float) -
         return functional.one_hot(logits.argmax(dim=1), pool.classes).to(device).double()
 
     def probable(logits: Tensor) -> Tensor:
-        return (logits.to(device).double() / temperature).softmax(dim=1)
+        return logits.to(device, torch.float64, copy=True).div_(temperature).softmax(dim=1)
 
     if options.pool_fisher == "class_balanced":
         return _class_balanced(pool.logits, predicted)
@@ -53,6 +53,7 @@ def _class_balanced(logits: Tensor, memberships_of: Callable[[Tensor], Tensor]) 
     members = sum(memberships_of(part).sum(dim=0) for part in parts)
     assert isinstance(members, Tensor)
     there = members > 0
-    return torch.cat(
-        [(memberships_of(part)[:, there] / members[there]).mean(dim=1) for part in parts]
-    )
+    if bool(there.all()):
+        return torch.cat([memberships_of(part).div_(members).mean(dim=1) for part in parts])
+    members = members[there]
+    return torch.cat([memberships_of(part)[:, there].div_(members).mean(dim=1) for part in parts])

@@ -23,6 +23,7 @@ class DriftControl:
         tolerated: Relative error up to which the numbers are used.
         careful: Whether they are computed by the slower way that loses fewer digits.
         just_computed: Whether they are fresh, so that computing them again would not help.
+        harmless: Share of the best score up to which negative scores are accepted.
     """
 
     criterion: Regularized
@@ -30,6 +31,7 @@ class DriftControl:
     tolerated = DRIFT
     careful = False
     just_computed = True
+    harmless = 0.0
 
     def accepts(self, drift: float) -> bool:
         """Return whether the drift is acceptable; if not, the numbers must be computed again.
@@ -56,7 +58,7 @@ class DriftControl:
         """
         wrong = max(0.0, -float(scores.nan_to_num(-torch.inf, torch.inf).min()))
         scale = max(best, 0.0) + NEGLIGIBLE / DRIFT * abs(self.objective)
-        return wrong == 0 or (scale > 0 and self.accepts(wrong / scale))
+        return wrong <= self.harmless * scale or (scale > 0 and self.accepts(wrong / scale))
 
     def most(self, falls: Tensor, inside: list[int]) -> int | None:
         """Return the candidate whose addition lowers the objective most; None on drift.

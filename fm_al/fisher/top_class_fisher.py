@@ -11,7 +11,7 @@ from torch import Tensor
 from fm_al.fisher.chunks import images_at_once
 from fm_al.fisher.top_class_blocks import TopClassBlocks
 
-ROWS_BYTES = {"cpu": 2**27, "cuda": 2**30}  # of rows of length k that are computed together
+ROWS_BYTES = {"cpu": 2**28, "cuda": 2**30}  # of rows of length k that are computed together
 
 
 @dataclass(frozen=True)

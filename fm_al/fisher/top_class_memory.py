@@ -53,8 +53,8 @@ def top_classes_needs(sizes: TopClassSizes, device: torch.device) -> dict[str, i
     # Factors, classes, positions, and entries sorted by class.
     per_image = R * c + 2 * c + 1
     pairs = c * (c + 1) // 2
-    m = rows_at_once(N, c, k, device)
     r = (sizes.known + forward) * R
+    m = min(rows_at_once(N, c, k, device), max(r, n * R))
     chunks = 4 * CHUNK_BYTES[device.type]
     passes = 4 * N * c * m + 3 * n * c * m + 6 * m * k
     needs = {

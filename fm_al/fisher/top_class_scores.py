@@ -10,10 +10,13 @@ from torch import Tensor
 from fm_al.errors import RunError
 from fm_al.fisher.candidate_scores import CANCELLED
 from fm_al.fisher.chunks import images_at_once
-from fm_al.fisher.precision import NEGLIGIBLE, DriftControl
+from fm_al.fisher.precision import NEGLIGIBLE, TIE, DriftControl
 from fm_al.fisher.top_class_blocks import TopClassBlocks
 from fm_al.fisher.top_class_criterion import TopClassCriterion
 from fm_al.fisher.traces import traces
+
+# Multiplications that the careful way may take.
+CAREFUL_MOST = {"cpu": 3 * 10**11, "cuda": 3 * 10**13}
 
 
 class TopClassScores(DriftControl):
@@ -28,6 +31,10 @@ class TopClassScores(DriftControl):
         known: M^{-1}.
     """
 
+    # Images that M knows well have scores near 0 that are differences of large numbers. Errors are
+    # harmless where scores that differ by as much count as equal.
+    harmless = TIE
+
     def __init__(self, criterion: TopClassCriterion, at: Tensor, scale: float) -> None:
         self.criterion: TopClassCriterion = criterion
         self.fisher = criterion.fisher
@@ -35,14 +42,13 @@ class TopClassScores(DriftControl):
         self.scale = scale
         self.candidates = self.fisher.pool[at].scaled(scale)
         self.inside: list[int] = []
-        self.careful = self._pairs_of_images_are_few()
         self.recompute()
         self.at_first = self.objective
 
     def recompute(self) -> None:
         """Compute M^{-1}, A, B and the objective from scratch."""
         self.known = self.criterion.known(self.blocks_inside())
-        if self.careful:
+        if self._images_are_few() or (self.careful and self._can_be_careful()):
             self._careful_forms()
         else:
             self._forms()
@@ -100,11 +106,16 @@ class TopClassScores(DriftControl):
             part = slice(start, start + size)
             yield part, self.known.over(self.candidates[part].row_vectors())
 
-    def _pairs_of_images_are_few(self) -> bool:
+    def _images_are_few(self) -> bool:
         """Whether the careful way is also the faster one."""
-        pool, known = self.fisher.pool, len(self.criterion.prior) * self.candidates.rows
-        by_image = len(self.at) * self.candidates.rows
-        return by_image <= 3 * known + pool.top.shape[1] * pool.dimensions
+        pool, rows = self.fisher.pool, self.candidates.rows
+        by_pair = 3 * len(self.criterion.prior) * rows + pool.top.shape[1] * pool.dimensions
+        return len(self.at) * rows <= by_pair
+
+    def _can_be_careful(self) -> bool:
+        """Whether the careful way takes seconds rather than minutes."""
+        pool, rows = self.fisher.pool, len(self.at) * self.candidates.rows
+        return rows * pool.top.numel() * pool.dimensions <= CAREFUL_MOST[self.at.device.type]
 
     def blocks_inside(self) -> TopClassBlocks:
         """Return the V_x of the picks."""

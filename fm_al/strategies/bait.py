@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fm_al.fisher.options import DesignOptions
 from fm_al.fisher.selection import bait_selection, check_options
-from fm_al.strategies.base import Query, Strategy
+from fm_al.strategies.base import Query, QuerySizes, Strategy
 from fm_al.strategies.optimal_design import option_names, recorded, scored_pool
 
 
@@ -25,6 +25,9 @@ class BAIT(DesignOptions, Strategy):
 
     def check_query(self, n: int) -> None:
         check_options(self, n, option_names())
+
+    def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
+        return sizes.embeddings | sizes.logits  # the selection states the rest itself
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         return recorded(

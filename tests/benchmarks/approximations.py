@@ -2,9 +2,9 @@
 
 Run it as `python -m tests.benchmarks.approximations [PART ...]`. The parts are `binary` and
 `blocks`, at full size or with `--size IMAGES DIMENSIONS CLASSES PICKS`, each in a process of its
-own, and `objectives`, the approximations' picks beside the exact ones where these fit. Memory is read from /proc, so it
-needs Linux. Images are MNIST and Fashion-MNIST where they are at hand (FM_AL_DATA_DIR or data/),
-and scikit-learn's digits.
+own, and `objectives`, the approximations' picks beside the exact ones where these fit. Memory
+is read from /proc, so it needs Linux. Images are MNIST and Fashion-MNIST where they are at hand
+(FM_AL_DATA_DIR or data/), and scikit-learn's digits.
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ def test_picks_are_those_of_dense_matrices(
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How A and B are computed at the start."""
     by_image = request.param == "by image"
-    monkeypatch.setattr(TopClassScores, "_pairs_of_images_are_few", lambda _: by_image)
+    monkeypatch.setattr(TopClassScores, "_images_are_few", lambda _: by_image)
     return request.param
 
 

@@ -62,3 +62,12 @@ def test_a_killed_run_resumes_to_the_same_records(tmp_path: Path, compose) -> No
     assert Start(tmp_path, cut).ended().returncode == 0
     one, other = (next((tmp_path / name).rglob("result.json")).parent for name in ("whole", "cut"))
     assert without_times(one) == without_times(other)
+
+
+def test_images_in_main_memory_give_the_records_of_images_on_the_device(compose) -> None:
+    options = [*RUN, "strategy=badge", "strategy.augment=true", "dataset.crop_padding=1"]
+    device, host = (
+        without_times(ran(compose, f"experiment_name={pool}", *options, f"device.pool={pool}"))
+        for pool in ("device", "host")
+    )
+    assert host == device

@@ -1,7 +1,9 @@
-"""FisherMask with approximate information, by autograd per image and explicit inverses."""
+"""Strategies with approximate information: FisherMask by explicit inverses, all on a GPU."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,11 +12,13 @@ import torch
 
 from fm_al.errors import ConfigError, RunError
 from fm_al.strategies.bait import BAIT
-from fm_al.strategies.base import Query
+from fm_al.strategies.base import Query, Strategy
 from fm_al.strategies.fishermask import FisherMask
 from fm_al.strategies.fishermask_entropy import FisherMaskEntropy
 from tests import oracle
 from tests import oracle_approximations as approximate
+from tests.helpers.moved import moved_query
+from tests.helpers.pretended_device import PretendedCuda
 from tests.helpers.synthetic import network_query
 from tests.oracle import Array
 
@@ -25,6 +29,7 @@ OPTIONS: dict[str, Any] = {
     "fraction": 0.6,
     "record_mask": True,
 }
+OF_BAIT = ("top_classes", "blocks", "binary", "auto")
 
 
 def query(classes: int = 4) -> Query:
@@ -149,3 +154,27 @@ def test_what_does_not_go_together_is_found_before_training() -> None:
     with pytest.raises(ConfigError, match=r"^strategy\.fishermask\.weighting=uniform"):
         hybrid.check_query(5)
     FisherMask(approximation="top_classes", weighting="uniform").check_query(5)
+
+
+@pytest.mark.parametrize("oversampling", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        *(
+            partial(BAIT, approximation=each)
+            for each in ("top_classes", "blocks", "binary", "auto")
+        ),
+        *(partial(FisherMask, approximation=each) for each in ("top_classes", "binary")),
+    ],
+    ids=lambda made: f"{made.func.__name__}-{made.keywords['approximation']}",
+)
+def test_no_devices_are_mixed_and_picks_are_those_of_the_cpu(
+    strategy: Callable[..., Strategy], oversampling: float
+) -> None:
+    made = strategy(oversampling=oversampling, top_classes=2)
+    expected = made.select(query(), 6, torch.Generator().manual_seed(3)).tolist()
+    on_cpu = query()
+    with PretendedCuda():
+        moved = moved_query(on_cpu, torch.device("cuda"))
+        picks = made.select(moved, 6, torch.Generator().manual_seed(3))
+    assert picks.tolist() == expected
