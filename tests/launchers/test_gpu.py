@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import zipfile
@@ -60,7 +61,7 @@ def test_the_archive_is_never_too_large(tmp_path: Path, monkeypatch) -> None:
     for name in ("result.json", "rounds.jsonl", "a.log"):
         path = machine.outputs / "run" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name * 100)
+        path.write_bytes(random.Random(name).randbytes(1000))
     row = gpu.packed(machine)
     assert (row.good, "left out" in row.outcome) == (False, True)
     assert (tmp_path / "records.zip").stat().st_size < 3000
