@@ -9,7 +9,7 @@ PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reord
 SPECIAL := slow or faults or slurm or browser or gpu
 ARGS ?=
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint bench wheels gpu clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/fm-al -m experiment=demo
@@ -31,6 +31,14 @@ bench: $(VENV)/installed
 	@for benchmark in $(BENCHMARKS:.py=); do \
 		$(VENV)/bin/python -m $$(echo $$benchmark | tr / .) || exit 1; \
 	done
+
+# For a machine with a GPU and without a network: docs/gpu.md.
+wheels: $(VENV)/installed
+	$(VENV)/bin/python launchers/wheels.py $(if $(PYTHON_VERSION),--python-version $(PYTHON_VERSION)) $(ARGS)
+
+# With the packages that are there, or in wheels/: no environment is made.
+gpu:
+	$(PYTHON) launchers/gpu.py $(ARGS)
 
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
-from argparse import Namespace
+from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from fm_al.compose.arguments import parsed_flags, parsed_overrides, parser, shown
+from fm_al.compose.arguments import expanded, parsed_flags, parsed_overrides, parser, shown
 from fm_al.compose.composer import NAME, Composer, explained, resolved
 from fm_al.config import build, check_node
 from fm_al.data.base import Dataset
@@ -30,6 +31,14 @@ from fm_al.tracking.sync import sync
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 LONGEST_LINE = 4000  # characters of an error
+OF_FEATURES = ("dataset", "features", "device", "data_dir", "download")
+FEATURES_HELP = """examples:
+  fm-al-features dataset=fashion_mnist features=pca features.dimensions=64 folder=features/fashion
+  fm-al-features dataset=cifar10 features=torchvision features.name=resnet50 folder=features/cifar10
+  fm-al dataset=features dataset.root=features/fashion backbone=linear
+
+The same command again resumes, or finds that the folder is complete. fm-al --help lists the data
+sets and extractors and their options."""
 
 _full_error_wanted = os.environ.get(FULL_ERROR) == "1"
 
@@ -174,6 +183,46 @@ def download() -> None:
         f"{given.name}: {len(data.train)} training images, {len(data.test)} test images, "
         f"{len(data.class_names)} classes, in {data_dir.resolve()}"
     )
+
+
+@_command
+def features() -> None:
+    """`fm-al-features folder=DIR dataset=NAME features=NAME`."""
+    arguments = ArgumentParser(
+        prog="fm-al-features",
+        description="Computes features of a data set into a folder that dataset=features reads.",
+        epilog=FEATURES_HELP,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    arguments.add_argument(
+        "options",
+        nargs="+",
+        metavar="KEY=VALUE",
+        help="folder=DIR, dtype=float32 (default) or float16; as for fm-al: dataset, features, "
+        "device, data_dir, download",
+    )
+    given = arguments.parse_args(sys.argv[1:]).options
+    own = {key: expanded(value) for key, _, value in (text.partition("=") for text in given)}
+    overrides = parsed_overrides(
+        [text for text in given if text.partition("=")[0] not in ("folder", "dtype")],
+        multirun=False,
+    )
+    for override in overrides:
+        if re.split(r"[./@]", override.key_or_group)[0] not in OF_FEATURES:
+            raise ConfigError(
+                f"{override.input_line}: has no effect here; fm-al-features takes folder, dtype, "
+                f"{', '.join(OF_FEATURES)}"
+            )
+    if not (folder := own.get("folder")):
+        raise ConfigError("folder: has no default; give it as folder=DIR")
+    if (dtype := own.get("dtype", "float32")) not in ("float16", "float32"):
+        raise ConfigError(f"dtype={dtype}: should be float16 or float32")
+    composed = Composer().compose([str(each.input_line) for each in overrides])
+    config = plain_config(without_hydra(composed))
+
+    from fm_al.features.command import compute  # imports torch: only here
+
+    compute(config, Path(folder), dtype)
 
 
 @_command

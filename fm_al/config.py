@@ -25,7 +25,9 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 
 from fm_al.errors import ConfigError, errors_named
 
-GROUPS = ("dataset", "imbalance", "backbone", "strategy", "trainer", "device", "tracker")
+GROUPS = (
+    *("dataset", "imbalance", "features", "backbone", "strategy", "trainer", "device", "tracker"),
+)
 MAX_NAME_BYTES = 120  # of an experiment's name; file systems allow 255
 GIVEN_BY_DATA = {"backbone": ("channels", "classes", "image_size")}
 ANY_KIND: Mapping[str, type] = MappingProxyType({})
@@ -150,6 +152,11 @@ def build(node: Any, **given: Any) -> Any:
         return functools.partial(target, **arguments)
     with errors_named(f"{node['_target_']}.__init__ failed", ConfigError):
         return target(**arguments, **given)
+
+
+def built_class(node: dict[str, Any]) -> type:
+    """The class of the object that `build` makes of a checked node."""
+    return _made_by(_imported("", node["_target_"]))
 
 
 def check_node(key: str, node: Any, kind: Any, given: tuple[str, ...] = ()) -> None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import torch
 
 GIB = 2**30
+# Of the memory left, for `pool=auto`. The rest is for the network, its outputs for the pool, and
+# a second copy of the pool where a strategy looks at augmented images.
+MAX_POOL_SHARE = 1 / 4
 MAX_THREADS = 1024  # more than any machine has cores; far more cannot be started
 
 
@@ -36,6 +39,10 @@ class Device:
         scoring_batch_size: Images per batch when evaluating and querying. None is 128 on the CPU,
             where small batches stay in the cache, and 1,024 on a GPU.
         deterministic: The same run twice gives the same bits.
+        pool: Where the images of pool and test set are kept: on the `device`, or in main memory
+            (`host`), from where they are sent in batches while the device computes. `auto` takes
+            the device if they fill at most a quarter of the memory that it has left. Results do not
+            depend on it.
     """
 
     kind: Literal["auto", "cpu", "cuda", "mps"]
@@ -44,6 +51,7 @@ class Device:
     threads: Annotated[int, Field(ge=1, le=MAX_THREADS)]
     scoring_batch_size: Annotated[int, Field(ge=1)] | None
     deterministic: bool
+    pool: Literal["auto", "device", "host"] = "auto"
 
     @property
     def torch_device(self) -> torch.device:
@@ -93,6 +101,28 @@ class Device:
         """Images per batch when evaluating and querying."""
         default = 128 if self.torch_device.type == "cpu" else 1024
         return self.scoring_batch_size or default
+
+    def pool_device(self, size: int) -> torch.device:
+        """Where to keep the images of pool and test set.
+
+        Args:
+            size: Of all of them, in bytes.
+
+        Raises:
+            RunError: If they are to be kept on the device, and it has too little memory left.
+        """
+        import torch
+
+        device = self.torch_device
+        if device.type == "cpu":  # where they are already
+            return device
+        if self.pool == "device":
+            require_memory(
+                "device.pool=device: the images of pool and test set", size, device, "use host"
+            )
+        elif self.pool == "host" or size > MAX_POOL_SHARE * available_memory(device):
+            return torch.device("cpu")
+        return device
 
     def result_config(self) -> dict[str, Any]:
         """The options that results depend on, as this machine resolves them."""

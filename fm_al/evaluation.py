@@ -66,7 +66,7 @@ def evaluate(
     Args:
         network: It ends in eval mode.
         images: The test set's N images.
-        targets: Their classes, int64 (N,), on the images' device.
+        targets: Their classes, int64 (N,), on the device.
         classes: C, the number of classes.
         batch_size: Images per batch.
         autocast: The dtype of mixed precision; None is full precision.
@@ -76,9 +76,9 @@ def evaluate(
     loss = torch.zeros((), dtype=torch.float64, device="cpu")
     everything = torch.arange(len(images), device=targets.device)
     with mixed_precision(targets.device, autocast), folded(network, images.batch(everything[:1])):
-        for indices in everything.split(batch_size):
+        for indices, batch in images.batches(everything, batch_size):
             true = targets[indices]
-            logits = network(images.batch(indices)).float()
+            logits = network(batch).float()
             confusion += torch.bincount(true * classes + logits.argmax(1), minlength=classes**2)
             loss += functional.cross_entropy(logits, true, reduction="sum").cpu().double()
     return Evaluation(confusion.view(classes, classes).cpu(), loss.item() / len(images))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fm_al.backbones.base import Backbone
-from fm_al.data.base import ImageData
+from fm_al.data.base import Dataset, ImageData
 from fm_al.data.images import Images, channel_statistics
 from fm_al.data.pool import Pool
 from fm_al.errors import DIVERGED, MethodError, RunError, errors_named, memory_errors_named
@@ -28,6 +28,7 @@ from fm_al.records.curve import area_under_curve
 from fm_al.records.schema import Result, Round
 from fm_al.records.writing import RunRecords
 from fm_al.strategies.base import Query, Strategy
+from fm_al.strategies.candidates import candidates_query, check_memory
 from fm_al.tracking.tracker import Tracker
 from fm_al.training import UNTRAINED, Fit, load_network, save_network
 
@@ -103,7 +104,6 @@ def run_rounds(
         if n := query_sizes[round_index]:
             with _stage("query", seconds, progress, "device.scoring_batch_size, or the pool"):
                 picks = _select(experiment.strategy, query, n, seed, round_index)
-                picks = _checked(picks, n, pool, experiment.strategy)
             if trainer.reset != "all":
                 save_network(network, records.weights_path(round_index))
 
@@ -126,31 +126,45 @@ def run_rounds(
 
 
 def _on_device(experiment: Experiment, data: ImageData) -> tuple[Pool, Images, Tensor]:
-    """The pool, the test images and their classes, on the device."""
+    """The pool, the test images and their classes. Images are kept where `device.pool` says."""
     dataset, device = experiment.dataset, experiment.device
+    mean, std = _normalisation(dataset, data)
+    stored_images = data.train.images, data.test.images
+
+    def images(stored: Tensor) -> Images:
+        return Images(
+            stored.to(kept_on),
+            mean,
+            std,
+            dataset.crop_padding,
+            dataset.horizontal_flip,
+            device.memory_format,
+            device.torch_device,
+        )
+
+    with memory_errors_named(
+        "moving the images to the device", "the pool (imbalance), or use device.pool=host"
+    ):
+        kept_on = device.pool_device(sum(each.nbytes for each in stored_images))
+        targets = data.train.targets.to(device.torch_device)
+        classes = len(data.class_names)
+        pool = Pool(images(data.train.images), targets, classes, data.train.features)
+        return pool, images(data.test.images), data.test.targets.to(device.torch_device)
+
+
+def _normalisation(dataset: Dataset, data: ImageData) -> tuple[Tensor, Tensor]:
+    """Mean and deviation per channel, float32. Images of floats are not normalised."""
+    channels = data.train.images.shape[1]
+    mean, std = torch.zeros(channels), torch.ones(channels)
+    if data.train.images.is_floating_point():
+        return mean, std
     if dataset.mean is None or dataset.std is None:
         mean, std = channel_statistics(data.train.images)
     if dataset.mean is not None:
         mean = torch.tensor(dataset.mean)
     if dataset.std is not None:
         std = torch.tensor(dataset.std)
-
-    def images(uint8: Tensor) -> Images:
-        return Images(
-            uint8.to(device.torch_device),
-            mean.float().to(device.torch_device),
-            std.float().to(device.torch_device),
-            dataset.crop_padding,
-            dataset.horizontal_flip,
-            device.memory_format,
-        )
-
-    with memory_errors_named(
-        "moving the images to the device", "the pool (imbalance) or use device=cpu"
-    ):
-        targets = data.train.targets.to(device.torch_device)
-        pool = Pool(images(data.train.images), targets, len(data.class_names))
-        return pool, images(data.test.images), data.test.targets.to(device.torch_device)
+    return mean.float(), std.float()
 
 
 def initial_labels(pool_size: int, n: int, seed: int) -> Tensor:
@@ -188,14 +202,18 @@ def _stage(
     seconds[name] = round(time.perf_counter() - began, 3)
 
 
-def _select(strategy: Strategy, query: Query, n: int, seed: int, round_index: int) -> Any:
-    """What the strategy returns, whatever that is."""
+def _select(strategy: Strategy, query: Query, n: int, seed: int, round_index: int) -> Tensor:
+    """The strategy's picks, on the CPU. Raises RunError if they break its contract, or if there is
+    too little memory."""
     generator = generator_for(seed, "query", round_index)
+    query = candidates_query(strategy, query, generator)
+    check_memory(strategy, query, n)
     with errors_named(f"{type(strategy).__name__}.select failed", MethodError):
-        return strategy.select(query, n, generator)
+        picks = strategy.select(query, n, generator)
+    return query.pool_indices(_checked(picks, n, query.unlabelled, strategy)).cpu()
 
 
-def _checked(picks: Any, n: int, pool: Pool, strategy: Strategy) -> Tensor:
+def _checked(picks: Any, n: int, unlabelled: Tensor, strategy: Strategy) -> Tensor:
     """The picks on the CPU. Raises RunError if they break the contract of `Strategy.select`."""
     chosen = torch.empty(0)
     if isinstance(picks, Tensor) and not picks.is_meta and picks.layout == torch.strided:
@@ -209,7 +227,7 @@ def _checked(picks: Any, n: int, pool: Pool, strategy: Strategy) -> Tensor:
         wrong = f"a {kind} of {picks.dtype} and shape {tuple(picks.shape)} on {picks.device}"
     elif len(chosen.unique()) < n:
         wrong = f"{n - len(chosen.unique())} indices twice"
-    elif not torch.isin(chosen, pool.unlabelled.cpu()).all():
+    elif not torch.isin(chosen, unlabelled.cpu()).all():
         wrong = "images that are not in the pool or labelled already"
     else:
         return chosen

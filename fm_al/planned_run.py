@@ -21,7 +21,12 @@ from fm_al.progress import RunProgress, duration
 from fm_al.records.notes import STOPPED, Assignment, record_failure
 from fm_al.records.provenance import command_line
 from fm_al.records.reading import finished_result, seems_finished
-from fm_al.records.result_config import Config, refuse_other_classes, result_config_of
+from fm_al.records.result_config import (
+    NO_FEATURES,
+    Config,
+    refuse_other_classes,
+    result_config_of,
+)
 from fm_al.records.schema import Result
 from fm_al.records.writing import RunRecords, is_left_untidy, open_run
 from fm_al.tracking.marks import is_marked_complete, mark_complete
@@ -58,7 +63,7 @@ class PlannedRun:
     @classmethod
     def of(cls, config: Config, directory: Path) -> PlannedRun:
         """Checks a resolved configuration. Raises ConfigError."""
-        run = cls(config, directory)
+        run = cls({"features": NO_FEATURES} | config, directory)  # older jobs lack the group
         if not run.is_recorded:
             _ = run.experiment  # checks all of it
         return run
@@ -218,6 +223,8 @@ class PlannedRun:
         preflight(experiment, data)
         if data.content is not None:
             result_config["dataset_content"] = data.content
+        if data.features_content is not None:
+            result_config["features_content"] = data.features_content
         class_names = list(data.class_names)
         console.print(data.summary(), soft_wrap=True)
         with (

@@ -12,10 +12,12 @@ from pathlib import Path
 import torch
 
 from fm_al.backbones.base import Backbone
-from fm_al.config import Budget, build, check
+from fm_al.config import Budget, build, built_class, check
 from fm_al.data.base import Dataset, ImageData, Imbalance
 from fm_al.device import Device, require_memory
 from fm_al.errors import ConfigError, RunError, errors_named, is_out_of_memory, memory_errors_named
+from fm_al.features.base import Extractor
+from fm_al.features.cache import with_features
 from fm_al.randomness import generator_for, global_generator_of
 from fm_al.records.result_config import Config
 from fm_al.strategies.base import Strategy
@@ -28,6 +30,7 @@ logger = logging.getLogger(__name__)
 KINDS: dict[str, type] = {
     "dataset": Dataset,
     "imbalance": Imbalance,
+    "features": Extractor,
     "backbone": Backbone,
     "strategy": Strategy,
     "trainer": Trainer,
@@ -41,6 +44,8 @@ class Experiment:
     """What a configuration describes.
 
     Attributes:
+        dataset_name: For the folder of its features.
+        features: Computes the fixed features that strategies may read.
         backbone: Its node of the configuration. `backbone_for` builds the network once the data say
             how large the images are and how many classes there are.
     """
@@ -48,7 +53,9 @@ class Experiment:
     seed: int
     budget: Budget
     dataset: Dataset
+    dataset_name: str
     imbalance: Imbalance
+    features: Extractor
     backbone: Config
     strategy: Strategy
     trainer: Trainer
@@ -58,6 +65,8 @@ class Experiment:
     def of(cls, config: Config) -> Experiment:
         """Checks and builds a resolved configuration; loads no data. Raises ConfigError."""
         check(config, KINDS)
+        dataset = build(config["dataset"])
+        _check_takes_vectors(dataset, config["backbone"])
         budget, strategy = Budget(**config["budget"]), build(config["strategy"])
         if budget.largest_query:
             with errors_named(f"{type(strategy).__name__}.check_query failed", ConfigError):
@@ -65,8 +74,10 @@ class Experiment:
         return cls(
             seed=config["seed"],
             budget=budget,
-            dataset=build(config["dataset"]),
+            dataset=dataset,
+            dataset_name=_name(config["dataset"]),
             imbalance=build(config["imbalance"]),
+            features=build(config["features"]),
             backbone=config["backbone"],
             strategy=strategy,
             trainer=build(config["trainer"]),
@@ -116,8 +127,24 @@ class Experiment:
         )
 
 
+def _name(dataset: Config) -> str:
+    """A data set's name: its option, or the module of its class."""
+    return str(dataset.get("name") or dataset["_target_"].split(".")[-2])
+
+
+def _check_takes_vectors(dataset: Dataset, backbone: Config) -> None:
+    """Raises ConfigError if the data set has vectors and the backbone works on images."""
+    network = built_class(backbone)
+    if dataset.vectors and not (issubclass(network, Backbone) and network.takes_vectors):
+        raise ConfigError(
+            f"backbone._target_={backbone['_target_']}: works on images, and the data set has "
+            "vectors; use backbone=linear or backbone=mlp"
+        )
+
+
 def load_data(experiment: Experiment, data_dir: Path, download: bool) -> ImageData:
-    """Loads the pool and the test set, which depend on data set, imbalance and seed alone.
+    """Loads the pool and the test set, which depend on data set, imbalance and seed alone, and the
+    pool's features.
 
     Args:
         experiment: What is to be run.
@@ -128,6 +155,9 @@ def load_data(experiment: Experiment, data_dir: Path, download: bool) -> ImageDa
         ConfigError: The data set has fewer images than the imbalance or the budget asks for.
     """
     data = experiment.dataset.load(data_dir, download)
+    data = with_features(
+        data, experiment.dataset_name, experiment.features, experiment.device, data_dir
+    )
     data = experiment.imbalance.subset(data, generator_for(experiment.seed, "subset"))
     experiment.budget.fit_to_pool(len(data.train))
     if experiment.budget.initial < len(data.class_names):

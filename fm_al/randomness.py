@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 
 def generator_for(seed: int, purpose: str, round_index: int = 0) -> torch.Generator:
@@ -23,6 +24,20 @@ def generator_for(seed: int, purpose: str, round_index: int = 0) -> torch.Genera
     """
     digest = hashlib.sha256(f"{seed}/{purpose}/{round_index}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def random_subset(indices: Tensor, most: int | None, generator: torch.Generator) -> Tensor:
+    """Return at most this many of the indices, drawn uniformly, in their order.
+
+    Args:
+        indices: (N,).
+        most: None is all; nothing is drawn then, nor if there are no more than this.
+        generator: A CPU generator.
+    """
+    if most is None or len(indices) <= most:
+        return indices
+    drawn = torch.randperm(len(indices), generator=generator)[:most]
+    return indices[drawn.sort().values.to(indices.device)]
 
 
 @contextlib.contextmanager

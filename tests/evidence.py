@@ -1,7 +1,8 @@
 """The tables of docs/evidence.md, from the records of the runs behind them.
 
 `python -m tests.evidence FOLDER...` prints them for the runs below these folders; with
-`--full-length` in front, those of runs to their last label.
+`--full-length` in front, those of runs to their last label; with `--approximations`, that of BAIT's
+approximations.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ REPAIRS = {
 PUBLISHED = "as published"
 DEFAULT = "soft class-balanced F + calibrated + each labelled"
 SCALED = "rho = 0.01"
+EXACT = "exact"
 SETTINGS = {
     ("digits", "step", 10): "digits 10:1",
     ("digits", "step", 20): "digits 20:1",
@@ -61,11 +63,27 @@ def variant_of(options: Mapping[str, Any]) -> str:
     return " + ".join([*([] if repairs and rho == SCALED else [rho]), *repairs])
 
 
+def imbalanced_setting_of(decides: Mapping[str, Any]) -> str:
+    """Of the runs with approximations: ten classes, 10:1."""
+    dataset = decides["dataset"].get("name") or decides["dataset"]["_target_"].split(".")[-2]
+    return {"digits": "digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}[dataset]
+
+
+def approximation_of(options: Mapping[str, Any]) -> str:
+    name = options["approximation"] or EXACT
+    return f"top_classes={options['top_classes']}" if name == "top_classes" else name
+
+
 # By setting, by strategy and variant, and by seed.
 Areas = Mapping[str, Mapping[tuple[str, str], Mapping[int, float]]]
 
 
-def areas(folders: Iterable[Path], full_length: bool = False) -> Areas:
+def areas(
+    folders: Iterable[Path],
+    full_length: bool = False,
+    setting_of: Callable[[Mapping[str, Any]], str] = setting_of,
+    variant_of: Callable[[Mapping[str, Any]], str] = variant_of,
+) -> Areas:
     """Areas under the accuracy curve, by setting, by strategy and variant, and by seed: to the
     run's last label or, on the paper's imbalanced settings unless full_length, to 225."""
     found: defaultdict[str, defaultdict[tuple[str, str], dict[int, float]]]
@@ -93,6 +111,11 @@ def areas(folders: Iterable[Path], full_length: bool = False) -> Areas:
         setting: {key: seeds for key, seeds in of_setting.items() if len(seeds) >= SEEDS}
         for setting, of_setting in found.items()
     }
+
+
+def approximation_areas(folders: Iterable[Path]) -> Areas:
+    found = areas(folders, True, imbalanced_setting_of, approximation_of)
+    return {setting: found[setting] for setting in ("digits", "MNIST", "Fashion-MNIST")}
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -172,6 +195,26 @@ def gains(found: Areas) -> str:
     return table(["default less as published", *settings], rows)
 
 
+def approximations(found: Areas) -> str:
+    """Mean areas, and the mean paired difference to exact BAIT; in bold where the paired t-test,
+    corrected by Holm for the rows of a setting, is below 0.05."""
+    keys = [("bait", EXACT)]
+    keys += sorted({key for of_setting in found.values() for key in of_setting} - {*keys})
+    cells: dict[tuple[str, str], list[str]] = {key: [] for key in keys}
+    for of_setting in found.values():
+        frame = pd.DataFrame({" ".join(key).strip(): of_setting[key] for key in keys})
+        exact, *others = frame
+        comparisons = [compared(frame, other, exact) for other in others]
+        corrected = holm([each.t_test for each in comparisons])
+        cells[keys[0]].append(f"{frame[exact].mean():.3f}")
+        for key, other, each, p in zip(keys[1:], others, comparisons, corrected, strict=True):
+            shown = f"{each.difference:+.3f}"
+            shown = f"**{shown}**" if p is not None and p < ALPHA else shown
+            cells[key].append(f"{frame[other].mean():.3f} ({shown})")
+    rows = [[" ".join(key).strip(), *cells[key]] for key in keys]
+    return table(["", *found], rows)
+
+
 TABLES: dict[str, Callable[[Areas], str]] = {
     "repairs": partial(variants_table, strategies=(*RIVALS, *FISHER)),
     "gains": gains,
@@ -189,6 +232,9 @@ FULL_LENGTH: dict[str, Callable[[Areas], str]] = {
 
 def main() -> None:
     folders = sys.argv[1:]
+    if folders[0] == "--approximations":
+        print(approximations(approximation_areas(map(Path, folders[1:]))))
+        return
     full_length = folders[0] == "--full-length"
     found = areas(map(Path, folders[full_length:]), full_length)
     for make in (FULL_LENGTH if full_length else TABLES).values():

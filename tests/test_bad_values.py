@@ -64,6 +64,7 @@ NUMBERS = {
 KINDS = {
     "dataset": "fm_al.data.base.Dataset",
     "imbalance": "fm_al.data.base.Imbalance",
+    "features": "fm_al.features.base.Extractor",
     "backbone": "fm_al.backbones.base.Backbone",
     "strategy": "fm_al.strategies.base.Strategy",
     "trainer": "fm_al.training.Trainer",
@@ -158,6 +159,12 @@ def test_a_target_of_another_kind_is_refused(key: str, tmp_path: Path) -> None:
             ["strategy=bait", "strategy.max_candidates=9"],
             r"^strategy\.max_candidates=9: should be at least 10, the images to pick in a query",
         ),
+        (
+            ["strategy=coreset", "strategy.max_candidates=9"],
+            r"^strategy\.max_candidates=9: should be at least 10, the images to pick in a query",
+        ),
+        (["strategy=random", "strategy.max_candidates=0"], "max_candidates=0: should be greater"),
+        (["device.pool=disk"], "device.pool=.?disk"),
         (
             ["-m", "strategy=fishermask", "strategy.max_candidates=9"],
             r"^strategy\.max_candidates=9: should be at least 10",

@@ -18,7 +18,16 @@ from fm_al.strategies.margin import Margin
 from tests.conftest import CONF, Compose
 from tests.helpers.configs import resolved
 
-GROUPS = ("dataset", "imbalance", "backbone", "strategy", "trainer", "device", "tracker")
+GROUPS = (
+    "dataset",
+    "imbalance",
+    "features",
+    "backbone",
+    "strategy",
+    "trainer",
+    "device",
+    "tracker",
+)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +37,7 @@ def test_every_option_composes_and_passes_the_check(file, compose: Compose) -> N
     group, name = file.parent.name, file.stem
     given = {
         "imbalance/counts": ["imbalance.pool={0: 5, 1: 5}"],
+        "features/file": ["features.path=features.npy"],
     }
     overrides = given.get(f"{group}/{name}", [])
     config = resolved(compose(f"{group}={name}", *overrides))

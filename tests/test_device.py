@@ -10,6 +10,7 @@ import torch
 
 from fm_al.config import build
 from fm_al.device import Device, available_memory
+from fm_al.errors import RunError
 from fm_al.launch.planning import planned_run
 from tests.helpers.command_line import ROOT
 
@@ -193,3 +194,29 @@ def test_available_memory_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 500)
     monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 100)
     assert available_memory(torch.device("mps")) == 400
+
+
+@pytest.mark.parametrize(
+    ("pool", "size", "kept_on"),
+    [("auto", 25, "cuda"), ("auto", 26, "cpu"), ("host", 1, "cpu"), ("device", 100, "cuda")],
+)
+def test_where_images_are_kept(
+    monkeypatch: pytest.MonkeyPatch, pool: str, size: int, kept_on: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("fm_al.device.available_memory", lambda _: 100)
+    assert device(kind="cuda", pool=pool).pool_device(size).type == kept_on
+
+
+def test_images_that_do_not_fit_on_the_device_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("fm_al.device.available_memory", lambda _: 2**30)
+    message = r"^device\.pool=device: the images .* needs? 3 GiB, cuda has 1 GiB; use host$"
+    with pytest.raises(RunError, match=message):
+        device(kind="cuda", pool="device").pool_device(3 * 2**30)
+
+
+@pytest.mark.parametrize("pool", ["auto", "device", "host"])
+def test_on_the_cpu_images_stay_where_they_are_and_results_do_not_depend_on_it(pool: str) -> None:
+    assert device(pool=pool).pool_device(2**60) == CPU
+    assert device(pool=pool).result_config() == device().result_config()

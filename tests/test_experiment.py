@@ -21,8 +21,10 @@ from fm_al.preparation import load_data, preflight
 from fm_al.progress import RunProgress
 from fm_al.records.writing import open_run
 from fm_al.strategies.base import Query, Strategy
+from fm_al.strategies.candidates import CandidateOptions
 from fm_al.strategies.random import Random
 from tests.helpers.command_line import fm_al
+from tests.helpers.configs import names
 from tests.helpers.made_records import without_digests, without_times
 from tests.helpers.real_data import folder_with
 
@@ -172,7 +174,7 @@ def test_an_image_folder_that_changed_after_its_run_is_another_run(compose, tmp_
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recording(Strategy):
+class Recording(CandidateOptions, Strategy):
     """Keeps what it is shown."""
 
     augment: bool = False
@@ -204,11 +206,11 @@ def test_a_strategy_that_asks_for_it_is_shown_images_as_in_training(compose) -> 
     assert len({record["shown"] for record in [*augmented, plain[0]]}) == 3
 
 
-class Wrong(Strategy):
+@dataclass(frozen=True, kw_only=True)
+class Wrong(CandidateOptions, Strategy):
     """Breaks the contract in a way of its choice."""
 
-    def __init__(self, way: str) -> None:
-        self.way = way
+    way: str
 
     def select(self, query, n, generator):
         unlabelled = query.unlabelled[:n]
@@ -255,8 +257,9 @@ def test_a_query_does_not_give_the_classes_of_the_pool_away(compose) -> None:
         patched.setattr(Random, "select", curious)
         ran(compose, "strategy=random")
     assert seen == {
-        "autocast", "batch_size", "classes", "device", "embeddings", "images", "labelled",
-        "labelled_targets", "logits", "model", "probabilities", "record", "recorded", "unlabelled",
+        "among", "autocast", "batch_size", "classes", "device", "embeddings", "features", "images",
+        "labelled", "labelled_targets", "logits", "model", "pool_indices", "probabilities",
+        "record", "recorded", "scores", "sizes", "take", "unlabelled",
     }  # fmt: skip
 
 
@@ -348,3 +351,42 @@ def test_the_papers_network_learns_imbalanced_digits_from_155_labels(compose) ->
     accuracies = class_accuracies_at_155_labels(compose, *overrides)
     assert statistics.fmean(accuracies) > 0.6
     assert min(accuracies) > 0.1
+
+
+LIMITED = dict.fromkeys(names("strategy"), "strategy.max_candidates=30") | {
+    "fishermask_entropy": "strategy.fishermask.max_candidates=30"
+}
+
+
+@pytest.mark.parametrize("strategy", names("strategy"))
+def test_a_run_with_few_candidates_resumes_and_records_them(compose, strategy: str) -> None:
+    options = [f"strategy={strategy}", LIMITED[strategy], "budget.total=30"]
+    directory = ran(compose, *options)
+    whole = without_times(directory)
+    assert [record["strategy"].get("candidates") for record in whole[0]] == [30, 30, None]
+    lines = (directory / "rounds.jsonl").read_text().splitlines()
+    (directory / "result.json").unlink()
+    (directory / "rounds.jsonl").write_text(lines[0] + "\n")
+    assert ran(compose, *options) == directory
+    assert without_times(directory) == whole
+
+
+def test_where_images_are_kept_changes_neither_a_run_nor_its_place(compose) -> None:
+    directory = ran(compose, "strategy=margin", "device.pool=host")
+    finished = (directory / "result.json").read_bytes()
+    assert ran(compose, "strategy=margin", "device.pool=device") == directory
+    assert (directory / "result.json").read_bytes() == finished
+
+
+def test_a_query_that_needs_too_much_memory_stops_the_run(
+    compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fm_al.fisher.memory.available_memory", lambda _: 2**16)
+    message = (
+        "^this query needs .* GiB, cpu has .* GiB: embeddings, 1,297 x 64 .* GiB, .*; "
+        "set strategy.max_candidates to score fewer images, or use a device with more memory$"
+    )
+    with pytest.raises(RunError, match=message):
+        ran(compose, "strategy=badge")
+    with pytest.raises(RunError, match=r"; lower strategy\.max_candidates=1000 to"):
+        ran(compose, "strategy=badge", "strategy.max_candidates=1000", "experiment_name=b")

@@ -109,7 +109,7 @@ def test_the_same_seed_gives_the_same_network_whatever_the_global_generator() ->
 
 def test_only_labelled_images_are_learnt_from() -> None:
     images, targets = images_of()
-    images.uint8[20:] = 255
+    images.stored[20:] = 255
     pool = Pool(images, targets, classes=3)
     pool.label(torch.arange(20))
     assert same(fitted(trainer())[0], fitted(trainer(), pool)[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -17,8 +18,10 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         head: The last linear layer, D inputs and C outputs.
+        takes_vectors: Whether it works on vectors, images of 1 x 1 pixels. Convolutions don't.
     """
 
+    takes_vectors: ClassVar[bool] = False
     head: nn.Linear
 
     @abstractmethod

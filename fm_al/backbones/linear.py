@@ -16,6 +16,8 @@ class Linear(Backbone):
         image_size: Height and width in pixels.
     """
 
+    takes_vectors = True
+
     def __init__(self, channels: int, classes: int, image_size: tuple[int, int]) -> None:
         super().__init__()
         height, width = image_size

@@ -21,6 +21,8 @@ class MLP(Backbone):
         hidden: Widths of the layers; the last is D, the size of the embedding.
     """
 
+    takes_vectors = True
+
     def __init__(
         self,
         channels: int,

@@ -18,6 +18,7 @@ from torchvision import models
 from fm_al.backbones.base import Backbone
 from fm_al.errors import ConfigError, RunError
 
+AUXILIARY = ("aux1", "aux2", "AuxLogits")  # heads that only help training
 MAX_SIDE = 4096  # pixels; the first feature maps of one image then take gigabytes
 
 # Their default initialisation is slow and deprecated; this is its announced successor.
@@ -27,7 +28,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def _known(name: str) -> str:
+def known_model(name: str) -> str:
     names = models.list_models(module=models)
     if name not in names:
         close = get_close_matches(name, names) or names
@@ -63,7 +64,7 @@ class Torchvision(Backbone):
         channels: int,
         classes: int,
         image_size: tuple[int, int],
-        name: Annotated[str, AfterValidator(_known)],
+        name: Annotated[str, AfterValidator(known_model)],
         weights: str | None,
         resize_to: Annotated[int, Field(ge=1, le=MAX_SIDE)] | None,
     ) -> None:
@@ -74,15 +75,8 @@ class Torchvision(Backbone):
                 f"repeated, of one; these have {channels}"
             )
         self.resize_to = resize_to
-        model = _model(name, weights)
-        path, last = list(model.named_modules())[-1]
-        if not isinstance(last, nn.Linear):
-            raise ConfigError(
-                f"backbone.name={name}: does not end in a linear layer, which the query strategies "
-                "need; use another, such as resnet18 or mobilenet_v3_small"
-            )
-        parent, _, attribute = path.rpartition(".")
-        setattr(model.get_submodule(parent), attribute, nn.Identity())
+        model = model_of(name, weights, "backbone")
+        _, last = without_last_layer(model, name, "backbone")
         self.body = model
         self.head = nn.Linear(last.in_features, classes)
         self._check_size(name, image_size)
@@ -118,8 +112,14 @@ class Torchvision(Backbone):
             self.body.train(training)
 
 
-def _model(name: str, weights: str | None) -> nn.Module:
-    """Make torchvision's model without its auxiliary heads."""
+def model_of(name: str, weights: str | None, group: str) -> nn.Module:
+    """Make torchvision's model without its auxiliary heads.
+
+    Args:
+        name: Of the model.
+        weights: None, or the name of weights of torchvision.
+        group: The group of the configuration that asks for it, for errors.
+    """
     options = _OPTIONS.get(name, {})
     if weights is None:
         model = models.get_model(name, **options)
@@ -127,7 +127,7 @@ def _model(name: str, weights: str | None) -> nn.Module:
         available = models.get_model_weights(name).__members__
         if weights not in available:
             raise ConfigError(
-                f"backbone.weights={weights}: {name} has no such weights; "
+                f"{group}.weights={weights}: {name} has no such weights; "
                 f"use null or one of {', '.join(available)}"
             )
         try:
@@ -137,11 +137,31 @@ def _model(name: str, weights: str | None) -> nn.Module:
             file = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
             reason = " ".join(str(error).split())
             raise RunError(
-                f"backbone.weights={weights}: could not download or read {name}'s weights "
-                f"({reason}); put {url} at {file}, or use backbone.weights=null"
+                f"{group}.weights={weights}: could not download or read {name}'s weights "
+                f"({reason}); put {url} at {file}"
+                + ", or use backbone.weights=null"
+                * (group == "backbone")
             ) from error
-    for auxiliary in ("aux1", "aux2", "AuxLogits"):
+    for auxiliary in AUXILIARY:
         if hasattr(model, auxiliary):
             model.aux_logits = False
             setattr(model, auxiliary, None)
     return model
+
+
+def without_last_layer(model: nn.Module, name: str, group: str) -> tuple[str, nn.Linear]:
+    """Replace a model's last layer by the identity; return its path and the layer.
+
+    Raises:
+        ConfigError: The last layer is not linear.
+    """
+    path, last = list(model.named_modules())[-1]
+    if not isinstance(last, nn.Linear):
+        raise ConfigError(
+            f"{group}.name={name}: does not end in a linear layer, which "
+            f"{'the query strategies need' if group == 'backbone' else 'takes the features'}; use "
+            "another, such as resnet18 or mobilenet_v3_small"
+        )
+    parent, _, attribute = path.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, nn.Identity())
+    return path, last

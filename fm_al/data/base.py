@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -34,12 +34,16 @@ class Split:
     """Images and their classes, on the CPU.
 
     Attributes:
-        images: uint8 (N, channels, height, width).
+        images: (N, channels, height, width): uint8, or float16 or float32 that are not normalised,
+            such as features, (N, D, 1, 1). They may be a memory map.
         targets: Classes from 0, int64 (N,).
+        features: Fixed features of the images, float32 (N, D), perhaps a memory map. None if the
+            configuration asks for none.
     """
 
     images: Tensor
     targets: Tensor
+    features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -49,7 +53,8 @@ class Split:
         return self.targets.bincount(minlength=classes).tolist()
 
     def __getitem__(self, indices: Tensor) -> Split:
-        return Split(self.images[indices], self.targets[indices])
+        features = None if self.features is None else self.features[indices]
+        return Split(self.images[indices], self.targets[indices], features)
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,15 @@ class ImageData:
         class_names: By a class's number.
         content: A digest of what was read, which becomes part of a run's fingerprint. None if the
             configuration alone says what the data are.
+        features_content: Likewise, of `train.features`: a digest of all that they depend on. None
+            without features.
     """
 
     train: Split
     test: Split
     class_names: tuple[str, ...]
     content: str | None = None
+    features_content: str | None = None
 
     def class_counts(self) -> tuple[list[int], list[int]]:
         """How many images each class has, in the pool and in the test set."""
@@ -121,7 +129,12 @@ class Dataset(ABC):
         crop_padding: In training, the image is padded by so many pixels of zeros, at most its
             side, and a random crop of its size is taken.
         horizontal_flip: In training, half of the images are mirrored.
+
+    Attributes:
+        vectors: Whether what it holds are vectors, (N, D, 1, 1), which most backbones can't take.
     """
+
+    vectors: ClassVar[bool] = False
 
     pad_to: Annotated[int, Field(gt=0)] | None = None
     order: Literal["file", "shuffled", "class"] = "file"
@@ -275,4 +288,5 @@ def _draw(split: Split, classes: list[int], counts: list[int], generator: torch.
         chosen.append(available[torch.randperm(len(available), generator=generator)[:count]])
         targets.append(torch.full((count,), number))
     indices, order = torch.cat(chosen).sort()
-    return Split(split.images[indices], torch.cat(targets)[order])
+    kept = split if len(indices) == len(split) else split[indices]  # all of it is not copied
+    return replace(kept, targets=torch.cat(targets)[order])

@@ -1,8 +1,9 @@
-"""The pool: its images on the device, and which of them are labelled."""
+"""The pool: its images, and which of them are labelled."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -15,17 +16,23 @@ class Pool:
 
     Attributes:
         classes: C, the number of classes.
+        features: Fixed features of the images, float32 (N, D), on the device or the CPU; None if
+            there are none.
         labelled: Indices of the labelled images, int64, in the order of labelling.
     """
 
-    def __init__(self, images: Images, targets: Tensor, classes: int) -> None:
+    def __init__(
+        self, images: Images, targets: Tensor, classes: int, features: Tensor | None = None
+    ) -> None:
         """Make a pool without labels.
 
         Args:
             images: The N images.
-            targets: Their classes, int64 (N,), on the images' device.
+            targets: Their classes, int64 (N,), on the device of the images' batches.
             classes: C, the number of classes.
+            features: Fixed features of the images, float32 (N, D); None if there are none.
         """
+        self.features = features
         self._images = images
         self._targets = targets
         self.classes = classes
@@ -37,7 +44,7 @@ class Pool:
 
     @property
     def device(self) -> torch.device:
-        """Where images, classes and indices are."""
+        """Where batches of images, classes and indices are."""
         return self._targets.device
 
     @property
@@ -62,9 +69,42 @@ class Pool:
             raise ValueError("the class of an unlabelled image is not known")
         return self._targets[indices]
 
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Channels, height and width."""
+        return tuple(self._images.stored.shape[1:])
+
     def images(self, indices: Tensor) -> Tensor:
         """Normalised images, float32 (len(indices), channels, height, width)."""
         return self._images.batch(indices)
+
+    def batches(self, indices: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Iterate over consecutive parts of the indices with their `images`; see `Images.batches`.
+
+        Args:
+            indices: int64.
+            batch_size: Of all parts but the last.
+        """
+        return self._images.batches(indices, batch_size)
+
+    def among(self, unlabelled: Tensor) -> tuple[Pool, Tensor]:
+        """Look at this pool as it is now as if it held some unlabelled images alone, beside all
+        labelled ones.
+
+        Args:
+            unlabelled: Indices of these images, int64.
+
+        Returns:
+            A pool that numbers its images anew, in the same order, and their indices in this pool,
+            int64 ascending.
+        """
+        there = torch.zeros_like(self._is_labelled)
+        there[unlabelled] = True
+        kept = (there | self._is_labelled).nonzero().squeeze(1)
+        features = None if self.features is None else self.features[kept.to(self.features.device)]
+        pool = Pool(self._images.among(kept), self._targets[kept], self.classes, features)
+        pool.label(torch.searchsorted(kept, self.labelled))
+        return pool, kept
 
     def augmented(self, generator: torch.Generator) -> Pool:
         """Copy this pool as it is now, with all images augmented once, if the data set asks for it.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fm_al.fisher.chunks import chunk_images, row_chunk_images
+from fm_al.fisher.inputs import Inputs
 from fm_al.fisher.triangles import add_triangle, complete, times_triangle, upper_half
 
 
@@ -24,14 +25,14 @@ class Blocks:
 
     Attributes:
         factors: E_x, (N, R, E) float64.
-        embeddings: h_x, (N, D), any float type.
+        inputs: h_x of D numbers.
         dense: G_x, (N, R, q), any float type, on any device. Parts of it are copied to the device
             of the factors when they are needed.
         scales: s_x, (N,) float64.
     """
 
     factors: Tensor
-    embeddings: Tensor
+    inputs: Inputs
     dense: Tensor
     scales: Tensor
 
@@ -48,7 +49,7 @@ class Blocks:
                 f"embeddings {tuple(embeddings.shape)}, dense {tuple(dense.shape)}"
             )
         scales = torch.ones(len(factors), dtype=torch.float64, device=factors.device)
-        return cls(factors.double(), embeddings, dense, scales)
+        return cls(factors.double(), Inputs(embeddings), dense, scales)
 
     @classmethod
     def of_dense(cls, dense: Tensor) -> Blocks:
@@ -62,8 +63,13 @@ class Blocks:
     def __getitem__(self, images: Tensor | slice) -> Blocks:
         stored = images if isinstance(images, slice) else images.to(self.dense.device)
         return Blocks(
-            self.factors[images], self.embeddings[images], self.dense[stored], self.scales[images]
+            self.factors[images], self.inputs[images], self.dense[stored], self.scales[images]
         )
+
+    @property
+    def embeddings(self) -> Tensor:
+        """The embeddings that `inputs` reads."""
+        return self.inputs.embeddings
 
     @property
     def rows(self) -> int:
@@ -71,9 +77,14 @@ class Blocks:
         return self.factors.shape[1]
 
     @property
+    def dimensions(self) -> int:
+        """D, the length of h_x."""
+        return self.inputs.dimensions
+
+    @property
     def width(self) -> int:
         """k."""
-        return self.factors.shape[2] * self.embeddings.shape[1] + self.dense.shape[2]
+        return self.factors.shape[2] * self.dimensions + self.dense.shape[2]
 
     def fisher(self) -> Tensor:
         """Return the mean of I(x): (k, k) float64."""
@@ -95,18 +106,18 @@ class Blocks:
         scales = torch.where(largest > 0, largest, 1.0)
         dense = (self.dense / scales[:, None, None]).half()
         factors = self.factors / scales[:, None, None]
-        return Blocks(factors, self.embeddings, dense, self.scales * scales)
+        return replace(self, factors=factors, dense=dense, scales=self.scales * scales)
 
     def chunks(self, for_squares: bool = False) -> Iterator[tuple[slice, Chunk]]:
         """Yield all images in parts, in float64 on the device of `factors`."""
         device = self.factors.device
-        sizes = self.rows, self.embeddings.shape[1], self.dense.shape[2]
+        sizes = self.rows, self.dimensions, self.dense.shape[2]
         size = chunk_images(*sizes, device, for_squares)
         for start in range(0, len(self), size):
             part = slice(start, start + size)
             dense = self.dense[part].to(device).double()
             scales = self.scales[part, None, None]
-            yield part, Chunk(self.factors[part], self.embeddings[part].double(), dense, scales)
+            yield part, Chunk(self.factors[part], self.inputs[part].float64(), dense, scales)
 
     def row_vectors(self) -> Tensor:
         """Return V_x of all images, one below the other: (N R, k) float64."""
@@ -226,7 +237,7 @@ class InformationSum:
 
     def add(self, blocks: Blocks) -> None:
         """Add I(x) of all images of the blocks."""
-        self._classes, self._dimensions = blocks.factors.shape[2], blocks.embeddings.shape[1]
+        self._classes, self._dimensions = blocks.factors.shape[2], blocks.dimensions
         for _, chunk in blocks.chunks(for_squares=True):
             chunk.add_information(self._sum)
 

@@ -61,7 +61,7 @@ class CandidateScores(DriftControl):
 
     def _forms(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
         inverse, blocks = self.inverse, self.candidates
-        sizes = blocks.factors.shape[2], blocks.embeddings.shape[1]
+        sizes = blocks.factors.shape[2], blocks.dimensions
         weighted = halve(inverse.times(inverse.times(self.criterion.pool_fisher).T), *sizes)
         if inverse.root is None:
             lengths = 1 / self.criterion.regularization

@@ -33,29 +33,14 @@ class HasRows(Protocol):
 Images = TypeVar("Images", bound=HasRows)
 
 
-class DesignCriterion(ABC, Generic[Images]):
-    """tr(M^{-1} F) with M = lambda 1 + prior + the information of the images inside.
+class Regularized:
+    """What depends on lambda: whether float64 can solve it, and the error if not.
 
     Attributes:
         regularization: lambda.
     """
 
     regularization: float
-
-    @abstractmethod
-    def value(self, inside: Images) -> float:
-        """Return tr(M^{-1} F) with these images inside."""
-
-    @abstractmethod
-    def over_prior(self, images: Images) -> tuple[Tensor, Tensor]:
-        """Return X M_0^{-1} and X M_0^{-1} X^T, with M_0 the M with no image inside.
-
-        X is the V_x of these images, one below the other.
-        """
-
-    @abstractmethod
-    def fisher_form(self, rows: Tensor) -> Tensor:
-        """Return rows F rows^T, for rows (m, k)."""
 
     def cholesky(self, matrix: Tensor) -> Tensor:
         """Factor a matrix. Raises RunError if it is not positive definite."""
@@ -76,6 +61,25 @@ class DesignCriterion(ABC, Generic[Images]):
             f"selection failed: {what} with lambda={self.regularization:g}; raise regularization "
             "or lower oversampling"
         )
+
+
+class DesignCriterion(Regularized, ABC, Generic[Images]):
+    """tr(M^{-1} F) with M = lambda 1 + prior + the information of the images inside."""
+
+    @abstractmethod
+    def value(self, inside: Images) -> float:
+        """Return tr(M^{-1} F) with these images inside."""
+
+    @abstractmethod
+    def over_prior(self, images: Images) -> tuple[Tensor, Tensor]:
+        """Return X M_0^{-1} and X M_0^{-1} X^T, with M_0 the M with no image inside.
+
+        X is the V_x of these images, one below the other.
+        """
+
+    @abstractmethod
+    def fisher_form(self, rows: Tensor) -> Tensor:
+        """Return rows F rows^T, for rows (m, k)."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,8 @@ class Inverse:
     def whitened(self, rows: Tensor) -> Tensor:
         """Return rows root^T (1 - T^T S T), for rows (m, k)."""
         rows = rows / math.sqrt(self.regularization) if self.root is None else rows @ self.root.T
-        return rows.addmm_((rows @ self.T.T) * self.signs, self.T, alpha=-1)
+        # Not in place: a single row may have strides that cuBLAS refuses to write to.
+        return torch.addmm(rows, (rows @ self.T.T) * self.signs, self.T, alpha=-1)
 
     def times_root(self, rows: Tensor) -> Tensor:
         """Return rows root, the other half of a product with M^{-1}."""

@@ -16,6 +16,7 @@ from fm_al.fisher.pool import PoolNetwork, ScoredPool
 from fm_al.fisher.selection import bait_selection, fishermask_selection
 
 OPTION_NAMES = OptionNames()
+CHECKED_AT_ONCE = 2**26  # numbers that are checked together
 
 
 def select_bait(
@@ -31,9 +32,9 @@ def select_bait(
     """Pick n unlabelled images by the Fisher information of the last layer (BAIT).
 
     The picks minimise tr(M^{-1} F), where F is the Fisher information of the pool and M that of the
-    labelled images and the picks; `docs/fisher.md` has the formulas. The selection is exact and
-    greedy: Ash et al. 2021, "Gone Fishing: Neural Active Learning with Fisher Embeddings",
-    arXiv 2106.09675.
+    labelled images and the picks; `docs/fisher.md` has the formulas. The selection is greedy, and
+    exact unless `options.approximation` says otherwise: Ash et al. 2021, "Gone Fishing: Neural
+    Active Learning with Fisher Embeddings", arXiv 2106.09675.
 
     Args:
         embeddings: What the last layer reads, (N, D), any float type, any device. N counts the
@@ -151,7 +152,8 @@ def _pool(
     if logits.shape[1] < 2:
         raise ValueError(f"logits {tuple(logits.shape)}: should have at least two classes")
     for name, scores in (("embeddings", embeddings), ("logits", logits)):
-        if not bool(scores.isfinite().all()):
+        rows = max(1, CHECKED_AT_ONCE // max(1, scores.shape[1]))
+        if not all(bool(part.isfinite().all()) for part in scores.split(rows)):
             raise ValueError(f"{name}: should be finite; has the training diverged?")
     images = len(logits)
     known = torch.as_tensor(labelled, dtype=torch.int64, device=logits.device)

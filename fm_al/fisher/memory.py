@@ -27,13 +27,12 @@ def query_needs(blocks: PoolBlocks, candidates: int) -> dict[torch.device, dict[
     Returns:
         For every device, bytes by purpose.
     """
-    sizes = blocks.rows, blocks.dimensions, blocks.dense_width
-    # Factors and embeddings of the parts are there twice while they are joined.
-    joined = 2 * candidates * (8 * blocks.rows**2 + 4 * blocks.embedding_width)
+    columns = blocks.factors.columns * blocks.last_layer
+    sizes = blocks.rows, columns, blocks.dimensions, blocks.dense_width
     batch = min(blocks.batch_size, candidates)
+    factors = candidates * (blocks.rows * columns + 1) + batch * blocks.factors.numbers
     needs = {
-        blocks.device: design_needs(candidates, *sizes, blocks.device)
-        | {"factors and embeddings": joined + 8 * batch * blocks.factor_numbers}
+        blocks.device: design_needs(candidates, *sizes, blocks.device) | {"factors": 8 * factors}
     }
     gradients = f"gradients of {candidates:,} candidates at {blocks.dense_width:,} weights"
     stored = candidates * blocks.rows * blocks.dense_width * blocks.dtype.itemsize
@@ -45,18 +44,24 @@ def query_needs(blocks: PoolBlocks, candidates: int) -> dict[torch.device, dict[
 
 
 def design_needs(
-    candidates: int, rows: int, dimensions: int, dense_width: int, device: torch.device
+    candidates: int,
+    rows: int,
+    columns: int,
+    dimensions: int,
+    dense_width: int,
+    device: torch.device,
 ) -> dict[str, int]:
     """Peak memory of `greedy_design`, beside the candidates' blocks: bytes by purpose.
 
     Args:
         candidates: How many images there are to choose from.
-        rows: R, with E = R factors, or none if there are no embeddings.
+        rows: R.
+        columns: E; 0 if there are no embeddings.
         dimensions: D; 0 if there are no embeddings.
         dense_width: q.
         device: Where the design is computed.
     """
-    width = rows * dimensions + dense_width
+    width = columns * dimensions + dense_width
     chunk = min(candidates, chunk_images(rows, dimensions, dense_width, device, for_squares=True))
     in_chunk = chunk * numbers_per_image(rows, dimensions, dense_width)
     needs = {
@@ -69,6 +74,17 @@ def design_needs(
     backward = 8 * (6 * picked**2 + 4 * picked * width + 3 * width**2)
     more = backward - sum(needs.values())
     return needs | {f"matrices of {picked:,} picks' rows": more} if more > 0 else needs
+
+
+def fits(needs: Mapping[torch.device, Mapping[str, int]], limit_gib: float | None) -> bool:
+    """Return whether a query may use that much memory; see `require_memory`."""
+    return all(
+        sum(of_device.values()) <= _limit(device, limit_gib) for device, of_device in needs.items()
+    )
+
+
+def _limit(device: torch.device, limit_gib: float | None) -> int:
+    return available_memory(device) if limit_gib is None else int(limit_gib * GIB)
 
 
 def require_memory(
@@ -90,7 +106,7 @@ def require_memory(
     Raises:
         RunError: The needs exceed the limit. The message has all numbers.
     """
-    limit = available_memory(device) if limit_gib is None else int(limit_gib * GIB)
+    limit = _limit(device, limit_gib)
     needed = sum(needs.values())
     if needed > limit:
         has = "has" if limit_gib is None else f"may use ({limit_name})"

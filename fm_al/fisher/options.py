@@ -13,6 +13,7 @@ from fm_al.fisher.mask import MaskKind
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+TwoOrMore = Annotated[int, Field(ge=2)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,12 @@ class DesignOptions:
             count like n_L / K picks. `each`: K / (n_L + K); each of them counts like a pick.
         temperature: T, by which logits are divided. `calibrated`: the T at which the labelled
             images' largest probabilities are 0.95 on average; see `calibrated_temperature`.
+        approximation: What stands for I(x). None: I(x) is exact. `top_classes`: the information
+            about the `top_classes` likeliest classes. `binary`: p (1 - p) h h^T, with p the largest
+            probability. `blocks`: p_c (1 - p_c) h h^T for every class by itself. `auto`: the first
+            of exact, top_classes, blocks and binary that fits into memory. See
+            `fm_al.fisher.approximations`.
+        top_classes: c, at least 2, for `top_classes`; all classes if there are fewer.
         max_candidates: Choose among at most this many images, drawn uniformly at random; None for
             all. F remains that of the whole pool.
         memory_limit_gib: Memory that a query may use, in GiB; None for what the device has left.
@@ -58,6 +65,8 @@ class DesignOptions:
     labelled_fisher: bool = True
     labelled_weight: Literal["mean", "each"] = "each"
     temperature: Positive | Literal["calibrated"] = "calibrated"
+    approximation: Literal["top_classes", "binary", "blocks", "auto"] | None = None
+    top_classes: TwoOrMore = 5
     max_candidates: Count | None = None
     memory_limit_gib: Positive | None = None
 
@@ -67,6 +76,8 @@ class FisherMaskOptions(DesignOptions):
     """The options of FisherMask: those of `DesignOptions`, and of its mask.
 
     Attributes:
+        approximation: None, `top_classes` or `binary`. For `binary`, the gradient at other weights
+            is that of the likeliest class's log odds.
         mask: Which weights are in; see `fm_al.fisher.mask`.
         fraction: Share of all weights that are in, in (0, 1]. None: 0.002, or twice the last layer
             if that is more; None is also the only value for a relative mask.
@@ -80,6 +91,7 @@ class FisherMaskOptions(DesignOptions):
         jacobian_precision: The precision in which they are kept.
     """
 
+    approximation: Literal["top_classes", "binary"] | None = None
     mask: MaskKind = "standard"
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     mask_images: Count = 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,7 +11,8 @@ from torch import Tensor
 from fm_al.device import float64_device
 from fm_al.fisher.blocks import Blocks
 from fm_al.fisher.chunks import images_at_once
-from fm_al.fisher.factors import Weighting, contrasts, fisher_factors
+from fm_al.fisher.image_factors import ImageFactors
+from fm_al.fisher.inputs import Inputs
 from fm_al.fisher.jacobian import MaskedGradients
 from fm_al.fisher.pool import PoolNetwork, ScoredPool
 
@@ -20,8 +22,7 @@ class PoolBlocks:
 
     Args:
         pool: The pool.
-        weighting: See `fisher_factors`.
-        temperature: By which logits are divided.
+        factors: How the rows of V_x follow from the logits.
         last_layer: Whether all weights of the last layer count.
         network: The network, needed if other weights count.
         others: Positions of other weights that count, by parameter name.
@@ -32,8 +33,7 @@ class PoolBlocks:
     def __init__(
         self,
         pool: ScoredPool,
-        weighting: Weighting,
-        temperature: float,
+        factors: ImageFactors,
         last_layer: bool = True,
         network: PoolNetwork | None = None,
         others: Mapping[str, Tensor] | None = None,
@@ -41,8 +41,7 @@ class PoolBlocks:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.pool = pool
-        self.weighting = weighting
-        self.temperature = temperature
+        self.factors = factors
         self.last_layer = last_layer
         self.network = network
         self.gradients = MaskedGradients(network.network, others) if network and others else None
@@ -50,16 +49,12 @@ class PoolBlocks:
         self.dtype = dtype
         self.device = float64_device(pool.device)
         self.storage = torch.device("cpu") if on_host else self.device
+        self._inputs = Inputs.of_pool(pool)
 
     @property
     def rows(self) -> int:
         """R."""
-        return self.pool.classes - 1
-
-    @property
-    def embedding_width(self) -> int:
-        """Length of the embeddings that are kept; 0 if the last layer does not count."""
-        return self.pool.embeddings.shape[1] * self.last_layer
+        return self.factors.rows
 
     @property
     def dimensions(self) -> int:
@@ -68,34 +63,34 @@ class PoolBlocks:
 
     @property
     def width(self) -> int:
-        """k, in the basis of `contrasts`, which leaves out D coordinates without information."""
-        return self.dense_width + self.rows * self.dimensions
+        """k, without the D coordinates of the last layer that never hold any information."""
+        return self.dense_width + self.factors.columns * self.dimensions
+
+    @property
+    def left_out(self) -> int:
+        """How many coordinates that is."""
+        return self.factors.left_out * self.dimensions
 
     @property
     def batch_size(self) -> int:
         if self.gradients is not None and self.network is not None:
             return self.network.batch_size
-        return images_at_once(self.factor_numbers, self.device)
-
-    @property
-    def factor_numbers(self) -> int:
-        """Float64 numbers per image while `fisher_factors` are computed."""
-        return 5 * self.pool.classes**2
+        return images_at_once(self.factors.numbers, self.device)
 
     def of(self, indices: Tensor) -> Blocks:
         """Compute the blocks of these images, with gradients in float32."""
-        logits = self.pool.logits[indices].to(self.device)
-        factors = fisher_factors(logits, self.weighting, self.temperature)
+        factors = self.factors.over_classes(self.pool.logits[indices].to(self.device))
         dense = factors.new_empty(len(indices), self.rows, 0, dtype=torch.float32)
         if self.gradients is not None and self.network is not None:
             dense = self.gradients(self.network.images(indices), factors).to(self.device)
         if not self.last_layer:
             return Blocks.of_dense(dense)
-        embeddings = self.pool.embeddings[indices].to(self.device)
-        if self.pool.head_bias:
-            embeddings = torch.cat([embeddings, torch.ones_like(embeddings[:, :1])], dim=1)
-        basis = contrasts(self.pool.classes).to(self.device)
-        return Blocks.of_last_layer(factors @ basis, embeddings, dense)
+        return self._blocks(self.factors.in_basis(factors), indices, dense)
+
+    def _blocks(self, factors: Tensor, indices: Tensor, dense: Tensor) -> Blocks:
+        """Put blocks together, with scales of 1. Embeddings are not copied."""
+        scales = torch.ones(len(factors), dtype=torch.float64, device=self.device)
+        return Blocks(factors, self._inputs[indices.to(self.device)], dense, scales)
 
     def parts(self, indices: Tensor) -> Iterator[tuple[Tensor, Blocks]]:
         """Yield these images' indices batch by batch, with their blocks."""
@@ -107,14 +102,19 @@ class PoolBlocks:
         dense = torch.empty(
             len(indices), self.rows, self.dense_width, dtype=self.dtype, device=self.storage
         )
-        others = []
-        for into, batch in zip(self._batches(dense), self._batches(indices), strict=True):
+        columns = self.factors.columns * self.last_layer
+        factors = torch.empty(*dense.shape[:2], columns, dtype=torch.float64, device=self.device)
+        scales = factors.new_ones(len(indices))
+        parts = (self._batches(x) for x in (indices, factors, scales, dense))
+        for batch, of_factors, of_scales, of_dense in zip(*parts, strict=True):
             blocks = self.of(batch)
             blocks = blocks.in_half() if self.dtype == torch.float16 else blocks
-            into.copy_(blocks.dense)
-            others.append((blocks.factors, blocks.embeddings, blocks.scales))
-        factors, embeddings, scales = map(torch.cat, zip(*others, strict=True))
-        return Blocks(factors, embeddings, dense, scales)
+            of_factors.copy_(blocks.factors)
+            of_scales.copy_(blocks.scales)
+            of_dense.copy_(blocks.dense)
+        if not self.last_layer:
+            return Blocks(factors, Inputs(factors.new_empty(len(factors), 0)), dense, scales)
+        return replace(self._blocks(factors, indices, dense), scales=scales)
 
     def _batches(self, of_images: Tensor) -> Sequence[Tensor]:
         return of_images.split(self.batch_size)

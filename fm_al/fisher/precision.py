@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fm_al.fisher.criterion import DesignCriterion
+from fm_al.fisher.criterion import Regularized
 
 DRIFT = 1e-7  # relative error of A, B and scores above which they are computed again
 LOST = 1e-3  # relative error right after that above which M is too ill conditioned
@@ -26,7 +26,7 @@ class DriftControl:
         harmless: Share of the best score up to which negative scores are accepted.
     """
 
-    criterion: DesignCriterion
+    criterion: Regularized
     objective: float
     tolerated = DRIFT
     careful = False

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from fm_al.device import float64_device
 from fm_al.errors import ConfigError, RunError
-from fm_al.fisher.blocks import InformationSum
-from fm_al.fisher.design import greedy_design
-from fm_al.fisher.eigenvalues import information_scale, largest_eigenvalue
-from fm_al.fisher.memory import mask_needs, query_needs, require_memory
+from fm_al.fisher.approximations import (
+    Way,
+    bait_ways,
+    check_approximation,
+    chosen_way,
+    image_factors,
+    matrix_way,
+)
+from fm_al.fisher.memory import mask_needs, require_memory
 from fm_al.fisher.network_mask import network_mask
 from fm_al.fisher.options import DesignOptions, FisherMaskOptions, OptionNames
 from fm_al.fisher.pool import PoolNetwork, ScoredPool
 from fm_al.fisher.pool_blocks import PoolBlocks
+from fm_al.fisher.pool_design import PoolProblem, without
 from fm_al.fisher.temperature import calibrated_temperature
+from fm_al.randomness import random_subset
 
 
 @dataclass(frozen=True)
@@ -29,9 +35,9 @@ class PoolSelection:
 
     Attributes:
         picks: Indices into the pool in the order of picking, (n,) int64 on the pool's device.
-        report: Numbers worth keeping, by name: `temperature` (if calibrated), `mask_sizes` and
-            `mask` (of FisherMask), `candidates`, `lambda`, `mean_eigenvalue`,
-            `largest_eigenvalue`, `objective`.
+        report: What is worth keeping, by name: `temperature` (if calibrated), `mask_sizes` and
+            `mask` (of FisherMask), `approximation` (if one is asked for), `candidates`, `lambda`,
+            `mean_eigenvalue`, `largest_eigenvalue`, `objective`.
     """
 
     picks: Tensor
@@ -60,13 +66,13 @@ def bait_selection(
     """
     report: dict[str, Any] = {}
     temperature = _temperature(pool, options, names, report)
-    blocks = PoolBlocks(pool, options.weighting, temperature)
+    ways = bait_ways(pool, options, temperature)
     remedy = (
         f"lower {names.prefix}max_candidates; if the matrices are too large, use a network with "
         "smaller embeddings, or FisherMask with whole_last_layer=false"
     )
-    nothing = pool.labelled[:0]
-    return _select_candidates(blocks, nothing, n, generator, options, names, remedy, report)
+    problem = _problem(pool, pool.labelled[:0], n, generator, options, names, temperature)
+    return _solution(problem, ways, names, remedy, report)
 
 
 def fishermask_selection(
@@ -104,25 +110,43 @@ def fishermask_selection(
     report["mask_sizes"] = mask.sizes
     if options.record_mask:
         report["mask"] = mask.to_json()
-    blocks = PoolBlocks(
-        pool,
-        options.weighting,
-        temperature,
-        last_layer=mask.whole_last_layer,
-        network=network,
-        others=mask.dense,
-        on_host=options.jacobians == "host",
-        dtype=getattr(torch, options.jacobian_precision),
-    )
+    ways = {
+        name: matrix_way(
+            PoolBlocks(
+                pool,
+                factors,
+                last_layer=mask.whole_last_layer,
+                network=network,
+                others=mask.dense,
+                on_host=options.jacobians == "host",
+                dtype=getattr(torch, options.jacobian_precision),
+            )
+        )
+        for name, factors in image_factors(pool, options, temperature).items()
+    }
     prefix = names.prefix
     remedy = (
         f"lower {prefix}fraction, {prefix}max_candidates or {names.batch_size}, or set "
         f"{prefix}jacobian_precision=float16 or, with a GPU, {prefix}jacobians=host"
     )
-    return _select_candidates(blocks, given, n, generator, options, names, remedy, report)
+    problem = _problem(pool, given, n, generator, options, names, temperature)
+    return _solution(problem, ways, names, remedy, report)
 
 
-def check_candidates(options: DesignOptions, n: int, names: OptionNames) -> None:
+def check_options(options: DesignOptions, n: int, names: OptionNames) -> None:
+    """Raise ConfigError if the options do not go together, or leave fewer than n candidates."""
+    check_approximation(options, names)
+    check_candidates(options, n, names)
+
+
+class LimitsCandidates(Protocol):
+    """Options with `max_candidates`."""
+
+    @property
+    def max_candidates(self) -> int | None: ...
+
+
+def check_candidates(options: LimitsCandidates, n: int, names: OptionNames) -> None:
     """Raise ConfigError if `max_candidates` leaves fewer than n candidates."""
     if options.max_candidates is not None and options.max_candidates < n:
         raise ConfigError(
@@ -138,100 +162,47 @@ def _temperature(
     if options.temperature != "calibrated":
         return options.temperature
     try:
-        temperature = calibrated_temperature(pool.logits[pool.labelled].to(_float64(pool)))
+        temperature = calibrated_temperature(
+            pool.logits[pool.labelled].to(float64_device(pool.device))
+        )
     except RunError as error:
         raise RunError(f"{names.prefix}{error}") from None
     report["temperature"] = temperature
     return temperature
 
 
-def _select_candidates(
-    blocks: PoolBlocks,
+def _problem(
+    pool: ScoredPool,
     given: Tensor,
     n: int,
     generator: torch.Generator,
     options: DesignOptions,
     names: OptionNames,
+    temperature: float,
+) -> PoolProblem:
+    """Draw the candidates, and put together what is asked of the pool."""
+    check_options(options, n, names)
+    free = without(pool.unlabelled, given)
+    candidates = random_subset(free, options.max_candidates, generator)
+    return PoolProblem(pool, temperature, candidates, given, n, options)
+
+
+def _solution(
+    problem: PoolProblem,
+    ways: Mapping[str, Way],
+    names: OptionNames,
     remedy: str,
     report: dict[str, Any],
 ) -> PoolSelection:
-    """Gather what is known of the pool, and pick n of the candidates beside those given."""
-    pool = blocks.pool
-    check_candidates(options, n, names)
-    free = _without(pool.unlabelled, given)
-    candidates = _drawn(free, options.max_candidates, generator)
-    limit_name = f"{names.prefix}memory_limit_gib"
-    for device, needs in query_needs(blocks, len(candidates)).items():
-        require_memory(device, needs, options.memory_limit_gib, limit_name, remedy)
-
-    batch = n + len(given)
-    weight = batch / (len(pool.labelled) + batch)
-    of_labelled = weight if options.labelled_weight == "each" else weight / batch
-    known = [(given, weight), (pool.labelled, of_labelled if options.labelled_fisher else 0.0)]
-    roots = _pool_weights(pool, options, blocks.temperature).sqrt().to(blocks.device)
-    prior = InformationSum(blocks.width, blocks.device)
-    whole_pool = InformationSum(blocks.width, blocks.device)
-    for indices, weight_of_each in known:
-        for some, part in blocks.parts(indices):
-            prior.add(part.scaled(math.sqrt(weight_of_each)))
-            whole_pool.add(part.scaled(roots[some.to(blocks.device)]))
-    kept = blocks.kept(candidates)
-    whole_pool.add(kept.scaled(roots[candidates.to(blocks.device)]))
-    for some, part in blocks.parts(_without(free, candidates)):
-        whole_pool.add(part.scaled(roots[some.to(blocks.device)]))
-
-    pool_fisher = information = whole_pool.total()
-    lambda_ = options.regularization
-    if options.regularization_scale == "information":
-        lambda_ *= information_scale(information)
-    of_left_out = 0.0
-    if options.pool_fisher == "identity":
-        pool_fisher = torch.eye(len(information)).to(information)
-        # The objective is that of all weights: `contrasts` leaves out D of them.
-        of_left_out = blocks.dimensions / lambda_
-    selection = greedy_design(
-        kept, n, pool_fisher, prior.total(), weight, lambda_, options.oversampling
-    )
+    """Solve the problem in the way that the options ask for."""
+    name = chosen_way(problem, ways, names, remedy)
+    if problem.options.approximation is not None:
+        report["approximation"] = name
+    design = ways[name].solve(problem)
+    candidates, selection = problem.candidates, design.selection
     report["candidates"] = len(candidates)
-    report["lambda"] = lambda_
-    report["mean_eigenvalue"] = float(information.trace()) / len(information)
-    report["largest_eigenvalue"] = largest_eigenvalue(information)
-    report["objective"] = selection.objective + of_left_out
+    report["lambda"] = design.regularization
+    report["mean_eigenvalue"] = design.mean_eigenvalue
+    report["largest_eigenvalue"] = design.largest_eigenvalue
+    report["objective"] = selection.objective
     return PoolSelection(candidates[selection.picks.to(candidates.device)], report)
-
-
-def _drawn(indices: Tensor, most: int | None, generator: torch.Generator) -> Tensor:
-    """Return at most this many of the indices, drawn uniformly and sorted."""
-    if most is None or len(indices) <= most:
-        return indices
-    drawn = torch.randperm(len(indices), generator=generator)[:most]
-    return indices[drawn.sort().values.to(indices.device)]
-
-
-def _pool_weights(pool: ScoredPool, options: DesignOptions, temperature: float) -> Tensor:
-    """Return the weight of each image's information in F, (N,) float64 of sum 1."""
-    if options.pool_fisher == "class_balanced":
-        classes = functional.one_hot(pool.logits.argmax(dim=1), pool.classes)
-        return _class_balanced(classes.to(_float64(pool)).double())
-    if options.pool_fisher == "soft_class_balanced":
-        logits = pool.logits.to(_float64(pool)).double()
-        return _class_balanced((logits / temperature).softmax(dim=1))
-    return torch.full((len(pool),), 1 / len(pool), dtype=torch.float64)
-
-
-def _class_balanced(memberships: Tensor) -> Tensor:
-    """Return weights, (N,) of sum 1, that give every class with members the same total.
-
-    Within a class an image's weight is proportional to its membership, (N, C) with rows of sum 1.
-    """
-    members = memberships.sum(dim=0)
-    there = members > 0
-    return (memberships[:, there] / members[there]).mean(dim=1)
-
-
-def _float64(pool: ScoredPool) -> torch.device:
-    return float64_device(pool.device)
-
-
-def _without(indices: Tensor, excluded: Tensor) -> Tensor:
-    return indices[~torch.isin(indices, excluded)]

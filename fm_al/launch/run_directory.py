@@ -116,6 +116,8 @@ def note_overrides(directory: Path, overrides: Sequence[str]) -> None:
 def _named(overrides: Sequence[str]) -> dict[str, Override]:
     typed = [parsed(text) for text in overrides]
     named = {each.key_or_group: each for each in typed if not _needs_no_name(each.key_or_group)}
+    if "features" in named and named["features"].value() == "none":
+        del named["features"]  # the default, which is older than the group
     return dict(sorted(named.items(), key=_rank))
 
 

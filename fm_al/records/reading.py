@@ -137,7 +137,7 @@ def seems_finished(directory: Path, result_config: Config) -> bool:
         return False
     if provenance is None or not (directory / "result.json").exists():
         return False
-    return is_identical(provenance.decides, result_config)
+    return is_identical(provenance.result_config, result_config)
 
 
 def read_record_files(directory: Path) -> RecordFiles:

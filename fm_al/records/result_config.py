@@ -17,9 +17,19 @@ from fm_al.records.digests import canonical
 Config = dict[str, Any]
 
 NO_EFFECT_ON_RESULTS = ("tracker", "output_dir", "data_dir", "download", "device")
-# Options added after the first version, at the values that match what that version did. They belong
-# to strategies with a `regularization`.
-ADDED_OPTIONS = {"regularization_scale": "absolute", "labelled_weight": "mean", "temperature": 1}
+# Options added after the first version, at the values that match what that version did: of every
+# strategy of this package, and of those with a `regularization`.
+ADDED_TO_STRATEGIES = {"max_candidates": None}
+ADDED_TO_FISHER_STRATEGIES = {
+    "regularization_scale": "absolute",
+    "labelled_weight": "mean",
+    "temperature": 1,
+    "approximation": None,
+    "top_classes": 5,
+}
+# The group `features` was added later, too: without features, a run is what it was before.
+NO_FEATURES = {"_target_": "fm_al.features.none.NoFeatures"}
+FOUND_IN_DATA = ("dataset_content", "features_content")  # known once the data are loaded
 LONGEST_LIST = 200  # characters of a list in an error
 
 
@@ -32,6 +42,8 @@ def result_config_of(config: Config, device: Config) -> Config:
         device: The device's options as they were resolved on this machine.
     """
     kept = {k: v for k, v in config.items() if k not in NO_EFFECT_ON_RESULTS} | {"device": device}
+    if kept.get("features") == NO_FEATURES:
+        del kept["features"]
     kept["dataset"] = {k: v for k, v in config["dataset"].items() if k != "root"}
     return json.loads(json.dumps(kept))
 
@@ -42,8 +54,12 @@ def as_now(there: Config) -> Config:
     def completed(node: Any) -> Any:
         if not isinstance(node, dict):
             return node
-        completed_node = {key: completed(value) for key, value in node.items()}
-        return ADDED_OPTIONS | completed_node if "regularization" in node else completed_node
+        added: Config = {}
+        if str(node.get("_target_")).startswith("fm_al.strategies."):
+            added = ADDED_TO_STRATEGIES
+        if "regularization" in node:
+            added = added | ADDED_TO_FISHER_STRATEGIES
+        return added | {key: completed(value) for key, value in node.items()}
 
     return there | {"strategy": completed(there.get("strategy"))}
 
@@ -71,10 +87,10 @@ def refuse_another_run(directory: Path, there: Config, now: Config) -> None:
 
 
 def comparable(there: Config, now: Config) -> Config:
-    """Drops from a recorded result config what `now` does not know: the data set's content before
-    the data are loaded, and properties of another machine's device."""
-    if "dataset_content" not in now:
-        there = {k: v for k, v in there.items() if k != "dataset_content"}
+    """Drops from a recorded result config what `now` does not know: the content of data set and
+    features before the data are loaded, and properties of another machine's device."""
+    unknown = [key for key in FOUND_IN_DATA if key not in now]
+    there = {k: v for k, v in there.items() if k not in unknown}
     if isinstance(there.get("device"), dict) and "device" in now:
         known = now["device"]
         there = there | {"device": {k: v for k, v in there["device"].items() if k in known}}

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fm_al.strategies.base import Query, Strategy
+from fm_al.strategies.base import FLOAT, Query, QuerySizes, Strategy
+from fm_al.strategies.candidates import CandidateOptions
+from fm_al.strategies.chunks import most_rows, row_chunks
 from fm_al.strategies.distances import SquaredDistances
 from fm_al.strategies.kmeans_plus_plus import kmeans_plus_plus
 
 
 @dataclass(frozen=True, kw_only=True)
-class BADGE(Strategy):
+class BADGE(CandidateOptions, Strategy):
     """Seed k-means++ on the last layer's gradients, taking the predicted class as true.
 
     Batch active learning by diverse gradient embeddings (Ash et al. 2020, arXiv 1906.03671,
@@ -28,13 +30,26 @@ class BADGE(Strategy):
 
     augment: bool = False
 
+    def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
+        in_chunk = 5 * FLOAT * most_rows(sizes.images) * sizes.classes
+        rows = {"residuals, some rows at a time": in_chunk}
+        return sizes.embeddings | sizes.logits | rows | sizes.vectors(20)
+
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         unlabelled = query.unlabelled
-        gradients = Gradients(residuals(query.probabilities), query.embeddings)
+        embeddings = query.embeddings
+        gradients = Gradients(residuals_of_logits(query.take("logits")), embeddings)
         first = int(unlabelled[gradients.squared_norms[unlabelled].argmax()])
-        candidates = torch.zeros(len(query.embeddings), dtype=torch.bool, device=query.device)
+        candidates = torch.zeros(len(embeddings), dtype=torch.bool, device=query.device)
         candidates[unlabelled] = True
         return kmeans_plus_plus(gradients.squared_distances, candidates, first, n, generator)
+
+
+def residuals_of_logits(logits: Tensor) -> Tensor:
+    """Replace logits, float32 (N, C), by the `residuals` of their softmax, in place."""
+    for rows in row_chunks(len(logits)):
+        logits[rows] = residuals(logits[rows].softmax(dim=1))
+    return logits
 
 
 def residuals(probabilities: Tensor) -> Tensor:

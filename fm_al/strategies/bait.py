@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fm_al.fisher.options import DesignOptions
-from fm_al.fisher.selection import bait_selection, check_candidates
-from fm_al.strategies.base import Query, Strategy
+from fm_al.fisher.selection import bait_selection, check_options
+from fm_al.strategies.base import Query, QuerySizes, Strategy
 from fm_al.strategies.optimal_design import option_names, recorded, scored_pool
 
 
@@ -24,7 +24,10 @@ class BAIT(DesignOptions, Strategy):
     augment: bool = False
 
     def check_query(self, n: int) -> None:
-        check_candidates(self, n, option_names())
+        check_options(self, n, option_names())
+
+    def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
+        return sizes.embeddings | sizes.logits  # the selection states the rest itself
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         return recorded(

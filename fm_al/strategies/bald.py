@@ -9,14 +9,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fm_al.strategies.base import Query, Strategy
+from fm_al.strategies.base import FLOAT, Query, QuerySizes, Strategy
+from fm_al.strategies.candidates import CandidateOptions
 
 MAX_SAMPLES = 100_000  # the mean is then within a third of a percent of a standard deviation
 CHUNK = 4096  # images at a time; changing it changes the picks, since it orders the draws of masks
 
 
 @dataclass(frozen=True, kw_only=True)
-class BALD(Strategy):
+class BALD(CandidateOptions, Strategy):
     """Pick the n images with the largest mutual information of prediction and dropout mask.
 
     Bayesian active learning by disagreement (Houlsby et al. 2011, arXiv 1112.5745), by Monte Carlo
@@ -29,6 +30,11 @@ class BALD(Strategy):
 
     samples: Annotated[int, Field(ge=2, le=MAX_SAMPLES)] = 20
     dropout: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+    def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
+        numbers = 4 * min(CHUNK, sizes.images) * (sizes.embedding + sizes.classes)
+        masked = {f"{CHUNK:,} images under a mask": FLOAT * numbers}
+        return sizes.embeddings | masked | sizes.vectors(12)
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         masks = torch.Generator(query.device)

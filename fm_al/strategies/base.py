@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +16,54 @@ from fm_al.backbones.base import Backbone
 from fm_al.backbones.folding import folded
 from fm_al.data.pool import Pool
 from fm_al.device import mixed_precision
-from fm_al.errors import DIVERGED, RunError
+from fm_al.errors import DIVERGED, ConfigError, RunError
+from fm_al.strategies.chunks import MANY_ROWS, most_rows, product_chunks, row_chunks
+
+FLOAT = 4  # bytes of a float32
+
+
+@dataclass(frozen=True)
+class QuerySizes:
+    """What the memory of a query depends on.
+
+    Attributes:
+        images: N, the images of the pool. With `max_candidates`, the candidates and the labelled.
+        embedding: D, the numbers of an embedding.
+        classes: C.
+        image_shape: Channels, height and width.
+    """
+
+    images: int
+    embedding: int
+    classes: int
+    image_shape: tuple[int, ...]
+
+    @property
+    def embeddings(self) -> dict[str, int]:
+        """Bytes of `Query.embeddings`, and of checking them."""
+        chunk = 2 * FLOAT * most_rows(self.images) * self.embedding
+        return {
+            f"embeddings, {self.images:,} x {self.embedding:,}": FLOAT
+            * self.images
+            * self.embedding,
+            "some rows of them": chunk,
+        }
+
+    @property
+    def logits(self) -> dict[str, int]:
+        """Bytes of `Query.logits`."""
+        return {f"logits, {self.images:,} x {self.classes:,}": FLOAT * self.images * self.classes}
+
+    @property
+    def scores(self) -> dict[str, int]:
+        """Bytes of `Query.scores`, beside the embeddings, and of ranking them."""
+        logits = self.logits if self.images < MANY_ROWS else {}
+        in_chunk = 4 * FLOAT * most_rows(self.images) * self.classes
+        return logits | {"probabilities, some rows at a time": in_chunk} | self.vectors(10)
+
+    def vectors(self, count: int) -> dict[str, int]:
+        """Bytes of so many float32 numbers for every image."""
+        return {f"{count} numbers for every image": count * FLOAT * self.images}
 
 
 class Strategy(ABC):
@@ -57,6 +106,23 @@ class Strategy(ABC):
             image: A blank image of the data set's size, float32 (1, channels, height, width).
         """
 
+    def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
+        """State the most memory that `select` needs at a time on the query's device.
+
+        It is compared with what the device has left before every query. Not counted are the network
+        with its work on a batch, and the images. By default it is what a query can compute; a
+        strategy that needs more, or does not read all of it, says so here.
+
+        Args:
+            sizes: Of the pool and the network's outputs.
+            n: How many images are to be picked.
+
+        Returns:
+            Bytes by purpose.
+        """
+        probabilities = FLOAT * sizes.images * sizes.classes
+        return sizes.embeddings | sizes.logits | {"probabilities": probabilities}
+
     @abstractmethod
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         """Pick the images to label.
@@ -93,6 +159,34 @@ class Query:
         self.batch_size = batch_size
         self.autocast = autocast
         self.recorded: dict[str, Any] = {}
+        self._pool_indices: Tensor | None = None
+
+    def among(self, candidates: Tensor) -> Query:
+        """Query a pool of these unlabelled images and all labelled ones alone.
+
+        Its images are numbered anew, in the same order. Nothing is computed of the others. What it
+        records is recorded here.
+
+        Args:
+            candidates: Indices of unlabelled images.
+        """
+        pool, kept = self._pool.among(candidates)
+        query = Query(self.model, pool, self.batch_size, self.autocast)
+        query.recorded = self.recorded
+        query._pool_indices = self.pool_indices(kept)
+        return query
+
+    def pool_indices(self, indices: Tensor) -> Tensor:
+        """Indices into the whole pool of images of this query; see `among`."""
+        if self._pool_indices is None:
+            return indices
+        return self._pool_indices[indices.to(self.device)]
+
+    @property
+    def sizes(self) -> QuerySizes:
+        """What the memory of this query depends on."""
+        head = self.model.head
+        return QuerySizes(len(self._pool), head.in_features, self.classes, self._pool.image_shape)
 
     @property
     def device(self) -> torch.device:
@@ -124,18 +218,37 @@ class Query:
         return self._pool.images(indices)
 
     @cached_property
+    def features(self) -> Tensor:
+        """Fixed features of all the pool, float32 (N, D) on the device; see the group `features`.
+
+        They depend on the data set alone, not on the model. Not to be changed in place.
+
+        Raises:
+            ConfigError: If the configuration has none.
+        """
+        if self._pool.features is None:
+            raise ConfigError(
+                "features=none: the strategy reads query.features; choose what they are, such as "
+                "features=pca"
+            )
+        return self._pool.features.to(self.device)
+
+    @cached_property
     def embeddings(self) -> Tensor:
         """embed(x) of all the pool, (N, D). Raises RunError if one is not finite."""
-        parts = []
         everything = torch.arange(len(self._pool), device=self.device)
+        embeddings = torch.empty(
+            len(everything), self.model.head.in_features, device=self.device, dtype=torch.float32
+        )
         with (
             torch.no_grad(),
             mixed_precision(self.device, self.autocast),
             folded(self.model, self.images(everything[:1]), self.model.embed),
         ):
-            for indices in everything.split(self.batch_size):
-                parts.append(self.model.embed(self.images(indices)).float())
-        return _finite("embeddings", torch.cat(parts))
+            rows = iter(embeddings.split(self.batch_size))
+            for _, images in self._pool.batches(everything, self.batch_size):
+                next(rows).copy_(self.model.embed(images))
+        return _finite("embeddings", embeddings)
 
     @cached_property
     def logits(self) -> Tensor:
@@ -147,6 +260,38 @@ class Query:
     def probabilities(self) -> Tensor:
         """The softmax of the logits, (N, C)."""
         return self.logits.softmax(dim=1)
+
+    def scores(self, score: Callable[[Tensor], Tensor]) -> Tensor:
+        """Compute a number for every image from its probabilities, some images at a time.
+
+        Neither `probabilities` nor, of a large pool, `logits` are kept.
+
+        Args:
+            score: Maps probabilities, float32 (rows, C), to numbers, (rows,).
+
+        Returns:
+            (N,).
+
+        Raises:
+            RunError: If a logit is not finite.
+        """
+        scores = []
+        for many in product_chunks(len(self._pool)):
+            for rows in row_chunks(len(logits := self._some_logits(many))):
+                scores.append(score(logits[rows].softmax(dim=1)))
+        return torch.cat(scores)
+
+    def take(self, name: Literal["embeddings", "logits"]) -> Tensor:
+        """Hand over an output for the strategy to overwrite; it is computed anew if read again."""
+        outputs: Tensor = getattr(self, name)
+        del vars(self)[name]
+        return outputs
+
+    def _some_logits(self, rows: slice) -> Tensor:
+        if "logits" in vars(self) or rows == slice(0, len(self._pool)):
+            return self.logits[rows]
+        with torch.no_grad():
+            return _finite("logits", self.model.head(self.embeddings[rows]))
 
     def record(self, name: str, value: Any) -> None:
         """Keep a value in this round's record, under `strategy`.
@@ -161,7 +306,8 @@ class Query:
 
 def _finite(name: str, outputs: Tensor) -> Tensor:
     """Check outputs before strategies rank them: NaNs have no order."""
-    if not bool(outputs.isfinite().all()):
+    parts = [outputs[rows].isfinite().all() for rows in row_chunks(len(outputs))]
+    if not bool(torch.stack(parts).all()):
         raise RunError(
             f"the network's {name} of the pool are not finite: its training diverged; {DIVERGED}"
         )

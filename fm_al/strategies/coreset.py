@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fm_al.strategies.base import Query, Strategy
-from fm_al.strategies.distances import SquaredDistances
+from fm_al.strategies.base import FLOAT, Query, QuerySizes, Strategy
+from fm_al.strategies.candidates import CandidateOptions
+from fm_al.strategies.chunks import product_rows, row_chunks
+from fm_al.strategies.distances import CENTRES, SquaredDistances
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coreset(Strategy):
+class Coreset(CandidateOptions, Strategy):
     """Pick the image whose embedding is farthest from the nearest labelled or picked one, n times.
 
     Greedy k-center (Sener and Savarese 2018, arXiv 1708.00489, algorithm 1). Ties go to the lowest
@@ -25,6 +27,11 @@ class Coreset(Strategy):
 
     augment: bool = False
 
+    def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
+        to_labelled = 3 * FLOAT * product_rows(sizes.images) * CENTRES
+        distances = {f"distances to {CENTRES} labelled images at a time": to_labelled}
+        return sizes.embeddings | distances | sizes.vectors(12)
+
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         embeddings = query.embeddings
         squared_distances = SquaredDistances(embeddings)
@@ -35,8 +42,16 @@ class Coreset(Strategy):
             if picks or len(query.labelled):
                 pick = int(nearest.argmax())
             else:
-                pick = int((embeddings - embeddings.mean(dim=0)).square_().sum(dim=1).argmin())
+                pick = int(_from_mean(embeddings).argmin())
             torch.minimum(nearest, squared_distances(pick), out=nearest)
             nearest[pick] = -1
             picks.append(pick)
         return torch.tensor(picks)
+
+
+def _from_mean(points: Tensor) -> Tensor:
+    """Squared distances of points, (N, D), to their mean, (N,)."""
+    mean = points.mean(dim=0)
+    return torch.cat(
+        [(points[rows] - mean).square_().sum(dim=1) for rows in row_chunks(len(points))]
+    )

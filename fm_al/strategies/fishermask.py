@@ -11,8 +11,8 @@ from torch import Tensor
 from fm_al.backbones.base import Backbone
 from fm_al.fisher.network_mask import check_network
 from fm_al.fisher.options import FisherMaskOptions
-from fm_al.fisher.selection import check_candidates, fishermask_selection
-from fm_al.strategies.base import Query, Strategy
+from fm_al.fisher.selection import check_options, fishermask_selection
+from fm_al.strategies.base import Query, QuerySizes, Strategy
 from fm_al.strategies.optimal_design import option_names, pool_network, recorded, scored_pool
 
 
@@ -26,10 +26,13 @@ class FisherMask(FisherMaskOptions, Strategy):
     augment: bool = False
 
     def check_query(self, n: int) -> None:
-        check_candidates(self, n, option_names())
+        check_options(self, n, option_names())
 
     def check(self, network: Backbone, image: Tensor) -> None:
         check_network(network, network.head, image, self, option_names())
+
+    def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
+        return sizes.embeddings | sizes.logits  # the selection states the rest itself
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         nothing = query.labelled[:0]

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from fm_al.backbones.base import Backbone
 from fm_al.fisher.network_mask import check_network
-from fm_al.fisher.selection import check_candidates, fishermask_selection
-from fm_al.strategies.base import Query, Strategy
+from fm_al.fisher.selection import check_options, fishermask_selection
+from fm_al.strategies.base import Query, QuerySizes, Strategy
 from fm_al.strategies.entropy import Entropy
 from fm_al.strategies.fishermask import FisherMask
 from fm_al.strategies.optimal_design import option_names, pool_network, recorded, scored_pool
@@ -35,10 +35,13 @@ class FisherMaskEntropy(Strategy):
         return self.fishermask.augment
 
     def check_query(self, n: int) -> None:
-        check_candidates(self.fishermask, n - n // 2, NAMES)
+        check_options(self.fishermask, n - n // 2, NAMES)
 
     def check(self, network: Backbone, image: Tensor) -> None:
         check_network(network, network.head, image, self.fishermask, NAMES)
+
+    def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
+        return sizes.embeddings | sizes.logits  # the selection states the rest itself
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         uncertain = query.unlabelled[:0]

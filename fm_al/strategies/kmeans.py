@@ -9,7 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fm_al.strategies.base import Query, Strategy
+from fm_al.strategies.base import FLOAT, Query, QuerySizes, Strategy
+from fm_al.strategies.candidates import CandidateOptions
+from fm_al.strategies.chunks import row_chunks
 from fm_al.strategies.distances import SquaredDistances
 from fm_al.strategies.kmeans_plus_plus import kmeans_plus_plus
 
@@ -17,7 +19,7 @@ CHUNK = 4096  # images at a time, for CHUNK x n scores
 
 
 @dataclass(frozen=True, kw_only=True)
-class KMeans(Strategy):
+class KMeans(CandidateOptions, Strategy):
     """Cluster the unlabelled images' embeddings; pick the image nearest to each of n centres.
 
     Zhdanov 2019, arXiv 1901.05954, without its weights. Centres take turns, so an image is picked
@@ -30,14 +32,27 @@ class KMeans(Strategy):
 
     iterations: Annotated[int, Field(ge=0)] = 100
 
+    def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
+        in_chunk = 3 * FLOAT * min(CHUNK, sizes.images) * n
+        rows = {f"distances of {CHUNK:,} images at a time": in_chunk}
+        centres = {f"{n:,} centres": 6 * FLOAT * n * sizes.embedding}
+        return sizes.embeddings | rows | centres | sizes.vectors(12)
+
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
-        points = query.embeddings[query.unlabelled]
+        points = _compacted(query.take("embeddings"), query.unlabelled)
         points -= points.mean(dim=0)  # keeps distances and makes `lloyd` round less
         candidates = torch.ones(len(points), dtype=torch.bool, device=query.device)
         first = int(torch.randint(len(points), (), generator=generator))
         start = kmeans_plus_plus(SquaredDistances(points), candidates, first, n, generator)
         centres = lloyd(points, points[start.to(query.device)], self.iterations)
         return query.unlabelled[nearest_distinct(points, centres)]
+
+
+def _compacted(points: Tensor, kept: Tensor) -> Tensor:
+    """Move rows of points, (N, D), to the front in place; `kept` are their indices, ascending."""
+    for rows in row_chunks(len(kept)):
+        points[rows] = points[kept[rows]]  # rows that come later are not overwritten yet
+    return points[: len(kept)]
 
 
 def lloyd(points: Tensor, centres: Tensor, iterations: int) -> Tensor:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fm_al.strategies.base import Query, Strategy
+from fm_al.strategies.base import Query, QuerySizes, Strategy
+from fm_al.strategies.candidates import CandidateOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Margin(Strategy):
+class Margin(CandidateOptions, Strategy):
     """Pick the n images with the smallest difference of the two largest probabilities.
 
     Scheffer, Decomain and Wrobel 2001. Ties go to the lowest index.
@@ -22,7 +23,14 @@ class Margin(Strategy):
 
     augment: bool = False
 
+    def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
+        return sizes.embeddings | sizes.scores
+
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
-        largest = query.probabilities[query.unlabelled].topk(2, dim=1).values
-        margin = largest[:, 0] - largest[:, 1]
+        margin = query.scores(_margins)[query.unlabelled]
         return query.unlabelled[margin.argsort(stable=True)[:n]]
+
+
+def _margins(probabilities: Tensor) -> Tensor:
+    largest = probabilities.topk(2, dim=1).values
+    return largest[:, 0] - largest[:, 1]

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from fm_al.strategies.base import Query, Strategy
+from fm_al.strategies.base import Query, QuerySizes, Strategy
+from fm_al.strategies.candidates import CandidateOptions
 
 
-class Random(Strategy):
+@dataclass(frozen=True, kw_only=True)
+class Random(CandidateOptions, Strategy):
     """Pick n images uniformly, without replacement."""
+
+    def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
+        return sizes.vectors(12)
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         order = torch.randperm(len(query.unlabelled), generator=generator)

@@ -210,7 +210,9 @@ def main() -> None:
         "V_x of all images, in float32",
         f"{dense / cost['peak']:.1f}",
     )
-    reckoned = sum(design_needs(images - 100, classes - 1, dimensions, 0, CPU).values())
+    reckoned = sum(
+        design_needs(images - 100, classes - 1, classes - 1, dimensions, 0, CPU).values()
+    )
     table.add_row("  of it reckoned for the matrices beforehand, GiB", f"{reckoned / GIB:.2f}")
     against_the_textbook(table, "synthetic", synthetic_pool(600, 4, 128, 200), 30, 30)
     for classes, others in ((4, 889), (10, 122)):

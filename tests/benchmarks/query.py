@@ -27,7 +27,7 @@ from fm_al.backbones.resnet import ResNet
 from fm_al.data.base import Split
 from fm_al.data.images import Images, channel_statistics
 from fm_al.data.pool import Pool
-from fm_al.fisher import selection
+from fm_al.fisher import pool_design, selection
 from fm_al.fisher.factors import fisher_factors
 from fm_al.fisher.jacobian import diagonal_fisher
 from fm_al.fisher.pool_blocks import PoolBlocks
@@ -153,7 +153,7 @@ def query_seconds(strategy: FisherMask, network: Backbone, pool: Pool) -> dict[s
     with (
         timed(spent, "mask", selection, "network_mask"),
         timed(spent, "gradients", PoolBlocks, "of"),
-        timed(spent, "selection", selection, "greedy_design"),
+        timed(spent, "selection", pool_design, "greedy_design"),
     ):
         query = Query(network, pool, BATCH)
         start = time.perf_counter()

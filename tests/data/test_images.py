@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -51,7 +54,7 @@ def test_a_batch_follows_the_order_of_its_indices_and_leaves_what_is_stored():
     indices = torch.tensor([7, 0, 7])
     assert torch.equal(as_bytes(images.batch(indices)), stored[indices])
     images.augmented_batch(indices, torch.Generator())
-    assert torch.equal(images.uint8, before)
+    assert torch.equal(images.stored, before)
 
 
 @settings(max_examples=30, deadline=None)
@@ -155,4 +158,60 @@ def test_images_augmented_once_are_windows_of_themselves_and_stay_so() -> None:
     expected = images.augmented_batch(everything, torch.Generator().manual_seed(3))
     assert torch.equal(once.batch(everything), expected)
     assert torch.equal(once.batch(torch.tensor([7])), once.batch(torch.tensor([7])))
-    assert not torch.equal(once.uint8, stored)
+    assert not torch.equal(once.stored, stored)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 16, 17])
+def test_batches_are_the_parts_of_a_batch(count: int) -> None:
+    images = Images(random_images(20), MEAN, STD, memory_format=torch.channels_last)
+    indices = torch.randperm(20, generator=torch.Generator().manual_seed(0))[:count]
+    parts = list(images.batches(indices, 5))
+    assert [len(part) for part, _ in parts] == [len(part) for part in indices.split(5) if count]
+    for part, batch in parts:
+        assert torch.equal(batch, images.batch(part))
+        assert batch.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(torch.cat([indices[:0], *(part for part, _ in parts)]), indices)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_floats_are_taken_as_they_are(dtype: torch.dtype) -> None:
+    stored = torch.randn(12, 5, 1, 1, generator=torch.Generator().manual_seed(0)).to(dtype)
+    before = stored.clone()
+    images = Images(stored, torch.full((5,), 0.5), torch.full((5,), 0.25))
+    indices = torch.tensor([3, 0, 11])
+    batch = images.batch(indices)
+    assert batch.dtype == torch.float32
+    assert torch.equal(batch, stored[indices].float())
+    batch.zero_()
+    assert torch.equal(images.stored, before)
+    assert torch.equal(images.augmented_batch(indices, torch.Generator()), stored[indices].float())
+
+
+def test_floats_may_be_a_memory_map(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float16)
+    np.save(tmp_path / "features.npy", features)
+    mapped = np.load(tmp_path / "features.npy", mmap_mode="c")
+    images = Images(torch.from_numpy(mapped)[:, :, None, None], torch.zeros(4), torch.ones(4))
+    batches = [batch for _, batch in images.batches(torch.arange(9), 4)]
+    np.testing.assert_array_equal(torch.cat(batches)[:, :, 0, 0].numpy(), features)
+
+
+def test_a_view_numbers_its_images_anew_and_so_does_a_view_of_it() -> None:
+    images = Images(random_images(20), MEAN, STD, crop_padding=1, horizontal_flip=True)
+    among = images.among(torch.tensor([3, 7, 8, 19]))
+    assert len(among) == 4
+    assert torch.equal(among.batch(torch.tensor([3, 0])), images.batch(torch.tensor([19, 3])))
+    again = among.among(torch.tensor([1, 3]))
+    assert torch.equal(again.batch(torch.arange(2)), images.batch(torch.tensor([7, 19])))
+    drawn = [torch.Generator().manual_seed(0) for _ in range(3)]
+    expected = images.augmented_batch(torch.tensor([7, 19]), drawn[0])
+    assert torch.equal(again.augmented_batch(torch.arange(2), drawn[1]), expected)
+    assert torch.equal(again.augmented(drawn[2]).batch(torch.arange(2)), expected)
+
+
+def test_augmenting_some_at_a_time_is_augmenting_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = Images(random_images(40), MEAN, STD, crop_padding=2, horizontal_flip=True)
+    expected = images.augmented_batch(torch.arange(40), torch.Generator().manual_seed(3))
+    monkeypatch.setattr("fm_al.data.images.CHUNK", 7)
+    once = images.augmented(torch.Generator().manual_seed(3))
+    assert torch.equal(once.batch(torch.arange(40)), expected)

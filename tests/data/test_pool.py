@@ -72,3 +72,28 @@ def test_training_images_of_a_data_set_without_augmentation_use_no_randomness():
         pool.training_images(torch.arange(3), generator), pool.images(torch.arange(3))
     )
     assert torch.equal(generator.get_state(), state)
+
+
+def test_among_some_unlabelled_images_the_labelled_stay_and_all_are_numbered_anew() -> None:
+    pool = pool_of(10)
+    pool.label(torch.tensor([8, 1, 4]))
+    smaller, kept = pool.among(torch.tensor([9, 0, 5]))
+    assert kept.tolist() == [0, 1, 4, 5, 8, 9]
+    assert kept[smaller.labelled].tolist() == [8, 1, 4]
+    assert kept[smaller.unlabelled].tolist() == [0, 5, 9]
+    assert smaller.targets(smaller.labelled).tolist() == pool.targets(pool.labelled).tolist()
+    assert torch.equal(smaller.images(torch.arange(6)), pool.images(kept))
+    assert smaller.image_shape == pool.image_shape == (1, 2, 2)
+    with pytest.raises(ValueError, match="unlabelled"):
+        smaller.targets(torch.tensor([0]))
+    smaller.label(torch.tensor([0]))
+    assert pool.labelled.tolist() == [8, 1, 4]
+
+
+def test_batches_of_a_pool_are_its_images() -> None:
+    pool = pool_of(7)
+    indices = torch.tensor([6, 2, 3, 0])
+    parts = list(pool.batches(indices, 3))
+    assert [part.tolist() for part, _ in parts] == [[6, 2, 3], [0]]
+    for part, images in parts:
+        assert torch.equal(images, pool.images(part))

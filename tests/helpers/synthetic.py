@@ -56,5 +56,5 @@ def given_query(embeddings: Tensor, logits: Tensor, labelled: Sequence[int] = ()
     classes = logits.shape[1]
     images = torch.zeros(len(logits), 1, 1, 1, dtype=torch.uint8)
     query = query_of(TinyBackbone(classes), images, classes, labelled)
-    query.embeddings, query.logits = embeddings, logits
+    query.embeddings, query.logits = embeddings.clone(), logits.clone()
     return query

@@ -17,7 +17,7 @@ from fm_al.records.curve import area_under_curve
 from fm_al.records.discovery import runs_below
 from fm_al.records.notes import Assignment, assign_run
 from fm_al.records.provenance import software, without_secrets
-from fm_al.records.reading import finished_result, stored_run
+from fm_al.records.reading import finished_result, seems_finished, stored_run
 from fm_al.records.result_config import result_config_of
 from fm_al.records.schema import Round
 from fm_al.records.writing import open_run
@@ -130,7 +130,13 @@ def test_another_run_in_the_directory_is_refused_with_the_keys_that_differ(tmp_p
         finished_result(tmp_path, other)
 
 
-ADDED = {"regularization_scale": "absolute", "labelled_weight": "mean", "temperature": 1.0}
+ADDED = {
+    "regularization_scale": "absolute",
+    "labelled_weight": "mean",
+    "temperature": 1.0,
+    "approximation": None,
+    "top_classes": 5,
+}
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -149,6 +155,26 @@ def test_options_added_since_a_run_began_have_the_values_that_it_had(
     differs = r'regularization_scale \("absolute" there, "information" now\);'
     with pytest.raises(RunError, match=differs), opened(tmp_path, another):
         pass
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    ["badge.BADGE", "bald.BALD", "coreset.Coreset", "entropy.Entropy", "kmeans.KMeans",
+     "least_confidence.LeastConfidence", "margin.Margin", "random.Random"],
+)  # fmt: skip
+def test_a_run_from_before_candidates_were_limited_had_no_limit(
+    tmp_path: Path, strategy: str
+) -> None:
+    def decides(**added: Any) -> dict[str, Any]:
+        return DECIDES | {"strategy": {"_target_": f"fm_al.strategies.{strategy}", **added}}
+
+    with opened(tmp_path, decides()) as run:
+        run.finish(a_result(0))
+    assert finished_result(tmp_path, decides(max_candidates=None))
+    assert seems_finished(tmp_path, decides(max_candidates=None)), "known without torch"
+    differs = r"strategy.max_candidates \(null there, 30 now\)"
+    with pytest.raises(RunError, match=differs):
+        finished_result(tmp_path, decides(max_candidates=30))
 
 
 def test_changed_contents_of_the_data_set_are_refused(tmp_path: Path) -> None:

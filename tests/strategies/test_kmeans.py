@@ -40,7 +40,7 @@ def test_one_image_from_the_middle_of_each_group() -> None:
     corners = 1e4 + 100 * torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     around = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     embeddings = (corners[:, None] + around).flatten(end_dim=1)
-    query = given_query(embeddings, torch.zeros(20, 2), labelled=[1, 2])
     for seed in range(5):
+        query = given_query(embeddings, torch.zeros(20, 2), labelled=[1, 2])
         picks = KMeans().select(query, 4, torch.Generator().manual_seed(seed))
         assert sorted(picks.tolist()) == [0, 5, 10, 15]

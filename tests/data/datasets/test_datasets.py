@@ -1,4 +1,4 @@
-"""What holds for every file in conf/dataset."""
+"""What holds for every file in conf/dataset that is of images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.data.datasets import stored
 from tests.helpers.configs import built, names
 
 
-@pytest.fixture(params=names("dataset"))
+@pytest.fixture(params=[name for name in names("dataset") if name != "features"])
 def dataset(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch) -> Dataset:
     """The data set as configured; what it reads is made up and lies in `tmp_path`."""
     if request.param in ("image_folder", "cifar10_jpeg"):
