@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from fm_al.fisher import approximations, selection
+from fm_al.fisher import approximations
 from fm_al.strategies.base import Strategy
 from tests.gpu.test_strategies import generator, resnet_query
 from tests.helpers.configs import built
@@ -25,13 +25,11 @@ def stated_and_measured(monkeypatch, query, strategy: Strategy, n: int) -> tuple
     """Bytes: the sum of what the query states for the GPU, and the peak above where it started."""
     stated = []
 
-    def note(device: torch.device, needs: Mapping[str, int], *_: object) -> None:
-        print(device, needs)
-        if device.type == "cuda":
-            stated.append(sum(needs.values()))
+    def note(needs: Mapping[torch.device, Mapping[str, int]], *_: object) -> bool:
+        stated.extend(sum(needs[device].values()) for device in needs if device.type == "cuda")
+        return True
 
-    for module in (approximations, selection):
-        monkeypatch.setattr(module, "require_memory", note)
+    monkeypatch.setattr(approximations, "fits", note)
     strategy.select(query, n, generator())  # loads kernels and libraries
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
@@ -39,6 +37,7 @@ def stated_and_measured(monkeypatch, query, strategy: Strategy, n: int) -> tuple
     before = torch.cuda.memory_allocated()
     stated.clear()
     strategy.select(query, n, generator())
+    print(f"stated {max(stated):,} bytes")
     return max(stated), torch.cuda.max_memory_allocated() - before
 
 
