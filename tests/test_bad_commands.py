@@ -77,11 +77,11 @@ SWEEPS: list[tuple[Command, str]] = [
     (["-m", "seed=[0,1]"], "seed=[0,1]: is one list; to sweep over its values: seed=0,1"),
     (
         ["-m", "strategy=random,badge,fishermask", "strategy.regularization=0.1"],
-        "no such option; strategy has no options (in the runs with strategy=random,badge)",
+        "no such option; strategy has: max_candidates (in the runs with strategy=random,badge)",
     ),
     (
         ["-m", "strategy=bald,margin", "strategy.samples=3"],
-        "strategy has: augment (in the runs with strategy=margin)",
+        "strategy has: augment, max_candidates (in the runs with strategy=margin)",
     ),
     (["seed=0,1"], "seed=0,1: has several values; add -m to sweep over them"),
     (["seed=interval(0,3)"], "seed=interval(0,3): has several values; add -m"),

@@ -32,6 +32,11 @@ def found_at_full_length(tmp_path_factory: pytest.TempPathFactory) -> evidence.A
     return evidence.areas([folder], full_length=True)
 
 
+def test_the_table_of_approximations_follows_from_the_records(tmp_path: Path) -> None:
+    found = evidence.approximation_areas([unpacked(tmp_path, "approximations.tar.xz")])
+    assert evidence.approximations(found) in DOCS
+
+
 @pytest.mark.parametrize("name", evidence.TABLES)
 def test_a_table_follows_from_the_records(name: str, found: evidence.Areas) -> None:
     assert evidence.TABLES[name](found) in DOCS

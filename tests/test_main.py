@@ -81,7 +81,7 @@ def test_a_run_that_fails_does_not_stop_a_sweep(tmp_path: Path) -> None:
         (["strategy.temprature=1"], "strategy.temprature: no such option; strategy has: "),
         (
             ["strategy=random", "strategy.augment=1"],
-            "strategy.augment: .*; strategy has no options$",
+            "strategy.augment: .*; strategy has: max_candidates$",
         ),
         (["bugdet.total=1"], "bugdet.*: no such option; .* did you mean budget?"),
         (["budget.totl=1"], "budget.totl: no such option; .* did you mean budget.total?"),

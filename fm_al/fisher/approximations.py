@@ -81,8 +81,8 @@ def bait_ways(pool: ScoredPool, options: DesignOptions, temperature: float) -> d
     factors = image_factors(pool, options, temperature)
     return {
         EXACT: matrix_way(PoolBlocks(pool, factors[EXACT])),
-        "top_classes": Way(top_classes_pool_needs, top_classes_pool_design),
         "blocks": Way(class_blocks_needs, class_blocks_design),
+        "top_classes": Way(top_classes_pool_needs, top_classes_pool_design),
         "binary": matrix_way(PoolBlocks(pool, factors["binary"])),
     }
 

@@ -14,6 +14,8 @@ from fm_al.fisher.removal import most_rows
 
 # Bytes per weight: float64 sums, means and the numbers that are ranked, ranks, float32 gradients.
 MASK_BYTES = 56
+MATRICES = 6  # of all weights by all weights, at once
+FACTORED_COPIES = 3  # more of them on CUDA, which factors and solves in copies of its own
 
 
 def mask_needs(weights: int) -> dict[str, int]:
@@ -62,11 +64,12 @@ def design_needs(
         device: Where the design is computed.
     """
     width = columns * dimensions + dense_width
+    matrices = MATRICES + FACTORED_COPIES * (device.type == "cuda")
     chunk = min(candidates, chunk_images(rows, dimensions, dense_width, device, for_squares=True))
     in_chunk = chunk * numbers_per_image(rows, dimensions, dense_width)
     needs = {
         f"{candidates:,} candidates' four {rows} x {rows} matrices": 32 * candidates * rows**2,
-        f"six {width:,} x {width:,} matrices": 6 * 8 * width**2,
+        f"{matrices} {width:,} x {width:,} matrices": matrices * 8 * width**2,
         f"{chunk:,} candidates in float64": 4 * 8 * in_chunk,
     }
     # Picks are removed after all that is freed.

@@ -47,7 +47,7 @@ class DesignOptions:
         approximation: What stands for I(x). None: I(x) is exact. `top_classes`: the information
             about the `top_classes` likeliest classes. `binary`: p (1 - p) h h^T, with p the largest
             probability. `blocks`: p_c (1 - p_c) h h^T for every class by itself. `auto`: the first
-            of exact, top_classes, blocks and binary that fits into memory. See
+            of exact, blocks, top_classes and binary that fits into memory. See
             `fm_al.fisher.approximations`.
         top_classes: c, at least 2, for `top_classes`; all classes if there are fewer.
         max_candidates: Choose among at most this many images, drawn uniformly at random; None for

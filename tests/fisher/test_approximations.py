@@ -304,7 +304,7 @@ def test_auto_takes_the_first_that_fits(caplog: pytest.LogCaptureFixture) -> Non
     pool = pool_of(images=600, classes=30, dimensions=20, labelled=10)
     message = memory_error(approximation="auto")
     listed = message[message.index("no approximation fits") :]
-    order = ["exact", "top_classes", "blocks", "binary"]
+    order = ["exact", "blocks", "top_classes", "binary"]
     of = {name: needs(listed, name) for name in order}
     with caplog.at_level(logging.WARNING, logger=approximations.__name__):
         for name in order:
