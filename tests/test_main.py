@@ -264,7 +264,11 @@ def test_the_configuration_of_a_sweep_is_that_of_its_first_run(tmp_path: Path) -
     assert shown.stdout.startswith("# the first of 4 runs\n")
     config = yaml.safe_load(shown.stdout)
     assert config["seed"] == 3
-    assert config["strategy"] == {"_target_": "fm_al.strategies.badge.BADGE", "augment": True}
+    assert config["strategy"] == {
+        "_target_": "fm_al.strategies.badge.BADGE",
+        "augment": True,
+        "max_candidates": None,
+    }
     for flags in (["--info", "defaults"], ["--help"], ["--cfg", "all", "--resolve"]):
         assert fm_al(tmp_path, *sweep, *flags).returncode == 0
     assert list(tmp_path.iterdir()) == []
