@@ -109,15 +109,38 @@ class Blocks:
         return replace(self, factors=factors, dense=dense, scales=self.scales * scales)
 
     def chunks(self, for_squares: bool = False) -> Iterator[tuple[slice, Chunk]]:
-        """Yield all images in parts, in float64 on the device of `factors`."""
-        device = self.factors.device
+        """Yield all images in parts, in float64 on the device of `factors`.
+
+        A part is overwritten by the next one: converting into fresh memory takes longer than the
+        conversion.
+        """
         sizes = self.rows, self.dimensions, self.dense.shape[2]
-        size = chunk_images(*sizes, device, for_squares)
+        size = chunk_images(*sizes, self.factors.device, for_squares)
+        shape = min(size, len(self)), self.rows, self.dense.shape[2]
+        buffer = self.factors.new_empty(shape)
         for start in range(0, len(self), size):
             part = slice(start, start + size)
-            dense = self.dense[part].to(device).double()
+            stored = self.dense[part]
+            dense = buffer[: len(stored)].copy_(stored)
             scales = self.scales[part, None, None]
             yield part, Chunk(self.factors[part], self.inputs[part].float64(), dense, scales)
+
+    def columns(self, matrix: Tensor) -> Columns:
+        """Arrange a matrix (k, m) for `Chunk.times`."""
+        E, D, m = self.factors.shape[2], self.dimensions, matrix.shape[1]
+        last = matrix[: E * D].view(E, D, m).transpose(0, 1).reshape(D, E * m)
+        rows = matrix[E * D :].T
+        if m > 4:
+            rows = torch.cat([rows, rows.new_zeros(-m % 4, rows.shape[1])])
+        return Columns(m, last, rows)
+
+    def times(self, matrix: Tensor) -> Tensor:
+        """Multiply every V_x by a matrix (k, m): (N, R, m) float64."""
+        columns = self.columns(matrix)
+        products = self.factors.new_empty(len(self), self.rows, columns.count)
+        for part, chunk in self.chunks():
+            products[part] = chunk.times(columns)
+        return products
 
     def row_vectors(self) -> Tensor:
         """Return V_x of all images, one below the other: (N R, k) float64."""
@@ -135,6 +158,22 @@ class Blocks:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """A matrix (k, m), arranged for `Chunk.times`.
+
+    Attributes:
+        count: m.
+        last: The first E D of its rows, (D, E m).
+        rows: The transpose of the others, (m or more, q). Beyond m they are zeros: BLAS multiplies
+            eight long rows faster than six, and faster than a few columns.
+    """
+
+    count: int
+    last: Tensor
+    rows: Tensor
+
+
+@dataclass(frozen=True)
 class Chunk:
     """`Blocks` of some images, all in float64 on one device; scales are (n, 1, 1)."""
 
@@ -143,18 +182,11 @@ class Chunk:
     dense: Tensor
     scales: Tensor
 
-    def times(self, matrix: Tensor) -> Tensor:
+    def times(self, columns: Columns) -> Tensor:
         """Multiply every V_x by a matrix (k, m): (n, R, m)."""
-        n, D = self.embeddings.shape
-        E, m = self.factors.shape[2], matrix.shape[1]
-        last = matrix[: E * D].view(E, D, m).transpose(0, 1).reshape(D, E * m)
-        product = torch.bmm(self.factors, (self.embeddings @ last).view(n, E, m))
-        # By the transpose, padded with rows of zeros: BLAS multiplies eight long rows faster than
-        # six, and faster than a few columns.
-        rows = matrix[E * D :].T
-        if m > 4:
-            rows = torch.cat([rows, rows.new_zeros(-m % 4, rows.shape[1])])
-        dense = (rows @ self.dense.flatten(0, 1).T)[:m].T
+        n, E, m = len(self.factors), self.factors.shape[2], columns.count
+        product = torch.bmm(self.factors, (self.embeddings @ columns.last).view(n, E, m))
+        dense = (columns.rows @ self.dense.flatten(0, 1).T)[:m].T
         return product.add_(dense.view_as(product)).mul_(self.scales)
 
     def quadratic_forms(self, halved: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ class CandidateScores(DriftControl):
         weighted = halve(inverse.times(inverse.times(self.criterion.pool_fisher).T), *sizes)
         if inverse.root is None:
             lengths = 1 / self.criterion.regularization
-            columns = inverse.T.T * math.sqrt(lengths)
+            columns = blocks.columns(inverse.T.T * math.sqrt(lengths))
             for part, chunk in blocks.chunks(for_squares=True):
                 along = chunk.times(columns)
                 A = torch.baddbmm(chunk.grams(), along, along.mT, beta=lengths, alpha=-1)
@@ -154,9 +154,7 @@ class CandidateScores(DriftControl):
         self.objective -= sign * float((W * FW).sum())
         Z = self.inverse.times(FW) - (sign / 2) * (W @ FW.T) @ W
         both = torch.cat([W, Z]).T.contiguous()
-        products = self.A.new_empty(len(self.candidates), len(W), 2 * len(W))
-        for part, chunk in self.candidates.chunks():
-            products[part] = chunk.times(both)
+        products = self.candidates.times(both)
         size = images_at_once(self.A[0].numel(), self.A.device)
         parts = (x.split(size) for x in (self.A, self.B, products))
         for one_A, one_B, PQ in zip(*parts, strict=True):

@@ -79,9 +79,10 @@ def test_structured_products_are_those_of_the_whole_matrix(
     torch.testing.assert_close(blocks.fisher(), (V.mT @ V).mean(dim=0))
     matrix = torch.randn(blocks.width, 5, dtype=torch.float64)
     symmetric = matrix @ matrix.T
-    images = 0
+    torch.testing.assert_close(blocks.times(matrix), V @ matrix)
+    columns, images = blocks.columns(matrix), 0
     for part, chunk in blocks.chunks():
-        torch.testing.assert_close(chunk.times(matrix), V[part] @ matrix)
+        torch.testing.assert_close(chunk.times(columns), V[part] @ matrix)
         torch.testing.assert_close(chunk.grams(), V[part] @ V[part].mT)
         torch.testing.assert_close(chunk.row_vectors(), V[part])
         sizes = blocks.factors.shape[2], blocks.embeddings.shape[1]
