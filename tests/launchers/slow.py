@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,9 +12,9 @@ from fm_al.strategies.base import Query
 from fm_al.strategies.random import Random
 
 
+@dataclass(frozen=True, kw_only=True)
 class Slow(Random):
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    seconds: float
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         time.sleep(self.seconds)
