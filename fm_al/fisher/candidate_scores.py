@@ -12,11 +12,9 @@ from fm_al.errors import RunError
 from fm_al.fisher.blocks import Blocks, halve
 from fm_al.fisher.chunks import images_at_once
 from fm_al.fisher.criterion import Criterion
-from fm_al.fisher.precision import NEGLIGIBLE, DriftControl
+from fm_al.fisher.precision import DriftControl
 from fm_al.fisher.traces import traces
 from fm_al.fisher.triangles import times_triangle, upper_half
-
-CANCELLED = 1e-6  # share of the first objective below which updates have cancelled its digits
 
 
 class CandidateScores(DriftControl):
@@ -46,7 +44,7 @@ class CandidateScores(DriftControl):
 
     def recompute(self) -> None:
         """Compute M^{-1}, A and B from scratch."""
-        self.inverse = self.criterion.inverse(self._blocks_inside(), whole=self.careful)
+        self.inverse = self.criterion.inverse(self.blocks_inside(), whole=self.careful)
         images, rows = len(self.candidates), self.candidates.rows
         self.A = self.criterion.pool_fisher.new_empty(images, rows, rows)
         self.B = torch.empty_like(self.A)
@@ -92,7 +90,8 @@ class CandidateScores(DriftControl):
             B = torch.bmm(weighted, rows.mT)
             yield part, torch.bmm(rows, rows.mT), B + B.mT
 
-    def _blocks_inside(self) -> Blocks:
+    def blocks_inside(self) -> Blocks:
+        """Return the V_x of the picks."""
         return self.candidates[torch.tensor(self.inside, dtype=torch.int64)]
 
     def _objective(self) -> float:
@@ -104,9 +103,9 @@ class CandidateScores(DriftControl):
 
     def final_objective(self) -> float:
         """Return tr(M^{-1} F), computed again if the updates have cancelled its digits."""
-        if self.objective > CANCELLED * self.at_first:
-            return self.objective
-        return self.criterion.value(self._blocks_inside())
+        if self.has_cancelled:
+            return self.criterion.value(self.blocks_inside())
+        return self.objective
 
     def best_to_add(self) -> int | None:
         """Return the candidate whose addition lowers the objective most; see `most`."""
@@ -139,12 +138,7 @@ class CandidateScores(DriftControl):
         W = self.inverse.times_root(half)
         FW = W @ self.criterion.pool_fisher
         A, B = W @ vectors.T, W @ FW.T
-        # M^{-1} went through the same changes as A and B, but with other rounding errors.
-        of_B = B.norm() + NEGLIGIBLE * abs(self.objective) + torch.finfo(B.dtype).tiny
-        drift = max(
-            float((self.A[image] - A).norm() / (1 + A.norm())),
-            float((self.B[image] - B).norm() / of_B),
-        )
+        drift = self.drift(self.A[image], A, self.B[image], B)
         if not self.accepts(drift):
             return False
         self.just_computed = False
@@ -166,5 +160,5 @@ class CandidateScores(DriftControl):
         self.inverse.change(half, sign)
         if self.inverse.has_many_rows:
             del self.inverse
-            self.inverse = self.criterion.inverse(self._blocks_inside(), whole=True)
+            self.inverse = self.criterion.inverse(self.blocks_inside(), whole=True)
         return True

@@ -10,16 +10,13 @@ The start takes O(N C D^2), a pick O(N C D), and the matrices 3 C D^2 numbers.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from fm_al.errors import RunError
-from fm_al.fisher.candidate_scores import CANCELLED
 from fm_al.fisher.class_blocks import ClassBlocks, ClassCriterion
-from fm_al.fisher.design import Selection
-from fm_al.fisher.precision import NEGLIGIBLE, DriftControl
+from fm_al.fisher.greedy import Selection, greedy
+from fm_al.fisher.precision import DriftControl
 from fm_al.fisher.triangles import times_triangle, upper_half
 
 
@@ -57,7 +54,7 @@ class ClassScores(DriftControl):
 
         From the whitened vectors L_c^{-1} h, with M_c = L_c L_c^T, so that nothing cancels.
         """
-        self.inverse = self.criterion.inverse(self._blocks_inside())
+        self.inverse = self.criterion.inverse(self.blocks_inside())
         q, inputs = self.candidates.weights, self.candidates.inputs
         self.denominators, self.B = torch.empty_like(q), torch.empty_like(q)
         classes = zip(self.inverse.root, self.criterion.pool_fisher, strict=True)
@@ -85,7 +82,7 @@ class ClassScores(DriftControl):
         without them. If no other pick resembles x, 1 - A is as small as lambda over the
         information.
         """
-        inside = self._blocks_inside()
+        inside = self.blocks_inside()
         h, rests = inside.inputs.float64(), torch.ones_like(self.B)
         none = self.candidates[:0]
         for c, root in enumerate(self.criterion.roots(none)):
@@ -96,14 +93,15 @@ class ClassScores(DriftControl):
             rests[self.inside, c] = inverse.diagonal()
         return rests
 
-    def _blocks_inside(self) -> ClassBlocks:
+    def blocks_inside(self) -> ClassBlocks:
+        """Return the blocks of the picks."""
         return self.candidates[torch.tensor(self.inside, dtype=torch.int64)]
 
     def final_objective(self) -> float:
         """Return the criterion, computed again if the updates have cancelled its digits."""
-        if self.objective > CANCELLED * self.at_first:
-            return self.objective
-        return self.criterion.value(self._blocks_inside())
+        if self.has_cancelled:
+            return self.criterion.value(self.blocks_inside())
+        return self.objective
 
     def add_best(self) -> None:
         """Pick one more candidate."""
@@ -136,12 +134,7 @@ class ClassScores(DriftControl):
         FW = torch.bmm(W[:, None], self.criterion.pool_fisher)[:, 0]
         of_W = (W * FW).sum(dim=1)
         denominators, B = 1 + sign * q * (W * h).sum(dim=1), q * of_W
-        # M^{-1} went through the same changes as these, but with other rounding errors.
-        of_B = B.norm() + NEGLIGIBLE * abs(self.objective) + torch.finfo(B.dtype).tiny
-        drift = max(
-            float((self.denominators[image] - denominators).norm() / (1 + denominators.norm())),
-            float((self.B[image] - B).norm() / of_B),
-        )
+        drift = self.drift(self.denominators[image], denominators, self.B[image], B)
         if not self.accepts(drift):
             return False
         self.just_computed = False
@@ -158,7 +151,7 @@ class ClassScores(DriftControl):
         self.inverse.change(half * shares.sqrt()[:, None], sign)
         if self.inverse.has_many_rows:
             del self.inverse
-            self.inverse = self.criterion.inverse(self._blocks_inside())
+            self.inverse = self.criterion.inverse(self.blocks_inside())
         return True
 
 
@@ -186,17 +179,10 @@ def class_greedy_design(
         RunError: M is singular, less than three digits of the scores are left, or embeddings or
             logits are not finite.
     """
-    forward = ClassScores(candidates.scaled(scale), criterion, [], +1)
-    for _ in range(min(n + math.floor(oversampling * n + 0.5), len(candidates))):
-        forward.add_best()
-    picked, objective = forward.inside, forward.final_objective()
-    if len(picked) > n:
-        blocks = forward.candidates[torch.tensor(picked)]
-        del forward
-        backward = ClassScores(blocks, criterion, list(range(len(picked))), -1)
-        positions = torch.tensor(picked)
-        while len(backward.inside) > n:
-            backward.remove_best(positions)
-        picked = [picked[position] for position in backward.inside]
-        objective = backward.final_objective()
-    return Selection(torch.tensor(picked), objective)
+    return greedy(
+        lambda: ClassScores(candidates.scaled(scale), criterion, [], +1),
+        lambda blocks, inside: ClassScores(blocks, criterion, inside, -1),
+        n,
+        len(candidates),
+        oversampling,
+    )

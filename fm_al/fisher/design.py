@@ -29,7 +29,6 @@ mean eigenvalue of F in all pools tested, including pools with duplicates.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -37,20 +36,8 @@ from torch import Tensor
 from fm_al.fisher.blocks import Blocks
 from fm_al.fisher.candidate_scores import CandidateScores
 from fm_al.fisher.criterion import Criterion
+from fm_al.fisher.greedy import Selection, check_design, greedy
 from fm_al.fisher.removal import Removal, most_rows
-
-
-@dataclass(frozen=True)
-class Selection:
-    """A greedy design.
-
-    Attributes:
-        picks: Positions among the candidates in the order of picking, (n,) int64 on the CPU.
-        objective: tr(M^{-1} F) with the picks inside.
-    """
-
-    picks: Tensor
-    objective: float
 
 
 def greedy_design(
@@ -87,13 +74,7 @@ def greedy_design(
             F or the prior are not finite.
         ValueError: An argument is out of range or has the wrong shape or type.
     """
-    if not 1 <= n <= len(candidates):
-        raise ValueError(f"n={n}: there are {len(candidates)} candidates")
-    for name, value in (("regularization", regularization), ("scale", scale)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name}={value}: should be above 0")
-    if not 0 <= oversampling < math.inf:
-        raise ValueError(f"oversampling={oversampling}: should be 0 or above")
+    check_design(n, len(candidates), regularization, scale, oversampling)
     for name, matrix in (("pool_fisher", pool_fisher), ("prior", prior)):
         if matrix is not None and matrix.shape != (candidates.width, candidates.width):
             raise ValueError(
@@ -102,20 +83,15 @@ def greedy_design(
         if matrix is not None and matrix.dtype != torch.float64:
             raise ValueError(f"{name} is {matrix.dtype}: should be torch.float64")
     criterion = Criterion(pool_fisher, prior, regularization)
-    forward = CandidateScores(candidates.scaled(math.sqrt(scale)), criterion)
-    for _ in range(min(n + math.floor(oversampling * n + 0.5), len(candidates))):
-        forward.add_best()
-    picked, objective = forward.inside, forward.final_objective()
-    if len(picked) > n:
-        blocks = forward.candidates[torch.tensor(picked)]
-        del forward
-        few_rows = len(picked) * blocks.rows <= most_rows(blocks.width)
-        backward = (Removal if few_rows else CandidateScores)(
-            blocks, criterion, list(range(len(picked)))
-        )
-        positions = torch.tensor(picked)
-        while len(backward.inside) > n:
-            backward.remove_best(positions)
-        picked = [picked[position] for position in backward.inside]
-        objective = backward.final_objective()
-    return Selection(torch.tensor(picked), objective)
+
+    def backward(blocks: Blocks, inside: list[int]) -> Removal[Blocks] | CandidateScores:
+        few_rows = len(blocks) * blocks.rows <= most_rows(blocks.width)
+        return (Removal if few_rows else CandidateScores)(blocks, criterion, inside)
+
+    return greedy(
+        lambda: CandidateScores(candidates.scaled(math.sqrt(scale)), criterion),
+        backward,
+        n,
+        len(candidates),
+        oversampling,
+    )

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from fm_al.device import float64_device
 from fm_al.fisher.blocks import InformationSum
-from fm_al.fisher.design import Selection, greedy_design
+from fm_al.fisher.design import greedy_design
 from fm_al.fisher.eigenvalues import information_scale, largest_eigenvalue
+from fm_al.fisher.greedy import Selection
 from fm_al.fisher.options import DesignOptions
 from fm_al.fisher.pool import ScoredPool
 from fm_al.fisher.pool_blocks import PoolBlocks

@@ -13,6 +13,7 @@ NEGLIGIBLE = 1e-12  # share of the objective below which differences of scores m
 # Scores closer than this, relatively, are equal: a network's float32 outputs for the same image
 # differ by 1e-7 with its place in the batch.
 TIE = 1e-6
+CANCELLED = 1e-6  # share of the first objective below which updates have cancelled its digits
 
 
 class DriftControl:
@@ -20,6 +21,7 @@ class DriftControl:
 
     Attributes:
         objective: tr(M^{-1} F), updated.
+        at_first: The objective before the first update.
         tolerated: Relative error up to which the numbers are used.
         careful: Whether they are computed by the slower way that loses fewer digits.
         just_computed: Whether they are fresh, so that computing them again would not help.
@@ -28,10 +30,27 @@ class DriftControl:
 
     criterion: Regularized
     objective: float
+    at_first: float
     tolerated = DRIFT
     careful = False
     just_computed = True
     harmless = 0.0
+
+    def drift(self, A: Tensor, fresh_A: Tensor, B: Tensor, fresh_B: Tensor) -> float:
+        """Return the relative error of an image's A and B beside those computed now.
+
+        M^{-1} goes through the same changes as A and B, but with other rounding errors.
+        """
+        of_B = fresh_B.norm() + NEGLIGIBLE * abs(self.objective) + torch.finfo(B.dtype).tiny
+        return max(
+            float((A - fresh_A).norm() / (1 + fresh_A.norm())),
+            float((B - fresh_B).norm() / of_B),
+        )
+
+    @property
+    def has_cancelled(self) -> bool:
+        """Whether updates have cancelled the objective's digits, so that it must be computed."""
+        return not self.objective > CANCELLED * self.at_first
 
     def accepts(self, drift: float) -> bool:
         """Return whether the drift is acceptable; if not, the numbers must be computed again.

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from fm_al.errors import RunError
-from fm_al.fisher.candidate_scores import CANCELLED
 from fm_al.fisher.chunks import images_at_once
-from fm_al.fisher.precision import NEGLIGIBLE, TIE, DriftControl
+from fm_al.fisher.precision import TIE, DriftControl
 from fm_al.fisher.top_class_blocks import TopClassBlocks
 from fm_al.fisher.top_class_criterion import TopClassCriterion
 from fm_al.fisher.traces import traces
@@ -123,9 +122,9 @@ class TopClassScores(DriftControl):
 
     def final_objective(self) -> float:
         """Return tr(M^{-1} F), computed again if the updates have cancelled its digits."""
-        if self.objective > CANCELLED * self.at_first:
-            return self.objective
-        return self.criterion.value(self.blocks_inside())
+        if self.has_cancelled:
+            return self.criterion.value(self.blocks_inside())
+        return self.objective
 
     def add_best(self) -> None:
         """Pick one more candidate."""
@@ -146,11 +145,7 @@ class TopClassScores(DriftControl):
         of_pool = self.fisher.pool.times(W)
         FW = self.fisher.times(W, of_pool)
         A, B = W @ vectors.T, W @ FW.T
-        of_B = B.norm() + NEGLIGIBLE * abs(self.objective) + torch.finfo(B.dtype).tiny
-        drift = max(
-            float((self.A[image] - A).norm() / (1 + A.norm())),
-            float((self.B[image] - B).norm() / of_B),
-        )
+        drift = self.drift(self.A[image], A, self.B[image], B)
         if not self.accepts(drift):
             return False
         self.just_computed = False

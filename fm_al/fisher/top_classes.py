@@ -15,11 +15,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from fm_al.fisher.design import Selection
 from fm_al.fisher.eigenvalues import checked_scale, largest_eigenvalue_of
+from fm_al.fisher.greedy import Selection, check_design, greedy
 from fm_al.fisher.removal import Removal
 from fm_al.fisher.top_class_blocks import TopClassBlocks
 from fm_al.fisher.top_class_criterion import TopClassCriterion
@@ -94,27 +93,14 @@ def top_classes_design(
             logits are not finite.
         ValueError: An argument is out of range.
     """
-    if not 1 <= n <= len(candidates):
-        raise ValueError(f"n={n}: there are {len(candidates)} candidates")
-    for name, value in (("regularization", regularization), ("scale", scale)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name}={value}: should be above 0")
-    if not 0 <= oversampling < math.inf:
-        raise ValueError(f"oversampling={oversampling}: should be 0 or above")
+    check_design(n, len(candidates), regularization, scale, oversampling)
     fisher = TopClassFisher(pool, pool_weights, identity)
     prior = pool[known.images].scaled(known.weights.sqrt())
     criterion = TopClassCriterion(fisher, prior, regularization)
-    forward = TopClassScores(criterion, candidates, math.sqrt(scale))
-    for _ in range(min(n + math.floor(oversampling * n + 0.5), len(candidates))):
-        forward.add_best()
-    picked, objective = forward.inside, forward.final_objective()
-    if len(picked) > n:
-        blocks = forward.blocks_inside()
-        del forward
-        backward = Removal(blocks, criterion, list(range(len(picked))))
-        positions = torch.tensor(picked)
-        while len(backward.inside) > n:
-            backward.remove_best(positions)
-        picked = [picked[position] for position in backward.inside]
-        objective = backward.final_objective()
-    return Selection(torch.tensor(picked), objective)
+    return greedy(
+        lambda: TopClassScores(criterion, candidates, math.sqrt(scale)),
+        lambda blocks, inside: Removal(blocks, criterion, inside),
+        n,
+        len(candidates),
+        oversampling,
+    )

@@ -22,9 +22,10 @@ from fm_al.backbones.cnn import CNN
 from fm_al.fisher.blocks import Blocks
 from fm_al.fisher.candidate_scores import CandidateScores
 from fm_al.fisher.criterion import Criterion
-from fm_al.fisher.design import Selection, greedy_design
+from fm_al.fisher.design import greedy_design
 from fm_al.fisher.eigenvalues import information_scale
 from fm_al.fisher.factors import contrasts, fisher_factors
+from fm_al.fisher.greedy import Selection
 from fm_al.fisher.jacobian import MaskedGradients, diagonal_fisher
 from fm_al.fisher.memory import design_needs
 from fm_al.randomness import global_generator_of
