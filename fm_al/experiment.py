@@ -99,9 +99,10 @@ def run_rounds(
         scored = pool
         if experiment.strategy.augment:
             scored = pool.augmented(generator_for(seed, "scoring augmentation", round_index))
-        query = Query(network, scored, device.scoring_batch, device.autocast)
+        n = query_sizes[round_index]
+        query = Query(network, scored, device.scoring_batch, device.autocast, budget=n)
         picks = torch.empty(0, dtype=torch.int64)
-        if n := query_sizes[round_index]:
+        if n:
             with _stage("query", seconds, progress, "device.scoring_batch_size, or the pool"):
                 picks = _select(experiment.strategy, query, n, seed, round_index)
             if trainer.reset != "all":
@@ -210,11 +211,13 @@ def _select(strategy: Strategy, query: Query, n: int, seed: int, round_index: in
     check_memory(strategy, query, n)
     with errors_named(f"{type(strategy).__name__}.select failed", MethodError):
         picks = strategy.select(query, n, generator)
-    return query.pool_indices(_checked(picks, n, query.unlabelled, strategy)).cpu()
+    return query.pool_indices(_checked(picks, n, query, strategy)).cpu()
 
 
-def _checked(picks: Any, n: int, unlabelled: Tensor, strategy: Strategy) -> Tensor:
-    """The picks on the CPU. Raises RunError if they break the contract of `Strategy.select`."""
+def _checked(picks: Any, n: int, query: Query, strategy: Strategy) -> Tensor:
+    """The picks on the CPU, revealed ones first. Raises RunError if they break the contract of
+    `Strategy.select`."""
+    revealed = query.revealed.cpu()
     chosen = torch.empty(0)
     if isinstance(picks, Tensor) and not picks.is_meta and picks.layout == torch.strided:
         chosen = picks.cpu()
@@ -227,10 +230,12 @@ def _checked(picks: Any, n: int, unlabelled: Tensor, strategy: Strategy) -> Tens
         wrong = f"a {kind} of {picks.dtype} and shape {tuple(picks.shape)} on {picks.device}"
     elif len(chosen.unique()) < n:
         wrong = f"{n - len(chosen.unique())} indices twice"
-    elif not torch.isin(chosen, unlabelled.cpu()).all():
+    elif not torch.isin(chosen, query.unlabelled.cpu()).all():
         wrong = "images that are not in the pool or labelled already"
+    elif missing := len(revealed) - int(torch.isin(revealed, chosen).sum()):
+        wrong = f"{n} images without {missing} of the {len(revealed)} that it had revealed"
     else:
-        return chosen
+        return torch.cat([revealed, chosen[~torch.isin(chosen, revealed)]])
     raise RunError(
         f"{type(strategy).__name__}.select returned {wrong}; it must return an int64 tensor of {n} "
         "distinct indices of unlabelled images; the round is not recorded"

@@ -18,6 +18,7 @@ from fm_al.device import Device, require_memory
 from fm_al.errors import ConfigError, RunError, errors_named, is_out_of_memory, memory_errors_named
 from fm_al.features.base import Extractor
 from fm_al.features.cache import with_features
+from fm_al.features.none import NoFeatures
 from fm_al.randomness import generator_for, global_generator_of
 from fm_al.records.result_config import Config
 from fm_al.strategies.base import Strategy
@@ -71,13 +72,19 @@ class Experiment:
         if budget.largest_query:
             with errors_named(f"{type(strategy).__name__}.check_query failed", ConfigError):
                 strategy.check_query(budget.largest_query)
+        features = build(config["features"])
+        if strategy.reads_features and isinstance(features, NoFeatures):
+            raise ConfigError(
+                f"features=none: strategy {type(strategy).__name__} works on fixed features; set "
+                "features=pca or another option of the group, or strategy.representation=embeddings"
+            )
         return cls(
             seed=config["seed"],
             budget=budget,
             dataset=dataset,
             dataset_name=_name(config["dataset"]),
             imbalance=build(config["imbalance"]),
-            features=build(config["features"]),
+            features=features,
             backbone=config["backbone"],
             strategy=strategy,
             trainer=build(config["trainer"]),

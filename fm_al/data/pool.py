@@ -69,6 +69,10 @@ class Pool:
             raise ValueError("the class of an unlabelled image is not known")
         return self._targets[indices]
 
+    def hidden_targets(self, indices: Tensor) -> Tensor:
+        """Classes of any images, int64: for `Query.reveal`, which charges for them, alone."""
+        return self._targets[indices]
+
     @property
     def image_shape(self) -> tuple[int, ...]:
         """Channels, height and width."""

@@ -31,12 +31,14 @@ class QuerySizes:
         embedding: D, the numbers of an embedding.
         classes: C.
         image_shape: Channels, height and width.
+        features: The numbers of an image's fixed features; 0 without features.
     """
 
     images: int
     embedding: int
     classes: int
     image_shape: tuple[int, ...]
+    features: int = 0
 
     @property
     def embeddings(self) -> dict[str, int]:
@@ -149,44 +151,73 @@ class Query:
         batch_size: Images per batch when the pool is scored.
         autocast: The dtype of mixed precision for the embeddings; None is full precision.
         recorded: What `record` has kept.
+        revealed: Indices of the images whose classes `reveal` has given, int64 on the device, in
+            that order.
     """
 
     def __init__(
-        self, model: Backbone, pool: Pool, batch_size: int, autocast: torch.dtype | None = None
+        self,
+        model: Backbone,
+        pool: Pool,
+        batch_size: int,
+        autocast: torch.dtype | None = None,
+        budget: int | None = None,
     ) -> None:
+        """Make the query of a round.
+
+        Args:
+            model: The network; it ends in eval mode.
+            pool: The images, and which are labelled.
+            batch_size: Images per batch when the pool is scored.
+            autocast: The dtype of mixed precision; None is full precision.
+            budget: How many images the round labels, the most that `reveal` tells of; None is all.
+        """
         self.model = model.eval()
         self._pool = pool
         self.batch_size = batch_size
         self.autocast = autocast
         self.recorded: dict[str, Any] = {}
-        self._pool_indices: Tensor | None = None
+        self.revealed = torch.empty(0, dtype=torch.int64, device=pool.device)
+        self._budget = len(pool) if budget is None else budget
+        self._parent: tuple[Query, Tensor] | None = None
 
     def among(self, candidates: Tensor) -> Query:
         """Query a pool of these unlabelled images and all labelled ones alone.
 
-        Its images are numbered anew, in the same order. Nothing is computed of the others. What it
-        records is recorded here.
+        Its images are numbered anew, in the same order. Outputs that have been computed here are
+        handed on; nothing else is computed of the other images. What it records and reveals is
+        recorded and revealed here.
 
         Args:
             candidates: Indices of unlabelled images.
         """
         pool, kept = self._pool.among(candidates)
-        query = Query(self.model, pool, self.batch_size, self.autocast)
+        query = Query(self.model, pool, self.batch_size, self.autocast, self._budget)
         query.recorded = self.recorded
-        query._pool_indices = self.pool_indices(kept)
+        query._parent = self, kept
+        for name in ("embeddings", "logits", "probabilities"):
+            if name in vars(self):
+                setattr(query, name, getattr(self, name)[kept])
         return query
 
     def pool_indices(self, indices: Tensor) -> Tensor:
         """Indices into the whole pool of images of this query; see `among`."""
-        if self._pool_indices is None:
+        if self._parent is None:
             return indices
-        return self._pool_indices[indices.to(self.device)]
+        parent, kept = self._parent
+        return parent.pool_indices(kept[indices.to(self.device)])
 
     @property
     def sizes(self) -> QuerySizes:
         """What the memory of this query depends on."""
-        head = self.model.head
-        return QuerySizes(len(self._pool), head.in_features, self.classes, self._pool.image_shape)
+        features = self._pool.features
+        return QuerySizes(
+            len(self._pool),
+            self.model.head.in_features,
+            self.classes,
+            self._pool.image_shape,
+            0 if features is None else features.shape[1],
+        )
 
     @property
     def device(self) -> torch.device:
@@ -212,6 +243,33 @@ class Query:
     def unlabelled(self) -> Tensor:
         """Indices of the unlabelled images, int64 on the device, ascending."""
         return self._pool.unlabelled
+
+    def reveal(self, indices: Tensor) -> Tensor:
+        """Ask for the classes of unlabelled images before the round ends.
+
+        They are labelled at the price of this round's budget: they must be among the n picks, and
+        the record lists them first, in this order. `labelled` and `unlabelled` stay what they are.
+
+        Args:
+            indices: Distinct unlabelled images that are not revealed yet, int64 (m,).
+
+        Returns:
+            Their classes, int64 (m,) on the device.
+
+        Raises:
+            ValueError: For any other images, or more than the round labels.
+        """
+        indices = indices.to(self.device)
+        asked = torch.cat([self.revealed, indices])
+        if len(asked) > self._budget:
+            raise ValueError(f"reveal: {len(asked)} images; the round labels {self._budget}")
+        if len(asked.unique()) < len(asked) or not torch.isin(asked, self.unlabelled).all():
+            raise ValueError("reveal: images must be unlabelled, distinct and not revealed before")
+        if self._parent is not None:
+            parent, kept = self._parent
+            parent.reveal(kept[indices])  # checks the round's budget, which several may share
+        self.revealed = asked
+        return self._pool.hidden_targets(indices)
 
     def images(self, indices: Tensor) -> Tensor:
         """Normalised images of the pool, float32 (len(indices), channels, height, width)."""

@@ -26,10 +26,22 @@ class TinyBackbone(Backbone):
         return self.norm(self.convolution(images)).relu().mean(dim=(2, 3))
 
 
-def query_of(model: Backbone, images: Tensor, classes: int, labelled: Sequence[int]) -> Query:
-    """uint8 images (N, 1, height, width), those of these indices labelled, class i % classes."""
-    targets = torch.arange(len(images)) % classes
-    pool = Pool(Images(images, torch.tensor([0.5]), torch.tensor([0.25])), targets, classes)
+def query_of(
+    model: Backbone,
+    images: Tensor,
+    classes: int,
+    labelled: Sequence[int],
+    features: Tensor | None = None,
+    targets: Tensor | None = None,
+) -> Query:
+    """uint8 images (N, 1, height, width), those of these indices labelled, class i % classes unless
+    targets say otherwise. Features are the pixels unless they are given."""
+    if targets is None:
+        targets = torch.arange(len(images)) % classes
+    if features is None:
+        features = images.flatten(1).float() / 255
+    stored = Images(images, torch.tensor([0.5]), torch.tensor([0.25]))
+    pool = Pool(stored, targets, classes, features)
     pool.label(torch.tensor(labelled, dtype=torch.int64))
     return Query(model, pool, batch_size=16)
 
@@ -51,10 +63,16 @@ def network_query(
     return query_of(model, images, classes, labelled)
 
 
-def given_query(embeddings: Tensor, logits: Tensor, labelled: Sequence[int] = ()) -> Query:
-    """Of these embeddings (N, D) and logits (N, C); the images and the network are blank."""
+def given_query(
+    embeddings: Tensor,
+    logits: Tensor,
+    labelled: Sequence[int] = (),
+    targets: Tensor | None = None,
+) -> Query:
+    """Of these embeddings (N, D), which are the features too, and logits (N, C); the images and the
+    network are blank."""
     classes = logits.shape[1]
     images = torch.zeros(len(logits), 1, 1, 1, dtype=torch.uint8)
-    query = query_of(TinyBackbone(classes), images, classes, labelled)
+    query = query_of(TinyBackbone(classes), images, classes, labelled, embeddings.clone(), targets)
     query.embeddings, query.logits = embeddings.clone(), logits.clone()
     return query
