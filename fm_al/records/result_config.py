@@ -29,6 +29,9 @@ ADDED_TO_FISHER_STRATEGIES = {
 }
 # The group `features` was added later, too: without features, a run is what it was before.
 NO_FEATURES = {"_target_": "fm_al.features.none.NoFeatures"}
+# Options of the budget that were added later, at values with which a run is what it was before.
+RANDOM_START = {"_target_": "fm_al.starts.random.RandomStart"}
+NO_EFFECT_IN_BUDGET = {"start": (None, RANDOM_START), "growth": (1,), "whole_pool": (False,)}
 FOUND_IN_DATA = ("dataset_content", "features_content")  # known once the data are loaded
 LONGEST_LIST = 200  # characters of a list in an error
 
@@ -44,6 +47,9 @@ def result_config_of(config: Config, device: Config) -> Config:
     kept = {k: v for k, v in config.items() if k not in NO_EFFECT_ON_RESULTS} | {"device": device}
     if kept.get("features") == NO_FEATURES:
         del kept["features"]
+    kept["budget"] = {
+        k: v for k, v in config["budget"].items() if v not in NO_EFFECT_IN_BUDGET.get(k, ())
+    }
     kept["dataset"] = {k: v for k, v in config["dataset"].items() if k != "root"}
     return json.loads(json.dumps(kept))
 
