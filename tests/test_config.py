@@ -40,7 +40,7 @@ def test_every_option_composes_and_passes_the_check(file, compose: Compose) -> N
         "features/file": ["features.path=features.npy"],
     }
     overrides = given.get(f"{group}/{name}", [])
-    chosen = "start@budget.start" if group == "start" else group
+    chosen = "budget.start" if group == "start" else group
     config = resolved(compose(f"{chosen}={name}", *overrides))
     check(config)
     if group in GROUPS and group != "backbone":  # the tests of backbones build those

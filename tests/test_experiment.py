@@ -321,9 +321,6 @@ def test_the_whole_pool_is_one_round_without_a_query(compose) -> None:
     assert ran(compose, "strategy=random", "budget.whole_pool=true") == directory
 
 
-START = "start@budget.start"
-
-
 def test_a_start_is_the_same_for_all_strategies_and_paired_by_seed(compose, monkeypatch) -> None:
     seen = []
     monkeypatch.setattr(
@@ -331,10 +328,10 @@ def test_a_start_is_the_same_for_all_strategies_and_paired_by_seed(compose, monk
         lambda _, __, pool, *___: seen.append(pool.labelled.tolist()) or pytest.fail("seen"),
     )
     for overrides in (
-        ["strategy=random", f"{START}=balanced"],
-        ["strategy=badge", f"{START}=balanced", "backbone=mlp"],
-        ["strategy=random", f"{START}=stratified"],
-        ["strategy=random", f"{START}=random"],
+        ["strategy=random", "budget.start=balanced"],
+        ["strategy=badge", "budget.start=balanced", "backbone=mlp"],
+        ["strategy=random", "budget.start=stratified"],
+        ["strategy=random", "budget.start=random"],
         ["strategy=random"],
     ):
         with pytest.raises(pytest.fail.Exception):
