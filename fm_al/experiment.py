@@ -54,9 +54,9 @@ def run_rounds(
     device, trainer, seed = experiment.device, experiment.trainer, experiment.seed
     schedule = experiment.budget.schedule(len(data.train))
     query_sizes = [*experiment.budget.query_sizes, 0]
-    pool, test_images, test_targets = _on_device(experiment, data)
+    pool, test_images, test_targets = on_device(experiment, data)
     targets = data.train.targets
-    pool.label(initial_labels(experiment, pool, schedule[0]))
+    pool.label(initial_labels(experiment, pool))
     _replay(records, pool, query_sizes)
 
     def make_network() -> Backbone:
@@ -126,7 +126,7 @@ def run_rounds(
     return records.result
 
 
-def _on_device(experiment: Experiment, data: ImageData) -> tuple[Pool, Images, Tensor]:
+def on_device(experiment: Experiment, data: ImageData) -> tuple[Pool, Images, Tensor]:
     """The pool, the test images and their classes. Images are kept where `device.pool` says."""
     dataset, device = experiment.dataset, experiment.device
     mean, std = _normalisation(dataset, data)
@@ -168,8 +168,9 @@ def _normalisation(dataset: Dataset, data: ImageData) -> tuple[Tensor, Tensor]:
     return mean.float(), std.float()
 
 
-def initial_labels(experiment: Experiment, pool: Pool, n: int) -> Tensor:
-    """The pool indices of the first labelled images, int64 (n,): the same for all strategies."""
+def initial_labels(experiment: Experiment, pool: Pool) -> Tensor:
+    """The pool indices of the first labelled images, int64: the same for all strategies."""
+    n = experiment.budget.schedule(len(pool))[0]
     if experiment.budget.whole_pool:
         return torch.arange(n)
     generator = generator_for(experiment.seed, "initial labels")
