@@ -16,12 +16,15 @@ from torch import Tensor
 from fm_al.device import float64_device
 
 BLOCK = 1024  # points; kernel values are computed for BLOCK x BLOCK pairs at a time
-DOUBLE = 8  # bytes of a float64
+FLOAT, DOUBLE = 4, 8  # bytes
 SAME = 1e-13  # a squared distance below this is that of equal points, rounded
 
 
 class Directions:
     """Points scaled to length 1, converted to float64 some at a time. Points at 0 stay there.
+
+    Results stand in memory that the next call overwrites: fresh memory for every block would take
+    longer to map than the arithmetic takes.
 
     Args:
         points: float32 (N, D).
@@ -29,7 +32,15 @@ class Directions:
 
     def __init__(self, points: Tensor) -> None:
         self.points = points.to(float64_device(points.device))
-        norms = torch.cat([self.points[rows].double().norm(dim=1) for rows in blocks(len(points))])
+        rows, dimension = min(len(points), BLOCK), points.shape[1]
+        self._gathered = self.points.new_empty(rows, dimension)
+        sides = torch.empty(2, rows, dimension, dtype=torch.float64, device=self.device)
+        self._left, self._right = sides
+        self._products = sides.new_empty(rows * rows)
+        self.scales = torch.ones(len(points), dtype=torch.float64, device=self.device)
+        norms = torch.cat(
+            [self._scaled(rows, self._left).norm(dim=1) for rows in blocks(len(points))]
+        )
         self.scales = norms.reciprocal().masked_fill_(norms == 0, 0)
         self.squared_norms = (norms > 0).double()
 
@@ -40,16 +51,27 @@ class Directions:
     def device(self) -> torch.device:
         return self.points.device
 
-    def __call__(self, rows: slice | Tensor) -> Tensor:
-        """Some of the scaled points, float64 (rows, D)."""
-        return self.points[rows].double().mul_(self.scales[rows, None])
-
     def squared_distances(self, rows: slice | Tensor, columns: slice | Tensor) -> Tensor:
-        """Between two sets of points, float64 (rows, columns), to an absolute error of 1e-15."""
-        distances = (self(rows) @ self(columns).T).mul_(-2)
+        """Between two sets of at most BLOCK points, float64 (rows, columns).
+
+        The absolute error is about 1e-15. The caller may overwrite the result.
+        """
+        left, right = self._scaled(rows, self._left), self._scaled(columns, self._right)
+        distances = self._products[: len(left) * len(right)].view(len(left), len(right))
+        torch.mm(left, right.T, out=distances).mul_(-2)
         distances += self.squared_norms[rows, None]
         distances += self.squared_norms[columns]
         return distances
+
+    def _scaled(self, rows: slice | Tensor, place: Tensor) -> Tensor:
+        """Some of the scaled points, in a part of `place`."""
+        if isinstance(rows, slice):
+            points = self.points[rows]
+        else:
+            points = self._gathered[: len(rows)]
+            torch.index_select(self.points, 0, rows, out=points)
+        scaled = place[: len(points)]
+        return scaled.copy_(points).mul_(self.scales[rows, None])
 
 
 def blocks(count: int) -> list[slice]:
@@ -68,7 +90,7 @@ class Kernel(Protocol):
     def rounding(self) -> float: ...
 
     def __call__(self, squared_distances: Tensor) -> Tensor:
-        """Values for squared distances, float64 of the same shape; may overwrite them."""
+        """Replace squared distances, float64, by the kernel's values."""
 
 
 class GaussianKernel:
@@ -94,7 +116,7 @@ class BallKernel:
         self.limit = max(delta**2 * (1 - 1e-12), SAME)
 
     def __call__(self, squared_distances: Tensor) -> Tensor:
-        return (squared_distances < self.limit).double()
+        return squared_distances.lt_(self.limit)
 
 
 class Coverage:
@@ -126,6 +148,7 @@ class Coverage:
         self._everything = blocks(len(points))
         self._tolerance = kernel.rounding * float(weights.sum())
         self.covered = torch.zeros(len(points), dtype=torch.float64, device=points.device)
+        self._spare = self.covered.new_empty(min(len(points), BLOCK) ** 2)
         for some in chosen.to(points.device).split(BLOCK) if len(chosen) else ():
             for rows in self._everything:
                 values = self._values(rows, some).amax(dim=1)
@@ -141,8 +164,9 @@ class Coverage:
     def choose(self, index: int) -> None:
         """Add a point to those that cover others."""
         row = torch.tensor([index], device=self.covered.device)
-        values = torch.cat([self._values(row, columns)[0] for columns in self._everything])
-        before = self.covered
+        before, values = self.covered, torch.empty_like(self.covered)
+        for columns in self._everything:
+            values[columns] = self._values(row, columns)[0]
         self.covered = torch.maximum(before, values)
         raised = (values > before).nonzero()[:, 0]
         lacking = (self.covered < 1).nonzero()[:, 0]
@@ -168,7 +192,9 @@ class Coverage:
         for number, rows in enumerate(self._everything):
             for columns in self._everything[number:]:
                 values = self._values(rows, columns)
-                gains[rows] += (values - self.covered[columns]).clamp_(min=0) @ self._weights[columns]
+                improved = self._spare[: values.numel()].view_as(values)
+                torch.sub(values, self.covered[columns], out=improved).clamp_(min=0)
+                gains[rows] += improved @ self._weights[columns]
                 if rows != columns:
                     values.sub_(self.covered[rows, None]).clamp_(min=0)
                     gains[columns] += self._weights[rows] @ values
@@ -189,7 +215,7 @@ def coverage_memory(count: int, dimension: int) -> dict[str, int]:
     """Bytes of a Coverage of N points of D numbers, beside the points."""
     rows = min(count, BLOCK)
     return {
-        f"kernel values of {rows:,} x {rows:,} images at a time": 3 * DOUBLE * rows**2,
-        f"{rows:,} of the images, twice": 5 * DOUBLE * rows * dimension,
-        "10 numbers for every image": 10 * DOUBLE * count,
+        f"kernel values of {rows:,} x {rows:,} images, twice": 2 * DOUBLE * rows**2,
+        f"{rows:,} of the images, thrice": 5 * FLOAT * rows * dimension,
+        "20 numbers for every image": 20 * DOUBLE * count,
     }
