@@ -154,6 +154,7 @@ class Coverage:
                 values = self._values(rows, some).amax(dim=1)
                 self.covered[rows] = torch.maximum(self.covered[rows], values)
         self.gains = self._all_gains()
+        self._uncovered_gains = None if len(chosen) else self.gains.clone()
 
     def best(self, allowed: Tensor) -> int:
         """The allowed point, by a mask (N,), of the largest gain; of those that rounding can't tell
@@ -178,10 +179,12 @@ class Coverage:
         else:
             self.gains -= self._parts(raised, before, self.covered)
 
-    def restart(self, gains: Tensor) -> None:
-        """Uncover all points; `gains` are those of then."""
+    def restart(self) -> None:
+        """Uncover all points."""
         self.covered = torch.zeros_like(self.covered)
-        self.gains = gains.clone()
+        if self._uncovered_gains is None:
+            self._uncovered_gains = self._all_gains()
+        self.gains = self._uncovered_gains.clone()
 
     def _values(self, rows: slice | Tensor, columns: slice | Tensor) -> Tensor:
         return self._kernel(self._points.squared_distances(rows, columns))
