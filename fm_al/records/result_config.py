@@ -18,8 +18,12 @@ Config = dict[str, Any]
 
 NO_EFFECT_ON_RESULTS = ("tracker", "output_dir", "data_dir", "download", "device")
 # Options added after the first version, at the values that match what that version did: of every
-# strategy of this package, and of those with a `regularization`.
+# strategy of this package, of some, and of those with a `regularization`.
 ADDED_TO_STRATEGIES = {"max_candidates": None}
+ADDED_TO = {
+    "fm_al.strategies.coreset.Coreset": {"representation": "embeddings"},
+    "fm_al.strategies.kmeans.KMeans": {"representation": "embeddings"},
+}
 ADDED_TO_FISHER_STRATEGIES = {
     "regularization_scale": "absolute",
     "labelled_weight": "mean",
@@ -66,8 +70,9 @@ def as_now(there: Config) -> Config:
         if not isinstance(node, dict):
             return node
         added: Config = {}
-        if str(node.get("_target_")).startswith("fm_al.strategies."):
-            added = ADDED_TO_STRATEGIES
+        target = str(node.get("_target_"))
+        if target.startswith("fm_al.strategies."):
+            added = ADDED_TO_STRATEGIES | ADDED_TO.get(target, {})
         if "regularization" in node:
             added = added | ADDED_TO_FISHER_STRATEGIES
         return added | {key: completed(value) for key, value in node.items()}
