@@ -15,7 +15,7 @@ from rich.console import Console
 
 from fm_al.config import build
 from fm_al.errors import ConfigError, RunError
-from fm_al.experiment import run_rounds
+from fm_al.experiment import ADDED_METRICS, run_rounds
 from fm_al.launch.planning import planned_run
 from fm_al.preparation import load_data, preflight
 from fm_al.progress import RunProgress
@@ -124,6 +124,26 @@ def test_a_finished_run_is_not_run_again(compose, monkeypatch) -> None:
     before = without_times(directory)
     monkeypatch.setattr("fm_al.training.Trainer.fit", lambda *_: pytest.fail("trained again"))
     assert without_times(ran(compose)) == before
+
+
+@pytest.mark.parametrize("rounds", [2, 4])
+def test_a_run_begun_before_a_metric_was_added_resumes(compose, rounds: int) -> None:
+    """The result repeats the last round, and lacks what that lacks."""
+    directory = ran(compose)
+    (directory / "result.json").unlink()
+    lines = [json.loads(line) for line in (directory / "rounds.jsonl").read_text().splitlines()]
+    old = [without_digests(line) for line in lines[:rounds]]
+    for line in old:
+        for name in ADDED_METRICS:
+            del line[name]
+    (directory / "rounds.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in old))
+    resumed, result = without_times(ran(compose))
+    assert [set(ADDED_METRICS) <= set(line) for line in resumed] == [
+        number >= rounds for number in range(4)
+    ]
+    there = {name: resumed[-1][name] for name in ADDED_METRICS if name in resumed[-1]}
+    assert {name: result[name] for name in ADDED_METRICS if name in result} == there
+    assert len(there) == (3 if rounds < 4 else 0)
 
 
 def test_records_that_label_an_image_twice_are_damaged(compose) -> None:

@@ -91,6 +91,7 @@ class Strategy(ABC):
     """
 
     augment = False
+    reads_features = False
 
     def check_query(self, n: int) -> None:  # noqa: B027 - most pick any number
         """Raise ConfigError if the strategy cannot pick n images in one query.
