@@ -33,6 +33,8 @@ from fm_al.training import UNTRAINED, Fit, load_network, save_network
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "per_class_accuracy", "loss")
 NEEDED_FOR_RESULT = ("labelled", *METRICS, "seconds")
+# Metrics that rounds of older versions lack.
+ADDED_METRICS = ("worst_class_accuracy", "expected_calibration_error", "brier_score")
 
 
 def run_rounds(
@@ -246,10 +248,12 @@ def _round(
 def _result(rounds: list[Round], class_names: tuple[str, ...]) -> Result:
     """The result, from the records alone."""
     final = rounds[-1]
+    lacks = final.lacks(*ADDED_METRICS)
+    metrics = [*METRICS, *(name for name in ADDED_METRICS if name not in lacks)]
     return Result(
         rounds=len(rounds),
         labelled=final.labelled,
-        **{name: getattr(final, name) for name in METRICS},
+        **{name: getattr(final, name) for name in metrics},
         area_under_curve=area_under_curve(
             [record.labelled for record in rounds], [record.accuracy for record in rounds]
         ),
