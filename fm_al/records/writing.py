@@ -237,7 +237,7 @@ def _new_provenance(
     class_counts: tuple[list[int], list[int]] | None,
     start: Start,
 ) -> Provenance:
-    counts = {}
+    counts: dict[str, Any] = {}
     if class_counts is not None:
         counts = dict(zip(("pool_counts", "test_counts"), class_counts, strict=True))
     return Provenance(

@@ -71,7 +71,10 @@ def test_what_was_typed_is_what_is_kept(composer: Composer) -> None:
     composed = composer.compose(typed)
     assert composed.hydra.overrides.task == typed
     assert composed.hydra.runtime.choices["strategy@strategy.inner"] == "bald"
-    assert nested_groups(composed.hydra.runtime.choices) == {"strategy.inner": "strategy"}
+    assert nested_groups(composed.hydra.runtime.choices) == {
+        "strategy.inner": "strategy",
+        "budget.start": "start",
+    }
 
 
 @pytest.mark.parametrize(
