@@ -33,6 +33,8 @@ from fm_al.training import UNTRAINED, Fit, load_network, save_network
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "per_class_accuracy", "loss")
 NEEDED_FOR_RESULT = ("labelled", *METRICS, "seconds")
+# Metrics that rounds of older versions lack.
+ADDED_METRICS = ("worst_class_accuracy", "expected_calibration_error", "brier_score")
 
 
 def run_rounds(
@@ -54,9 +56,9 @@ def run_rounds(
     device, trainer, seed = experiment.device, experiment.trainer, experiment.seed
     schedule = experiment.budget.schedule(len(data.train))
     query_sizes = [*experiment.budget.query_sizes, 0]
-    pool, test_images, test_targets = _on_device(experiment, data)
+    pool, test_images, test_targets = on_device(experiment, data)
     targets = data.train.targets
-    pool.label(initial_labels(experiment, pool, schedule[0]))
+    pool.label(initial_labels(experiment, pool))
     _replay(records, pool, query_sizes)
 
     def make_network() -> Backbone:
@@ -126,7 +128,7 @@ def run_rounds(
     return records.result
 
 
-def _on_device(experiment: Experiment, data: ImageData) -> tuple[Pool, Images, Tensor]:
+def on_device(experiment: Experiment, data: ImageData) -> tuple[Pool, Images, Tensor]:
     """The pool, the test images and their classes. Images are kept where `device.pool` says."""
     dataset, device = experiment.dataset, experiment.device
     mean, std = _normalisation(dataset, data)
@@ -168,8 +170,9 @@ def _normalisation(dataset: Dataset, data: ImageData) -> tuple[Tensor, Tensor]:
     return mean.float(), std.float()
 
 
-def initial_labels(experiment: Experiment, pool: Pool, n: int) -> Tensor:
-    """The pool indices of the first labelled images, int64 (n,): the same for all strategies."""
+def initial_labels(experiment: Experiment, pool: Pool) -> Tensor:
+    """The pool indices of the first labelled images, int64: the same for all strategies."""
+    n = experiment.budget.schedule(len(pool))[0]
     if experiment.budget.whole_pool:
         return torch.arange(n)
     generator = generator_for(experiment.seed, "initial labels")
@@ -245,10 +248,12 @@ def _round(
 def _result(rounds: list[Round], class_names: tuple[str, ...]) -> Result:
     """The result, from the records alone."""
     final = rounds[-1]
+    lacks = final.lacks(*ADDED_METRICS)
+    metrics = [*METRICS, *(name for name in ADDED_METRICS if name not in lacks)]
     return Result(
         rounds=len(rounds),
         labelled=final.labelled,
-        **{name: getattr(final, name) for name in METRICS},
+        **{name: getattr(final, name) for name in metrics},
         area_under_curve=area_under_curve(
             [record.labelled for record in rounds], [record.accuracy for record in rounds]
         ),

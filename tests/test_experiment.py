@@ -15,7 +15,7 @@ from rich.console import Console
 
 from fm_al.config import build
 from fm_al.errors import ConfigError, MethodError, RunError
-from fm_al.experiment import run_rounds
+from fm_al.experiment import ADDED_METRICS, run_rounds
 from fm_al.launch.planning import planned_run
 from fm_al.preparation import load_data, preflight
 from fm_al.progress import RunProgress
@@ -124,6 +124,28 @@ def test_a_finished_run_is_not_run_again(compose, monkeypatch) -> None:
     before = without_times(directory)
     monkeypatch.setattr("fm_al.training.Trainer.fit", lambda *_: pytest.fail("trained again"))
     assert without_times(ran(compose)) == before
+
+
+@pytest.mark.parametrize("rounds", [2, 4])
+def test_a_run_begun_before_a_metric_was_added_resumes(compose, rounds: int) -> None:
+    """The result repeats the last round, and lacks what that lacks."""
+    directory = ran(compose)
+    (directory / "result.json").unlink()
+    lines = [json.loads(line) for line in (directory / "rounds.jsonl").read_text().splitlines()]
+    old = [without_digests(line) for line in lines[:rounds]]
+    for line in old:
+        for name in ADDED_METRICS:
+            del line[name]
+    (directory / "rounds.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in old))
+    ran(compose)
+    resumed = [json.loads(line) for line in (directory / "rounds.jsonl").read_text().splitlines()]
+    result = json.loads((directory / "result.json").read_text())
+    assert [set(ADDED_METRICS) <= set(line) for line in resumed] == [
+        number >= rounds for number in range(4)
+    ]
+    there = {name: resumed[-1][name] for name in ADDED_METRICS if name in resumed[-1]}
+    assert {name: result[name] for name in ADDED_METRICS if name in result} == there
+    assert len(there) == (3 if rounds < 4 else 0)
 
 
 def test_records_that_label_an_image_twice_are_damaged(compose) -> None:
@@ -337,6 +359,12 @@ def test_a_start_is_the_same_for_all_strategies_and_paired_by_seed(compose, monk
         with pytest.raises(pytest.fail.Exception):
             ran(compose, *overrides, f"experiment_name=number{len(seen)}")
     assert seen[0] == seen[1] != seen[2] != seen[3] == seen[4]
+
+
+def test_a_balanced_start_is_that_in_the_records(compose) -> None:
+    directory = ran(compose, "budget.start=balanced", "strategy=random", "budget.total=20")
+    rounds, _ = without_times(directory)
+    assert rounds[0]["labelled_classes"] == [1] * 10
 
 
 def test_a_query_does_not_give_the_classes_of_the_pool_away(compose) -> None:
