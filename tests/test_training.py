@@ -365,7 +365,7 @@ def test_metrics_agree_with_scikit_learn() -> None:
     true = torch.randint(4, (200,), generator=generator)
     predicted = torch.where(torch.rand(200, generator=generator) < 0.6, true, (true * 3) % 4)
     confusion = torch.from_numpy(sklearn.metrics.confusion_matrix(true, predicted, labels=range(4)))
-    metrics = Evaluation(confusion, 0.0).metrics()
+    metrics = Evaluation(confusion, 0.0, 0.0, 0.0).metrics()
     assert metrics["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(true, predicted))
     assert metrics["balanced_accuracy"] == pytest.approx(
         sklearn.metrics.balanced_accuracy_score(true, predicted)
@@ -379,7 +379,7 @@ def test_metrics_agree_with_scikit_learn() -> None:
 
 def test_a_class_that_the_test_set_lacks_counts_in_no_mean() -> None:
     confusion = torch.tensor([[8, 2, 0], [0, 0, 0], [0, 0, 5]])
-    metrics = Evaluation(confusion, 0.0).metrics()
+    metrics = Evaluation(confusion, 0.0, 0.0, 0.0).metrics()
     assert metrics["per_class_accuracy"] == [0.8, None, 1.0]
     assert metrics["balanced_accuracy"] == pytest.approx(0.9)
 

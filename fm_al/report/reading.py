@@ -118,15 +118,22 @@ def chosen_runs(
     """
     for key in where:
         check_key("--where", key, finished)
-    chosen = [
-        run
-        for run in finished
-        if all(any(matches(run.value(key), text) for text in where[key]) for key in where)
-    ]
+    chosen = matching(finished, where)
     if not chosen:
         conditions = " ".join(f"{key}={','.join(values)}" for key, values in where.items())
         raise ConfigError(f"--where {conditions}: matches none of {len(finished)} finished runs")
     return chosen
+
+
+def matching(
+    finished: Sequence[FinishedRun], where: Mapping[str, Sequence[str]]
+) -> list[FinishedRun]:
+    """The runs that have one of the values for each key of `where`."""
+    return [
+        run
+        for run in finished
+        if all(any(matches(run.value(key), text) for text in where[key]) for key in where)
+    ]
 
 
 def check_key(option: str, key: str, finished: Sequence[FinishedRun]) -> None:
