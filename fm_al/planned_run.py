@@ -238,7 +238,7 @@ class PlannedRun:
                 assignment,
                 data.class_counts(),
             ) as records,
-            RunProgress(console, experiment.budget.schedule()) as progress,
+            RunProgress(console, experiment.budget.schedule(len(data.train))) as progress,
         ):
             tracker.start(self._tracked(records, class_names))
             result = None

@@ -30,7 +30,8 @@ class Fit:
 
     Attributes:
         epochs: How many epochs were done.
-        train_accuracy: In [0, 1], over the batches of the last epoch as they were learnt from.
+        train_accuracy: In [0, 1], over the batches of the last epoch as they were learnt from. With
+            balanced sampling, classes have equal parts in it.
         epoch_cap_hit: Whether `max_epochs` ended the fit below `stop_at_train_accuracy`.
     """
 
@@ -54,12 +55,17 @@ class Trainer:
         clamp_gradients: The largest absolute value of a gradient's entry. None does not clamp.
         stop_at_train_accuracy: In [0, 1]. The fit ends with the first epoch whose accuracy, over
             its batches as they were learnt from, reaches it. None never ends early.
-        class_balanced: Weigh images inversely to the labelled count of their class.
+        sampling: What an epoch learns from. `uniform`: every labelled image once. `balanced`: as
+            many draws with replacement, in which every class that has labels is equally likely and
+            the images of a class are equally likely. `stop_at_train_accuracy` then counts the
+            draws, so it is a balanced accuracy.
+        class_balanced: Weigh images inversely to the labelled count of their class. Rejected with
+            `sampling="balanced"`, which would correct for the counts twice.
         reset: What a round starts from. `all`: a new network. `weights`: a new network with the
             last round's batch norms, as in the FisherMask code. `none`: the last round's network.
         batch_norm: `recompute` replaces the statistics after the fit by those of all labelled
-            images without augmentation. `running` keeps the moving averages, which after few
-            updates are still close to their initial values.
+            images without augmentation, whatever the sampling. `running` keeps the moving averages,
+            which after few updates are still close to their initial values.
         augment: Crop and flip the images if the data set asks for it.
     """
 
@@ -69,12 +75,18 @@ class Trainer:
     schedule: Literal["constant", "cosine"] = "constant"
     clamp_gradients: Annotated[float, Field(gt=0)] | None = None
     stop_at_train_accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
+    sampling: Literal["uniform", "balanced"] = "uniform"
     class_balanced: bool = False
     reset: Literal["all", "weights", "none"] = "all"
     batch_norm: Literal["recompute", "running"] = "recompute"
     augment: bool = True
 
     def __post_init__(self) -> None:
+        if self.sampling == "balanced" and self.class_balanced:
+            raise ConfigError(
+                "trainer.sampling=balanced: corrects for the classes' counts already, and so does "
+                "trainer.class_balanced=true; use one of them"
+            )
         try:
             make_optimizer(self.optimizer, [nn.Parameter(torch.zeros(1))])
         except (TypeError, ValueError) as error:
@@ -150,8 +162,8 @@ class Trainer:
                 network.train()
                 total_loss = torch.zeros((), device=pool.device)
                 right = torch.zeros((), device=pool.device)
-                shuffled = torch.randperm(len(labelled), generator=order)
-                for step, batch in enumerate(_batches(shuffled, self.batch_size)):
+                drawn = self._epoch(targets, order)
+                for step, batch in enumerate(_batches(drawn, self.batch_size)):
                     if self.schedule == "cosine":
                         progress = (epoch - 1 + step / batches_per_epoch) / self.max_epochs
                         _scale_learning_rate(optimizer, (1 + math.cos(math.pi * progress)) / 2)
@@ -175,6 +187,13 @@ class Trainer:
         network.eval()
         stops_early = self.stop_at_train_accuracy is not None
         return Fit(epoch, accuracy, stops_early and not self._reached(accuracy))
+
+    def _epoch(self, targets: Tensor, order: torch.Generator) -> Tensor:
+        """Draw the positions of an epoch's images among the labelled ones, int64, on the CPU."""
+        if self.sampling == "uniform":
+            return torch.randperm(len(targets), generator=order)
+        shares = class_balanced_weights(targets.cpu(), int(targets.max()) + 1).double()
+        return torch.multinomial(shares, len(targets), replacement=True, generator=order)
 
     def _reached(self, accuracy: float) -> bool:
         stop = self.stop_at_train_accuracy

@@ -15,6 +15,7 @@ from fm_al.data.images import Images
 from fm_al.data.pool import Pool
 from fm_al.errors import ConfigError, RunError, memory_errors_named
 from fm_al.evaluation import Evaluation, evaluate
+from fm_al.randomness import generator_for
 from fm_al.training import (
     Trainer,
     class_balanced_weights,
@@ -173,6 +174,101 @@ def test_class_balanced_loss_gives_every_class_the_same_part_in_an_epoch() -> No
     assert parts[False][0] > 0 > parts[False][1]
     weights = class_balanced_weights(torch.tensor([0, 0, 0, 1]), 3)
     torch.testing.assert_close(weights, torch.tensor([2 / 3, 2 / 3, 2 / 3, 2.0]))
+
+
+class Watched(Pool):
+    """Keeps the indices of the batches that are learnt from, and of those that follow the fit."""
+
+    def __init__(self, n: int, labelled: Tensor, classes: int = 3) -> None:
+        super().__init__(*images_of(n, classes), classes)
+        self.label(labelled)
+        self.learnt: list[Tensor] = []
+        self.after: list[Tensor] = []
+
+    def images(self, indices: Tensor) -> Tensor:
+        self.after.append(indices)
+        return super().images(indices)
+
+    def training_images(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        self.learnt.append(indices)
+        return super().training_images(indices, generator)
+
+
+# Of classes 0, 1 and 2, in a shuffled order: 30 images, 6 and 1.
+UNEVEN = torch.cat([torch.arange(0, 90, 3), torch.arange(1, 18, 3), torch.tensor([2])])
+UNEVEN = UNEVEN[torch.randperm(37, generator=torch.Generator().manual_seed(0))]
+
+
+def test_uniform_sampling_takes_every_labelled_image_once_in_the_order_of_its_generator() -> None:
+    pool = Watched(90, UNEVEN)
+    fitted(trainer(max_epochs=3), pool, seed=4, round_index=2)
+    order = generator_for(4, "batch order", 2)
+    for epoch in range(3):
+        expected = UNEVEN[torch.randperm(37, generator=order)]
+        assert torch.equal(torch.cat(pool.learnt[epoch * 5 : epoch * 5 + 5]), expected)
+    assert torch.equal(torch.cat(pool.after), UNEVEN[torch.randperm(37, generator=order)])
+
+
+def test_balanced_sampling_draws_classes_equally_often_and_their_images_too() -> None:
+    pool = Watched(90, UNEVEN)
+    pool.classes = 5  # classes 3 and 4 have no labels
+    fitted(trainer(max_epochs=300, sampling="balanced"), pool)
+    assert [len(batch) for batch in pool.learnt[:5]] == [8, 8, 8, 8, 5]
+    assert sorted(torch.cat(pool.after).tolist()) == sorted(UNEVEN.tolist()), "for batch norm"
+    draws = torch.cat(pool.learnt)
+    times = torch.bincount(draws, minlength=90)
+    assert set(times.nonzero().squeeze(1).tolist()) == set(UNEVEN.tolist())
+    of_classes = torch.tensor([times[each::3].sum() for each in range(3)])
+    assert ((of_classes - 3700).abs() < 4 * (11100 * 2 / 9) ** 0.5).all()
+    for number, labelled in ((0, 30), (1, 6)):
+        share = of_classes[number] / labelled
+        own = times[number : 3 * labelled : 3]
+        assert ((own - share).abs() < 4.5 * share**0.5).all()
+
+
+def test_balanced_sampling_is_a_function_of_seed_and_round_and_joins_a_last_single_image() -> None:
+    def learnt(**options: int) -> list[int]:
+        pool = Watched(90, UNEVEN[:33])
+        fitted(trainer(sampling="balanced"), pool, **options)
+        assert [len(batch) for batch in pool.learnt[:4]] == [8, 8, 8, 9]
+        return torch.cat(pool.learnt).tolist()
+
+    first = learnt()
+    torch.rand(5)
+    assert learnt() == first
+    assert learnt(seed=1) != first
+    assert learnt(round_index=1) != first
+
+
+def test_one_class_with_labels_is_sampled_uniformly_by_balanced_sampling() -> None:
+    pool = Watched(90, torch.arange(0, 30, 3))
+    fitted(trainer(max_epochs=20, sampling="balanced"), pool)
+    times = torch.bincount(torch.cat(pool.learnt), minlength=90)
+    assert int(times.sum()) == 200
+    assert (times[0:30:3] > 5).all()
+
+
+def test_with_balanced_sampling_the_training_accuracy_counts_the_draws() -> None:
+    """The network always answers class 0: right for 30 of 37 images, and for a third of draws."""
+    still = {"optimizer": functools.partial(torch.optim.SGD, lr=1e-12), "max_epochs": 60}
+    accuracies: list[float] = []
+    network = Small()
+    nn.init.zeros_(network.head.weight)
+    nn.init.zeros_(network.head.bias)
+    pool = Watched(90, UNEVEN)
+    network.head.bias.data[0] = 9
+    stops = trainer(**still, sampling="balanced", stop_at_train_accuracy=0.8)
+    fit = stops.fit(network, pool, None, 0, 0, lambda _, accuracy: accuracies.append(accuracy))
+    assert np.mean(accuracies) == pytest.approx(1 / 3, abs=0.05)
+    assert fit.epoch_cap_hit
+    uniform = trainer(**still, stop_at_train_accuracy=0.8)
+    fit = uniform.fit(network, pool, None, 0, 0, lambda *_: None)
+    assert (fit.epochs, fit.train_accuracy) == (1, 30 / 37)
+
+
+def test_balanced_sampling_and_balanced_weights_are_refused_together() -> None:
+    with pytest.raises(ConfigError, match=r"sampling=balanced: .* trainer\.class_balanced=true"):
+        trainer(sampling="balanced", class_balanced=True)
 
 
 def test_a_loss_that_is_not_finite_says_where_and_what_to_try() -> None:

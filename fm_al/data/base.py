@@ -217,18 +217,39 @@ class ClassCounts:
         classes: Numbers of the kept classes, in their new order: position k becomes class k.
         pool: Images of each kept class in the pool.
         test: Images of each kept class in the test set.
+        merged: Classes whose images become images of the last kept class.
     """
 
     classes: list[int]
     pool: list[int]
     test: list[int]
+    merged: tuple[int, ...] = ()
+
+    @property
+    def members(self) -> list[list[int]]:
+        """The data set's classes that each kept class is made of."""
+        last = [*self.classes[-1:], *self.merged]
+        return [*([number] for number in self.classes[:-1]), last]
+
+    def names(self, class_names: tuple[str, ...]) -> tuple[str, ...]:
+        """Name the kept classes; a merged one is `other`.
+
+        Args:
+            class_names: Of the data set, by a class's number.
+        """
+        names = [class_names[number] for number in self.classes]
+        if self.merged:
+            names[-1] = "other"
+            while names[-1] in names[:-1]:
+                names[-1] = f"all {names[-1]}"
+        return tuple(names)
 
 
 class Imbalance(ABC):
     """An imbalance: one file in `fm_al/data/imbalance/` and one in `conf/imbalance/`.
 
-    It implements `counts`, which decides how many images of each class are kept. Which ones is
-    drawn by `subset`, uniformly, without replacement.
+    It implements `counts`, which decides how many images of each class are kept, and which classes
+    are merged. Which images is drawn by `subset`, uniformly, without replacement.
     """
 
     @abstractmethod
@@ -247,7 +268,7 @@ class Imbalance(ABC):
     def kept(self, stored: Stored) -> list[str]:
         """Name the classes that are kept of a data set. Raises ConfigError as `counts` does."""
         kept = self.counts(stored.class_names, stored.pool, stored.test)
-        return [stored.class_names[c] for c in kept.classes]
+        return list(kept.names(stored.class_names))
 
     def subset(self, data: ImageData, generator: torch.Generator) -> ImageData:
         """Draw the images to keep, in their stored order, with classes renumbered.
@@ -260,9 +281,9 @@ class Imbalance(ABC):
         kept = self.counts(names, data.train.counts(len(names)), data.test.counts(len(names)))
         return replace(
             data,
-            train=_draw(data.train, kept.classes, kept.pool, generator),
-            test=_draw(data.test, kept.classes, kept.test, generator),
-            class_names=tuple(names[c] for c in kept.classes),
+            train=_draw(data.train, kept.members, kept.pool, generator),
+            test=_draw(data.test, kept.members, kept.test, generator),
+            class_names=kept.names(names),
         )
 
 
@@ -275,15 +296,19 @@ def _padded(split: Split, side: int) -> Split:
     return replace(split, images=functional.pad(split.images, margins))
 
 
-def _draw(split: Split, classes: list[int], counts: list[int], generator: torch.Generator) -> Split:
+def _draw(
+    split: Split, members: list[list[int]], counts: list[int], generator: torch.Generator
+) -> Split:
+    """Draw images, and number their classes anew. members: see `ClassCounts`."""
     import torch
 
     chosen, targets = [], []
-    for number, (original, count) in enumerate(zip(classes, counts, strict=True)):
-        available = (split.targets == original).nonzero().squeeze(1)
+    for number, (originals, count) in enumerate(zip(members, counts, strict=True)):
+        available = torch.isin(split.targets, torch.tensor(originals)).nonzero().squeeze(1)
         if count > len(available):
+            listed = ", ".join(map(str, originals))
             raise ConfigError(
-                f"imbalance: {count} images of class {original}, which has {len(available)}"
+                f"imbalance: {count} images of class {listed}, which has {len(available)}"
             )
         chosen.append(available[torch.randperm(len(available), generator=generator)[:count]])
         targets.append(torch.full((count,), number))

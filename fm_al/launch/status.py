@@ -139,8 +139,7 @@ def _all_rounds(run: StoredRun) -> int | None:
     if run.provenance is None:
         return None
     try:
-        budget = Budget(**run.provenance.decides["budget"])
-        return len(range(budget.initial, budget.total, budget.per_round)) + 1
+        return Budget(**run.provenance.decides["budget"]).rounds
     except (KeyError, TypeError, ValueError, OverflowError):
         raise RunError(f"{run.directory / 'provenance.json'} names no budget") from None
 

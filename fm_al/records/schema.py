@@ -106,7 +106,12 @@ class Round(_Metrics):
     ] = math.nan
     epochs: Annotated[Count | None, _about("epochs", "Epochs that the round trained for.")] = None
     train_accuracy: Annotated[
-        Share, _about("fraction", "Accuracy on the training batches of the last epoch.")
+        Share,
+        _about(
+            "fraction",
+            "Accuracy on the training batches of the last epoch; with `trainer.sampling=balanced` "
+            "these have as many images of each class.",
+        ),
     ] = math.nan
     epoch_cap_hit: Annotated[
         bool,

@@ -93,6 +93,12 @@ class Strategy(ABC):
     augment = False
     reads_features = False
 
+    @property
+    def reads_features(self) -> bool:
+        """Whether it reads `Query.features`. Then a configuration without features is refused
+        before anything is loaded. See `FeatureOptions`."""
+        return False
+
     def check_query(self, n: int) -> None:  # noqa: B027 - most pick any number
         """Raise ConfigError if the strategy cannot pick n images in one query.
 

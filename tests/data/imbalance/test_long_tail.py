@@ -22,6 +22,26 @@ def test_cifar10_with_ratio_100_has_the_counts_known_from_the_literature():
     assert kept.test == [1000] * 10
 
 
+@pytest.mark.parametrize(
+    ("ratio", "total", "smallest"), [(10, 19573, 50), (50, 12608, 10), (100, 10847, 5)]
+)
+def test_cifar100_has_the_counts_known_from_the_literature(ratio, total, smallest):
+    kept = LongTail(ratio=ratio).counts(names(100), [500] * 100, [100] * 100)
+    assert (sum(kept.pool), kept.pool[0], kept.pool[-1]) == (total, 500, smallest)
+    assert kept.test == [100] * 100
+
+
+def test_two_classes_have_the_two_ends_of_the_tail():
+    kept = LongTail(ratio=20, test=True).counts(names(2), [900, 700], [100, 80])
+    assert kept.pool == [900, 45]
+    assert kept.test == [100, 5]
+
+
+def test_a_first_class_that_is_scarce_sets_the_size_of_all():
+    kept = LongTail(ratio=4).counts(names(3), [40, 900, 900], [10, 20, 30])
+    assert (kept.pool, kept.test) == ([40, 20, 10], [10, 20, 30])
+
+
 def test_the_test_set_follows_where_asked():
     kept = LongTail(ratio=10, test=True).counts(names(3), [100] * 3, [50] * 3)
     assert kept.pool == [100, 31, 10]
