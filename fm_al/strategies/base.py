@@ -91,6 +91,7 @@ class Strategy(ABC):
     """
 
     augment = False
+    reads_features = False
 
     @property
     def reads_features(self) -> bool:

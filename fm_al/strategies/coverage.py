@@ -132,9 +132,7 @@ class Coverage:
         gains: sum over i of w_i max(k(i, j) - m_i, 0) for every point j, float64 (N,).
     """
 
-    def __init__(
-        self, points: Directions, kernel: Kernel, weights: Tensor, chosen: Tensor
-    ) -> None:
+    def __init__(self, points: Directions, kernel: Kernel, weights: Tensor, chosen: Tensor) -> None:
         """Compute the gains.
 
         Args:
