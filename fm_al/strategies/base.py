@@ -91,7 +91,6 @@ class Strategy(ABC):
     """
 
     augment = False
-    reads_features = False
 
     @property
     def reads_features(self) -> bool:
