@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from fm_al.backbones.base import Backbone
-from fm_al.config import Budget, build, built_class, check
+from fm_al.budget import Budget
+from fm_al.config import build, built_class, check
 from fm_al.data.base import Dataset, ImageData, Imbalance
 from fm_al.device import Device, require_memory
 from fm_al.errors import ConfigError, RunError, errors_named, is_out_of_memory, memory_errors_named

@@ -8,8 +8,9 @@ import pytest
 import torch
 from pydantic import Field
 
+from fm_al.budget import Budget
 from fm_al.compose.composer import Composer
-from fm_al.config import Budget, build, check, check_node
+from fm_al.config import build, check, check_node
 from fm_al.errors import ConfigError
 from fm_al.preparation import Experiment
 from fm_al.strategies.bald import BALD

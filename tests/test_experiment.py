@@ -361,6 +361,12 @@ def test_a_start_is_the_same_for_all_strategies_and_paired_by_seed(compose, monk
     assert seen[0] == seen[1] != seen[2] != seen[3] == seen[4]
 
 
+def test_a_balanced_start_is_that_in_the_records(compose) -> None:
+    directory = ran(compose, "budget.start=balanced", "strategy=random", "budget.total=20")
+    rounds, _ = without_times(directory)
+    assert rounds[0]["labelled_classes"] == [1] * 10
+
+
 def test_a_query_does_not_give_the_classes_of_the_pool_away(compose) -> None:
     seen = set()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from fm_al.config import Budget
+from fm_al.budget import Budget
 from fm_al.errors import RunError
 from fm_al.launch.queue import SlurmJob, in_queue, unusual_wait
 from fm_al.records.discovery import runs_below
