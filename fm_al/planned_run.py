@@ -237,6 +237,7 @@ class PlannedRun:
                 sweep,
                 assignment,
                 data.class_counts(),
+                experiment.start.uses_classes,
             ) as records,
             RunProgress(console, experiment.budget.schedule(len(data.train))) as progress,
         ):

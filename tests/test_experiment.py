@@ -365,8 +365,6 @@ def test_a_balanced_start_is_that_in_the_records(compose) -> None:
     directory = ran(compose, "budget.start=balanced", "strategy=random", "budget.total=20")
     rounds, _ = without_times(directory)
     assert rounds[0]["labelled_classes"] == [1] * 10
-    provenance = json.loads((directory / "provenance.json").read_text())
-    assert provenance["start_uses_classes"] is True
 
 
 def test_a_query_does_not_give_the_classes_of_the_pool_away(compose) -> None:
