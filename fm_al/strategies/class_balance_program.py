@@ -10,6 +10,7 @@ from scipy.optimize import linprog
 
 from fm_al.errors import RunError
 
+FEW_CLASSES = 50  # beyond, an interior point and a vertex from there come sooner than the simplex
 TOLERANCE = 1e-7  # of a reduced cost, as HiGHS has it
 FEWEST_COLUMNS = 1000  # that are added at a time
 
@@ -64,7 +65,7 @@ def solve(
         A_eq=equations,
         b_eq=np.append(wanted, n),
         bounds=np.array([(0, 1)] * rows + [(0, np.inf)] * (2 * classes)),
-        method="highs",
+        method="highs" if classes <= FEW_CLASSES else "highs-ipm",
     )
     if found.x is None:
         raise RunError(f"cbal: HiGHS found no solution of its linear program: {found.message}")
