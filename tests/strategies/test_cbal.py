@@ -113,9 +113,11 @@ def test_rounding_is_mostly_next_to_optimal() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n", [1, 30, 399, 400])
+@pytest.mark.parametrize("few_classes", [2, 50], ids=["interior_point", "simplex"])
 def test_few_columns_are_proved_optimal_for_all(
-    kind: str, n: int, monkeypatch: pytest.MonkeyPatch
+    kind: str, n: int, few_classes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(class_balance_program, "FEW_CLASSES", few_classes)
     monkeypatch.setattr(class_balance_program, "FEWEST_COLUMNS", 20)
     shares = logits_of(kind, 400, 5, seed=2).softmax(dim=1).double().numpy()
     costs = (shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=1)
@@ -129,7 +131,9 @@ def test_few_columns_are_proved_optimal_for_all(
 
     start = costs.argsort(kind="stable")[:n]
     taking_part, found = solve_by_columns(columns, reduced_costs, start, n, want, 0.6)
+    monkeypatch.setattr(class_balance_program, "FEW_CLASSES", 50)
     whole = solve(costs, shares, n, want, 0.6)
+    assert ((found.chosen > 1e-9) & (found.chosen < 1 - 1e-9)).sum() <= 6  # a vertex
     assert found.objective == pytest.approx(whole.objective, abs=1e-6)
     z = np.zeros(400)
     z[taking_part] = found.chosen
