@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor
 
 
@@ -45,3 +46,21 @@ def cbal_objective(p: np.ndarray, z: np.ndarray, want: np.ndarray, weight: float
     """z^T (sum_c p log p) + weight |P^T z - want|_1."""
     logs = np.log(np.where(p > 0, p, 1))
     return float(z @ (p * logs).sum(axis=1) + weight * np.abs(p.T @ z - want).sum())
+
+
+def cbal_least_integer_objective(p: np.ndarray, n: int, want: np.ndarray, weight: float) -> float:
+    """The least objective over z in {0, 1} with sum n, by a solver of integer programs."""
+    images, classes = p.shape
+    logs = np.log(np.where(p > 0, p, 1))
+    costs = np.concatenate([(p * logs).sum(axis=1), np.full(classes, weight)])
+    distance, none = np.eye(classes), np.zeros((1, classes))
+    constraints = [  # |p^T z - want| <= the distance of each class
+        LinearConstraint(np.hstack([p.T, -distance]), ub=want),
+        LinearConstraint(np.hstack([p.T, distance]), lb=want),
+        LinearConstraint(np.hstack([np.ones((1, images)), none]), lb=n, ub=n),
+    ]
+    whole = np.concatenate([np.ones(images), np.zeros(classes)])
+    bounds = Bounds(0, np.concatenate([np.ones(images), np.full(classes, np.inf)]))
+    found = milp(costs, integrality=whole, bounds=bounds, constraints=constraints)
+    assert found.success, found.message
+    return float(found.fun)

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from fm_al.records.naming import cut
 from fm_al.report.bound_tables import bound_level
@@ -27,6 +27,7 @@ from fm_al.report.drawing import (
 from fm_al.report.metrics import Measure, capitalized
 from fm_al.report.palette import Palette
 from fm_al.report.runs import Runs
+from fm_al.report.text import listed
 
 MOST_NAMED = 20  # classes; more have too little room for names
 LONGEST_CLASS = 14  # characters
@@ -90,6 +91,11 @@ def class_figure(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
         axes.tick_params(axis="y", length=0)
         mark(group, axes)
     tiers = tiers_of(runs)
+    if tiers is not None:
+        for axes in grid:
+            axes.hlines(
+                _ends(tiers)[:-1] - 0.5, 0, 1, "white", lw=1.5, transform=axes.get_yaxis_transform()
+            )
     if len(names) <= MOST_NAMED:
         shown_names = [cut(names[number], LONGEST_CLASS) for number in order]
         grid[0].set_yticks(range(len(names)), shown_names, fontsize=6.5)
@@ -98,13 +104,16 @@ def class_figure(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
     else:
         grid[0].set_yticks([])
     bar = mpl.colorbar(mesh, ax=grid, label="labels", aspect=6 * mpl.get_figheight())
+    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    bar.ax.minorticks_off()
     caption = (
         "Labelled images of each class over the number of labels, the first labels included, mean "
         "over seeds, on a log scale. White: none. The class with the most images in the pool is at "
         "the top."
     )
+    if tiers is not None:
+        caption += f" White lines are between {listed([*tiers.of])} classes."
     return finished(f"{prefix}class_labels", "Labels of each class", caption, mpl)
 
 
@@ -116,6 +125,11 @@ def _mean_counts(runs: Runs, group: str) -> np.ndarray:
 
 def _name_tiers(axes: Axes, tiers: Tiers) -> None:
     """Name the tiers in the middle of their rows, where classes are too many for names."""
-    sizes = [len(classes) for classes in tiers.of.values()]
-    ends = np.cumsum(sizes)
-    axes.set_yticks(ends - (np.array(sizes) + 1) / 2, [*tiers.of])
+    ends = _ends(tiers)
+    starts = [0, *ends[:-1]]
+    axes.set_yticks((starts + ends - 1) / 2, [*tiers.of], fontsize=6.5)
+
+
+def _ends(tiers: Tiers) -> np.ndarray:
+    """Where each tier ends, in rows from the top."""
+    return np.cumsum([len(classes) for classes in tiers.of.values()])
