@@ -39,16 +39,31 @@ class KMeans(CandidateOptions, Strategy):
         return sizes.embeddings | rows | centres | sizes.vectors(12)
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
-        points = _compacted(query.take("embeddings"), query.unlabelled)
-        points -= points.mean(dim=0)  # keeps distances and makes `lloyd` round less
-        candidates = torch.ones(len(points), dtype=torch.bool, device=query.device)
-        first = int(torch.randint(len(points), (), generator=generator))
-        start = kmeans_plus_plus(SquaredDistances(points), candidates, first, n, generator)
-        centres = lloyd(points, points[start.to(query.device)], self.iterations)
-        return query.unlabelled[nearest_distinct(points, centres)]
+        points = compacted(query.take("embeddings"), query.unlabelled)
+        return query.unlabelled[representatives(points, n, self.iterations, generator)]
 
 
-def _compacted(points: Tensor, kept: Tensor) -> Tensor:
+def representatives(points: Tensor, n: int, iterations: int, generator: torch.Generator) -> Tensor:
+    """Cluster points into n clusters and find the point nearest to each centre.
+
+    Args:
+        points: (N, D), N at least n; overwritten.
+        n: How many clusters.
+        iterations: Of Lloyd's algorithm, at most. It starts from k-means++.
+        generator: A CPU generator.
+
+    Returns:
+        Distinct indices of points, int64 (n,).
+    """
+    points -= points.mean(dim=0)  # keeps distances and makes `lloyd` round less
+    candidates = torch.ones(len(points), dtype=torch.bool, device=points.device)
+    first = int(torch.randint(len(points), (), generator=generator))
+    start = kmeans_plus_plus(SquaredDistances(points), candidates, first, n, generator)
+    centres = lloyd(points, points[start.to(points.device)], iterations)
+    return nearest_distinct(points, centres)
+
+
+def compacted(points: Tensor, kept: Tensor) -> Tensor:
     """Move rows of points, (N, D), to the front in place; `kept` are their indices, ascending."""
     for rows in row_chunks(len(kept)):
         points[rows] = points[kept[rows]]  # rows that come later are not overwritten yet
