@@ -58,13 +58,15 @@ def accuracy(signs: list[int], threshold: int) -> int:
 
 def narrowed(signs: list[int], first: int, last: int, fraction_root: int) -> tuple[int, int]:
     """Move the ends of [first, last] inwards step by step, the less accurate one, in turn if both
-    are as accurate, until at most d / d^(1 / fraction_root) unlabelled images are left."""
+    are as accurate, until ceil(d / d^(1 / fraction_root)) unlabelled images are left."""
 
     def unlabelled() -> int:
         return sum(signs[position] == 0 for position in range(first, last + 1))
 
     d, turn = unlabelled(), 0
-    while unlabelled() ** fraction_root > d ** (fraction_root - 1):
+    while d and (unlabelled() - 1) ** fraction_root >= d ** (
+        fraction_root - 1
+    ):  # above the ceiling
         difference = accuracy(signs, first) - accuracy(signs, last)
         if difference == 0:
             is_upper, turn = turn == 0, 1 - turn
