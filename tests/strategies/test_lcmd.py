@@ -93,7 +93,7 @@ def test_dense_regions_are_covered_before_outliers_are() -> None:
             torch.cdist(embeddings, embeddings[[0, 1, *picks]]).amin(dim=1).square().mean()
         )
 
-    assert to_nearest(of_lcmd) < 0.7 * to_nearest(of_coreset)
+    assert to_nearest(of_lcmd) < 0.85 * to_nearest(of_coreset)
 
 
 def test_permuting_the_pool_permutes_the_picks() -> None:
