@@ -33,14 +33,19 @@ class KMeans(CandidateOptions, Strategy):
     iterations: Annotated[int, Field(ge=0)] = 100
 
     def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
-        in_chunk = 3 * FLOAT * min(CHUNK, sizes.images) * n
-        rows = {f"distances of {CHUNK:,} images at a time": in_chunk}
-        centres = {f"{n:,} centres": 6 * FLOAT * n * sizes.embedding}
-        return sizes.embeddings | rows | centres | sizes.vectors(12)
+        return sizes.embeddings | representatives_memory(sizes, n) | sizes.vectors(12)
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         points = compacted(query.take("embeddings"), query.unlabelled)
         return query.unlabelled[representatives(points, n, self.iterations, generator)]
+
+
+def representatives_memory(sizes: QuerySizes, n: int) -> dict[str, int]:
+    """Bytes of `representatives` beside the points, which have the size of embeddings, and beside a
+    few numbers for each."""
+    in_chunk = 3 * FLOAT * min(CHUNK, sizes.images) * n
+    rows = {f"distances of {CHUNK:,} images at a time": in_chunk}
+    return rows | {f"{n:,} centres": 6 * FLOAT * n * sizes.embedding}
 
 
 def representatives(points: Tensor, n: int, iterations: int, generator: torch.Generator) -> Tensor:
