@@ -10,7 +10,9 @@ from fm_al.randomness import random_subset
 from fm_al.strategies.base import Query
 from fm_al.strategies.class_orders import UNKNOWN
 from fm_al.strategies.direct import DIRECT, Line
+from fm_al.strategies.random import Random
 from tests import oracle_reveal
+from tests.helpers.imbalanced_rounds import minority_labels
 from tests.helpers.synthetic import given_query
 
 
@@ -169,3 +171,11 @@ def test_permuting_the_pool_permutes_the_picks_of_phase_2() -> None:
     moved = query_of(probabilities[order], place[[3, 50, 20]].tolist(), targets[order].tolist())
     again = strategy.select(moved, 30, torch.Generator().manual_seed(1))
     assert again.tolist() == place[picks].tolist()
+
+
+def test_more_of_a_rare_class_is_collected_than_at_random() -> None:
+    """1:100, five seeds; one label of the rare class is given."""
+    ours = [minority_labels(DIRECT(), seed) for seed in range(5)]
+    at_random = [minority_labels(Random(), seed) for seed in range(5)]
+    assert all(found > drawn for found, drawn in zip(ours, at_random, strict=True))
+    assert sum(ours) > 5 * sum(at_random)

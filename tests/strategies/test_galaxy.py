@@ -9,7 +9,9 @@ from torch import Tensor
 from fm_al.strategies.base import Query
 from fm_al.strategies.class_orders import UNKNOWN
 from fm_al.strategies.galaxy import GALAXY, next_on_line
+from fm_al.strategies.random import Random
 from tests import oracle_reveal
+from tests.helpers.imbalanced_rounds import minority_labels
 from tests.helpers.synthetic import given_query
 
 
@@ -139,3 +141,11 @@ def test_permuting_the_pool_permutes_the_picks() -> None:
     picks = picks_of(query_of(probabilities, [3, 50, 20], targets.tolist()), 30)
     moved = query_of(probabilities[order], place[[3, 50, 20]].tolist(), targets[order].tolist())
     assert picks_of(moved, 30) == place[picks].tolist()
+
+
+def test_more_of_a_rare_class_is_collected_than_at_random() -> None:
+    """1:100, five seeds; one label of the rare class is given."""
+    ours = [minority_labels(GALAXY(), seed) for seed in range(5)]
+    at_random = [minority_labels(Random(), seed) for seed in range(5)]
+    assert all(found > drawn for found, drawn in zip(ours, at_random, strict=True))
+    assert sum(ours) > 5 * sum(at_random)
