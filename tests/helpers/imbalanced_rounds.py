@@ -16,7 +16,7 @@ INITIAL, PER_ROUND, ROUNDS = 20, 20, 3
 def minority_labels(strategy: Strategy, seed: int) -> int:
     """How many images of the minority are labelled after the rounds, by a linear classifier.
 
-    The classes are two normal distributions that overlap a little. The first labels are random, with
+    Classes are two normal distributions that overlap a little. The first labels are random, with
     one of the minority among them."""
     generator = torch.Generator().manual_seed(seed)
     points = torch.randn(MAJORITY + MINORITY, 5, generator=generator)
