@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from fm_al.records.naming import cut
 from fm_al.report.reading import OPTIONS
 from fm_al.report.runs import FinishedRun, LeftOut, Run
-from fm_al.report.values import MISSING, canonical, format_value
+from fm_al.report.values import MISSING, canonical, format_value, option_of
 
 NOT_OF_A_SETTING = ("seed", "device")
 LONGEST_NAME = 100  # characters of a group's name
@@ -172,6 +172,8 @@ def _unambiguous(
 
 
 def _assignment(key: str, value: Any) -> str:
+    if key.endswith("._target_") and value is not MISSING:
+        key, value = key.removesuffix("._target_"), option_of(value)
     return f"{key.rpartition('.')[2]}={format_value(value)}"
 
 
