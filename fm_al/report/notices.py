@@ -36,11 +36,12 @@ def _notices_of_setting(runs: Runs, groups: Sequence[str]) -> Iterator[str]:
         )
     if is_never_right_on_a_class(runs):
         yield "the accuracy of the worst class is left out: it is 0 in every round"
-    if any(run.provenance.start_uses_classes for run in runs.runs):
-        names = sorted({start_name(run.config["budget"].get("start")) for run in runs.runs})
+    oracles = [run for run in runs.runs if run.provenance.start_uses_classes]
+    if oracles:
+        starts = sorted({start_name(run.config["budget"].get("start")) for run in oracles})
         yield (
-            f"an oracle setting: the first labels ({', '.join(names)}) were chosen by the classes "
-            "of the whole pool, which no real labelling knows"
+            f"an oracle setting: the first labels (start: {', '.join(starts)}) were chosen by the "
+            "classes of the whole pool, which no real labelling knows"
         )
     if not runs.start_alike and len(runs.groups) > 1:
         yield (
