@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from fm_al.records.naming import cut
 from fm_al.report.reading import OPTIONS
 from fm_al.report.runs import FinishedRun, LeftOut, Run
-from fm_al.report.values import MISSING, canonical, format_value
+from fm_al.report.values import MISSING, canonical, format_value, option_of, start_name
 
 NOT_OF_A_SETTING = ("seed", "device")
 LONGEST_NAME = 100  # characters of a group's name
@@ -172,8 +172,11 @@ def _unambiguous(
 
 
 def _assignment(key: str, value: Any) -> str:
-    if key.endswith("._target_") and isinstance(value, str):  # of a nested strategy: inner=BADGE
-        key, value = key.removesuffix("._target_"), value.rpartition(".")[2]
+    if key.endswith("._target_"):
+        key = key.removesuffix("._target_")
+        value = value if value is MISSING else option_of(value)
+    if key == "budget.start" and value is MISSING:
+        value = start_name(None)
     return f"{key.rpartition('.')[2]}={format_value(value)}"
 
 
