@@ -6,8 +6,9 @@ scikit-activeml lives in an environment of its own:
     python -m tests.benchmarks.peers --python peer/bin/python
 
 Every query runs in a process of its own; only the query is timed. scikit-activeml stores all
-distances in float64 for probcover and max_herding, and all gradients for badge: those run with
-`--images-stored`, the others with `--images`. Memory is what the query adds to the process.
+distances in float64 for probcover and max_herding, and all gradients for badge: those are compared
+at `--images-stored`, and ours is measured alone at `--images`. Processor seconds are those of all
+threads. Memory is what the query adds to its process; it is read from /proc, so it needs Linux.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,12 +28,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks.selection import kilobytes
 from tests.helpers.configs import built
 from tests.helpers.synthetic import given_query
 
 STORED = ("probcover", "max_herding", "badge")  # theirs needs memory for all pairs or gradients
 STRATEGIES = ("typiclust", "coreset", *STORED)
 LABELLED, GROUPS = 100, 100
+WHO = ("our", "their")
 SCRIPT = Path(__file__).parent / "peer" / "scikit_activeml.py"
 
 
@@ -56,12 +58,13 @@ def measure(folder: Path, name: str, picks: int, threads: int) -> dict[str, Any]
     arrays = [torch.from_numpy(np.load(folder / f"{part}.npy")) for part in ("points", "logits")]
     query = given_query(*arrays, np.load(folder / "labelled.npy").tolist())
     strategy = built("strategy", name)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
+    before = kilobytes("VmRSS")
+    start, used = time.perf_counter(), time.process_time()
     chosen = strategy.select(query, picks, torch.Generator().manual_seed(0))
-    seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": seconds, "gib": (peak - before) / 2**20, "picks": chosen.tolist()}
+    seconds, processor = time.perf_counter() - start, time.process_time() - used
+    assert len(chosen.unique()) == picks
+    peak = kilobytes("VmHWM")
+    return {"seconds": seconds, "processor": processor, "gib": (peak - before) / 2**20}
 
 
 def run(command: list[str], threads: int) -> dict[str, Any]:
@@ -72,29 +75,42 @@ def run(command: list[str], threads: int) -> dict[str, Any]:
 
 
 def compare(options: argparse.Namespace, console: Console) -> None:
-    columns = "strategy", "images", "ours, s", "theirs, s", "ratio", "ours, GiB", "theirs, GiB"
-    table = Table(*columns)
+    columns = ("seconds", "processor s", "GiB")
+    table = Table("strategy", "images", *(f"{who} {column}" for column in columns for who in WHO))
+    table.add_column("ratio")
     slower = []
     for name in options.strategies:
-        images = options.images_stored if name in STORED else options.images
-        with tempfile.TemporaryDirectory() as folder:
-            write_inputs(Path(folder), images, options)
-            given = [folder, name, str(options.picks)]
-            here = ["-m", "tests.benchmarks.peers", "--threads", str(options.threads), "--measure"]
-            ours = run([sys.executable, *here, *given], options.threads)
-            theirs = run([options.python, str(SCRIPT), *given], options.threads)
-        ratio = theirs["seconds"] / ours["seconds"]
-        slower += [name] if ratio < 1 else []
-        seconds = [f"{each['seconds']:.1f}" for each in (ours, theirs)]
-        memory = [f"{each['gib']:.2f}" for each in (ours, theirs)]
-        table.add_row(name, f"{images:,}", *seconds, f"{ratio:.1f}", *memory)
+        sizes = [options.images_stored, options.images] if name in STORED else [options.images]
+        for number, images in enumerate(sizes):
+            ours, theirs = both(name, images, options, alone=number > 0)
+            cells = [
+                f"{each[key]:.{digits}f}" if each else "-"
+                for key, digits in (("seconds", 1), ("processor", 1), ("gib", 2))
+                for each in (ours, theirs)
+            ]
+            ratio = theirs["seconds"] / ours["seconds"] if theirs else None
+            slower += [name] if ratio and ratio < 1 else []
+            table.add_row(name, f"{images:,}", *cells, f"{ratio:.1f}" if ratio else "-")
     console.print(
-        f"scikit-activeml {theirs['version']}: {options.picks} picks, {LABELLED} labelled, "
-        f"{options.dimensions} features, {options.classes} classes, {options.threads} threads"
+        f"{options.picks} picks, {LABELLED} labelled, {options.dimensions} features, "
+        f"{options.classes} classes, {options.threads} threads"
     )
     console.print(table)
     if slower:
         sys.exit(f"slower than scikit-activeml: {', '.join(slower)}")
+
+
+def both(
+    name: str, images: int, options: argparse.Namespace, alone: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What our query took, and theirs; nothing of theirs if ours is alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_inputs(Path(folder), images, options)
+        given = [folder, name, str(options.picks)]
+        here = ["-m", "tests.benchmarks.peers", "--threads", str(options.threads), "--measure"]
+        ours = run([sys.executable, *here, *given], options.threads)
+        there = [options.python, str(SCRIPT), *given]
+        return ours, {} if alone else run(there, options.threads)
 
 
 def main() -> None:
@@ -118,7 +134,7 @@ def main() -> None:
             "python -m tests.benchmarks.peers --python peer/bin/python"
         )
     else:
-        compare(options, Console(width=110))
+        compare(options, Console(width=130))
 
 
 if __name__ == "__main__":
