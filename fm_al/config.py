@@ -23,6 +23,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from fm_al.budget import Budget
 from fm_al.errors import ConfigError, errors_named
 
 GROUPS = (
@@ -33,45 +34,6 @@ GIVEN_BY_DATA = {"backbone": ("channels", "classes", "image_size")}
 ANY_KIND: Mapping[str, type] = MappingProxyType({})
 MAX_INT = 2**63 - 1
 MAX_FLOAT = 3.4028234663852886e38  # the largest float32
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How many images are labelled, and when.
-
-    Args:
-        initial: Images that are labelled before the first round.
-        per_round: Images that each query labels; the last query may be smaller.
-        total: Images that are labelled in the last round.
-        train_before_first_query: False makes the first query with an untrained network, as the
-            FisherMask code does for all strategies but BAIT.
-    """
-
-    initial: Annotated[int, Field(ge=2)]
-    per_round: Annotated[int, Field(ge=1)]
-    total: Annotated[int, Field(ge=2)]
-    train_before_first_query: bool = True
-
-    def __post_init__(self) -> None:
-        if self.total < self.initial:
-            raise ConfigError(
-                f"budget.total={self.total}: should be at least budget.initial={self.initial}"
-            )
-
-    def schedule(self) -> list[int]:
-        """The number of labelled images in each round."""
-        return [*range(self.initial, self.total, self.per_round), self.total]
-
-    @property
-    def largest_query(self) -> int:
-        """How many images the largest query labels; 0 if there is no query."""
-        return min(self.per_round, self.total - self.initial)
-
-    def fit_to_pool(self, pool: int) -> None:
-        """Raise ConfigError if the pool has fewer images than the budget labels."""
-        for key, labels in (("initial", self.initial), ("total", self.total)):
-            if labels > pool:
-                raise ConfigError(f"budget.{key}={labels}: the pool has {pool} images")
 
 
 def _path(text: str) -> str:
@@ -113,6 +75,8 @@ def check(config: dict[str, Any], kinds: Mapping[str, type] = ANY_KIND) -> None:
     """
     check_settings(config)
     check_groups(config, {group: kinds.get(group, object) for group in GROUPS})
+    if (start := config["budget"].get("start")) is not None:
+        check_node("budget.start", start, kinds.get("budget.start", object))
 
 
 def check_settings(config: dict[str, Any]) -> None:
@@ -123,8 +87,9 @@ def check_settings(config: dict[str, Any]) -> None:
     check_arguments("", {k: v for k, v in config.items() if k not in sections}, Settings)
     if not isinstance(config["budget"], dict):
         raise ConfigError(f"budget={_format_value(config['budget'])}: should be a mapping")
-    check_arguments("budget", config["budget"], Budget)
-    Budget(**config["budget"])
+    budget = {k: v for k, v in config["budget"].items() if k != "start"}
+    check_arguments("budget", budget, Budget)  # checking the start would import torch
+    Budget(**budget)
 
 
 def check_groups(config: dict[str, Any], kinds: Mapping[str, type]) -> None:

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -27,13 +26,15 @@ from fm_al.randomness import generator_for
 from fm_al.records.curve import area_under_curve
 from fm_al.records.schema import Result, Round
 from fm_al.records.writing import RunRecords
-from fm_al.strategies.base import Query, Strategy
-from fm_al.strategies.candidates import candidates_query, check_memory
+from fm_al.strategies.base import Query
+from fm_al.strategies.picking import checked_picks
 from fm_al.tracking.tracker import Tracker
 from fm_al.training import UNTRAINED, Fit, load_network, save_network
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "per_class_accuracy", "loss")
 NEEDED_FOR_RESULT = ("labelled", *METRICS, "seconds")
+# Metrics that rounds of older versions lack.
+ADDED_METRICS = ("worst_class_accuracy", "expected_calibration_error", "brier_score")
 
 
 def run_rounds(
@@ -53,11 +54,11 @@ def run_rounds(
         MethodError: The strategy failed.
     """
     device, trainer, seed = experiment.device, experiment.trainer, experiment.seed
-    schedule = experiment.budget.schedule()
-    query_sizes = [after - before for before, after in pairwise(schedule)] + [0]
-    pool, test_images, test_targets = _on_device(experiment, data)
+    schedule = experiment.budget.schedule(len(data.train))
+    query_sizes = [*experiment.budget.query_sizes, 0]
+    pool, test_images, test_targets = on_device(experiment, data)
     targets = data.train.targets
-    pool.label(initial_labels(len(pool), schedule[0], seed))
+    pool.label(initial_labels(experiment, pool))
     _replay(records, pool, query_sizes)
 
     def make_network() -> Backbone:
@@ -77,7 +78,7 @@ def run_rounds(
         with _stage("train", seconds, progress, "trainer.batch_size"):
             generator = generator_for(seed, "weights", round_index)
             network = trainer.network(make_network, network, generator)
-            if round_index > 0 or experiment.budget.train_before_first_query:
+            if round_index > 0 or experiment.budget.trains_first:
                 fit = trainer.fit(network, pool, device.autocast, seed, round_index, progress.epoch)
             else:
                 fit = UNTRAINED
@@ -104,7 +105,8 @@ def run_rounds(
         picks = torch.empty(0, dtype=torch.int64)
         if n:
             with _stage("query", seconds, progress, "device.scoring_batch_size, or the pool"):
-                picks = _select(experiment.strategy, query, n, seed, round_index)
+                generator = generator_for(seed, "query", round_index)
+                picks = checked_picks(experiment.strategy, query, n, generator)
             if trainer.reset != "all":
                 save_network(network, records.weights_path(round_index))
 
@@ -126,7 +128,7 @@ def run_rounds(
     return records.result
 
 
-def _on_device(experiment: Experiment, data: ImageData) -> tuple[Pool, Images, Tensor]:
+def on_device(experiment: Experiment, data: ImageData) -> tuple[Pool, Images, Tensor]:
     """The pool, the test images and their classes. Images are kept where `device.pool` says."""
     dataset, device = experiment.dataset, experiment.device
     mean, std = _normalisation(dataset, data)
@@ -168,9 +170,14 @@ def _normalisation(dataset: Dataset, data: ImageData) -> tuple[Tensor, Tensor]:
     return mean.float(), std.float()
 
 
-def initial_labels(pool_size: int, n: int, seed: int) -> Tensor:
-    """The pool indices of the first labelled images, (n,) int64: the same for all strategies."""
-    return torch.randperm(pool_size, generator=generator_for(seed, "initial labels"))[:n]
+def initial_labels(experiment: Experiment, pool: Pool) -> Tensor:
+    """The pool indices of the first labelled images, int64: the same for all strategies."""
+    n = experiment.budget.schedule(len(pool))[0]
+    if experiment.budget.whole_pool:
+        return torch.arange(n)
+    generator = generator_for(experiment.seed, "initial labels")
+    with errors_named(f"{type(experiment.start).__name__}.choose failed", MethodError):
+        return experiment.start.choose(pool, n, generator)
 
 
 def _replay(records: RunRecords, pool: Pool, query_sizes: list[int]) -> None:
@@ -201,45 +208,6 @@ def _stage(
     with memory_errors_named(f"in the stage `{name}`", lowers_memory):
         yield
     seconds[name] = round(time.perf_counter() - began, 3)
-
-
-def _select(strategy: Strategy, query: Query, n: int, seed: int, round_index: int) -> Tensor:
-    """The strategy's picks, on the CPU. Raises RunError if they break its contract, or if there is
-    too little memory."""
-    generator = generator_for(seed, "query", round_index)
-    query = candidates_query(strategy, query, generator)
-    check_memory(strategy, query, n)
-    with errors_named(f"{type(strategy).__name__}.select failed", MethodError):
-        picks = strategy.select(query, n, generator)
-    return query.pool_indices(_checked(picks, n, query, strategy)).cpu()
-
-
-def _checked(picks: Any, n: int, query: Query, strategy: Strategy) -> Tensor:
-    """The picks on the CPU, revealed ones first. Raises RunError if they break the contract of
-    `Strategy.select`."""
-    revealed = query.revealed.cpu()
-    chosen = torch.empty(0)
-    if isinstance(picks, Tensor) and not picks.is_meta and picks.layout == torch.strided:
-        chosen = picks.cpu()
-    if picks is None:
-        wrong = "None"
-    elif not isinstance(picks, Tensor):
-        wrong = f"an object of {type(picks)}"
-    elif chosen.dtype != torch.int64 or chosen.shape != (n,):
-        kind = "tensor" if picks.layout == torch.strided else "sparse tensor"
-        wrong = f"a {kind} of {picks.dtype} and shape {tuple(picks.shape)} on {picks.device}"
-    elif len(chosen.unique()) < n:
-        wrong = f"{n - len(chosen.unique())} indices twice"
-    elif not torch.isin(chosen, query.unlabelled.cpu()).all():
-        wrong = "images that are not in the pool or labelled already"
-    elif missing := len(revealed) - int(torch.isin(revealed, chosen).sum()):
-        wrong = f"{n} images without {missing} of the {len(revealed)} that it had revealed"
-    else:
-        return torch.cat([revealed, chosen[~torch.isin(chosen, revealed)]])
-    raise RunError(
-        f"{type(strategy).__name__}.select returned {wrong}; it must return an int64 tensor of {n} "
-        "distinct indices of unlabelled images; the round is not recorded"
-    )
 
 
 def _round(
@@ -280,10 +248,12 @@ def _round(
 def _result(rounds: list[Round], class_names: tuple[str, ...]) -> Result:
     """The result, from the records alone."""
     final = rounds[-1]
+    lacks = final.lacks(*ADDED_METRICS)
+    metrics = [*METRICS, *(name for name in ADDED_METRICS if name not in lacks)]
     return Result(
         rounds=len(rounds),
         labelled=final.labelled,
-        **{name: getattr(final, name) for name in METRICS},
+        **{name: getattr(final, name) for name in metrics},
         area_under_curve=area_under_curve(
             [record.labelled for record in rounds], [record.accuracy for record in rounds]
         ),

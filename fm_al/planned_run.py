@@ -237,8 +237,9 @@ class PlannedRun:
                 sweep,
                 assignment,
                 data.class_counts(),
+                experiment.start.uses_classes,
             ) as records,
-            RunProgress(console, experiment.budget.schedule()) as progress,
+            RunProgress(console, experiment.budget.schedule(len(data.train))) as progress,
         ):
             tracker.start(self._tracked(records, class_names))
             result = None

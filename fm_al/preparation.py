@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from fm_al.backbones.base import Backbone
-from fm_al.config import Budget, build, built_class, check
+from fm_al.budget import Budget
+from fm_al.config import build, built_class, check
 from fm_al.data.base import Dataset, ImageData, Imbalance
 from fm_al.device import Device, require_memory
 from fm_al.errors import ConfigError, RunError, errors_named, is_out_of_memory, memory_errors_named
@@ -20,7 +21,8 @@ from fm_al.features.base import Extractor
 from fm_al.features.cache import with_features
 from fm_al.features.none import NoFeatures
 from fm_al.randomness import generator_for, global_generator_of
-from fm_al.records.result_config import Config
+from fm_al.records.result_config import RANDOM_START, Config
+from fm_al.starts.base import Start
 from fm_al.strategies.base import Strategy
 from fm_al.tracking.tracker import Tracker
 from fm_al.training import Trainer
@@ -37,6 +39,7 @@ KINDS: dict[str, type] = {
     "trainer": Trainer,
     "device": Device,
     "tracker": Tracker,
+    "budget.start": Start,
 }
 
 
@@ -46,6 +49,7 @@ class Experiment:
 
     Attributes:
         dataset_name: For the folder of its features.
+        start: Chooses the first labelled images.
         features: Computes the fixed features that strategies may read.
         backbone: Its node of the configuration. `backbone_for` builds the network once the data say
             how large the images are and how many classes there are.
@@ -53,6 +57,7 @@ class Experiment:
 
     seed: int
     budget: Budget
+    start: Start
     dataset: Dataset
     dataset_name: str
     imbalance: Imbalance
@@ -69,18 +74,18 @@ class Experiment:
         dataset = build(config["dataset"])
         _check_takes_vectors(dataset, config["backbone"])
         budget, strategy = Budget(**config["budget"]), build(config["strategy"])
-        if budget.largest_query:
+        if budget.query_sizes:
             with errors_named(f"{type(strategy).__name__}.check_query failed", ConfigError):
-                strategy.check_query(budget.largest_query)
+                strategy.check_query(max(budget.query_sizes))
+        start: Start = build(budget.start or RANDOM_START)
+        start.check(budget.initial)
         features = build(config["features"])
-        if strategy.reads_features and isinstance(features, NoFeatures):
-            raise ConfigError(
-                f"features=none: strategy {type(strategy).__name__} works on fixed features; set "
-                "features=pca or another option of the group, or strategy.representation=embeddings"
-            )
+        if isinstance(features, NoFeatures):
+            _refuse_without_features(strategy, start)
         return cls(
             seed=config["seed"],
             budget=budget,
+            start=start,
             dataset=dataset,
             dataset_name=_name(config["dataset"]),
             imbalance=build(config["imbalance"]),
@@ -139,6 +144,21 @@ def _name(dataset: Config) -> str:
     return str(dataset.get("name") or dataset["_target_"].split(".")[-2])
 
 
+def _refuse_without_features(strategy: Strategy, start: Start) -> None:
+    """Raises ConfigError if the strategy or the start needs features."""
+    set_features = "set features=pca or another option of the group"
+    if strategy.reads_features:
+        raise ConfigError(
+            f"features=none: strategy {type(strategy).__name__} works on fixed features; "
+            f"{set_features}, or strategy.representation=embeddings"
+        )
+    if start.reads_features:
+        raise ConfigError(
+            f"features=none: budget.start chooses by fixed features; {set_features}, or "
+            "budget.start=random"
+        )
+
+
 def _check_takes_vectors(dataset: Dataset, backbone: Config) -> None:
     """Raises ConfigError if the data set has vectors and the backbone works on images."""
     network = built_class(backbone)
@@ -167,7 +187,7 @@ def load_data(experiment: Experiment, data_dir: Path, download: bool) -> ImageDa
     )
     data = experiment.imbalance.subset(data, generator_for(experiment.seed, "subset"))
     experiment.budget.fit_to_pool(len(data.train))
-    if experiment.budget.initial < len(data.class_names):
+    if experiment.budget.initial < len(data.class_names) and not experiment.budget.whole_pool:
         logger.warning(
             "budget.initial=%d is below the number of classes, %d: some start without a label",
             experiment.budget.initial,

@@ -8,8 +8,9 @@ import pytest
 import torch
 from pydantic import Field
 
+from fm_al.budget import Budget
 from fm_al.compose.composer import Composer
-from fm_al.config import Budget, build, check, check_node
+from fm_al.config import build, check, check_node
 from fm_al.errors import ConfigError
 from fm_al.preparation import Experiment
 from fm_al.strategies.bald import BALD
@@ -40,7 +41,8 @@ def test_every_option_composes_and_passes_the_check(file, compose: Compose) -> N
         "features/file": ["features.path=features.npy"],
     }
     overrides = given.get(f"{group}/{name}", [])
-    config = resolved(compose(f"{group}={name}", *overrides))
+    chosen = "budget.start" if group == "start" else group
+    config = resolved(compose(f"{chosen}={name}", *overrides))
     check(config)
     if group in GROUPS and group != "backbone":  # the tests of backbones build those
         assert type(build(config[group])).__name__ == config[group]["_target_"].rpartition(".")[2]
@@ -215,10 +217,33 @@ def test_what_can_not_be_in_a_nested_option_is_named(
         (Budget(initial=20, per_round=30, total=60), [20, 50, 60]),
         (Budget(initial=20, per_round=5, total=20), [20]),
         (Budget(initial=2, per_round=100, total=3), [2, 3]),
+        (Budget(initial=20, per_round=[20, 20, 40], total=160), [20, 40, 60, 100, 140, 160]),
+        (Budget(initial=20, per_round=[20, 20, 40], total=30), [20, 30]),
+        (Budget(initial=10, per_round=20, total=170, growth=2), [10, 30, 70, 150, 170]),
+        (Budget(initial=10, per_round=[20, 30], total=150, growth=1.5), [10, 30, 60, 105, 150]),
+        (Budget(initial=10, per_round=20, total=170, whole_pool=True), [500]),
     ],
 )
-def test_the_last_query_may_be_smaller(budget: Budget, labelled: list[int]) -> None:
-    assert budget.schedule() == labelled
+def test_a_budget_says_how_many_are_labelled_in_each_round(
+    budget: Budget, labelled: list[int]
+) -> None:
+    assert budget.schedule(500) == labelled
+    assert budget.rounds == len(labelled)
+    assert sum(budget.query_sizes) == labelled[-1] - labelled[0]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("budget.per_round=[]", r"budget\.per_round=\[\]: .*at least 1 entries"),
+        ("budget.per_round=[20,0]", r"per_round=\[20, 0\]: .*\[1\] .*greater than or equal to 1"),
+        ("budget.growth=0.5", r"budget\.growth=0\.5: .*greater than or equal to 1"),
+        ("budget.whole_pool=yes please", r"budget\.whole_pool=yes please: .*boolean"),
+    ],
+)
+def test_what_a_schedule_can_not_be_is_named(option: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check(resolved(Composer().compose([option])))
 
 
 def test_a_budget_above_the_pool_is_refused_with_both_numbers() -> None:

@@ -14,8 +14,8 @@ from PIL import Image
 from rich.console import Console
 
 from fm_al.config import build
-from fm_al.errors import ConfigError, RunError
-from fm_al.experiment import run_rounds
+from fm_al.errors import ConfigError, MethodError, RunError
+from fm_al.experiment import ADDED_METRICS, run_rounds
 from fm_al.launch.planning import planned_run
 from fm_al.preparation import load_data, preflight
 from fm_al.progress import RunProgress
@@ -44,11 +44,11 @@ def ran(compose, *overrides: str) -> Path:
     composed = compose(*QUICK, *overrides)
     planned = planned_run(composed, composed.hydra.runtime.choices, [*QUICK, *overrides])
     experiment = planned.experiment
-    data = load_data(experiment, Path("unused"), download=False)
+    data = load_data(experiment, Path(composed.output_dir), download=False)
     preflight(experiment, data)
     with (
         open_run(planned.directory, {}, planned.result_config, [], []) as records,
-        RunProgress(Console(quiet=True), experiment.budget.schedule()) as progress,
+        RunProgress(Console(quiet=True), experiment.budget.schedule(len(data.train))) as progress,
     ):
         run_rounds(experiment, data, records, build(planned.config["tracker"]), progress)
     return planned.directory
@@ -124,6 +124,28 @@ def test_a_finished_run_is_not_run_again(compose, monkeypatch) -> None:
     before = without_times(directory)
     monkeypatch.setattr("fm_al.training.Trainer.fit", lambda *_: pytest.fail("trained again"))
     assert without_times(ran(compose)) == before
+
+
+@pytest.mark.parametrize("rounds", [2, 4])
+def test_a_run_begun_before_a_metric_was_added_resumes(compose, rounds: int) -> None:
+    """The result repeats the last round, and lacks what that lacks."""
+    directory = ran(compose)
+    (directory / "result.json").unlink()
+    lines = [json.loads(line) for line in (directory / "rounds.jsonl").read_text().splitlines()]
+    old = [without_digests(line) for line in lines[:rounds]]
+    for line in old:
+        for name in ADDED_METRICS:
+            del line[name]
+    (directory / "rounds.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in old))
+    ran(compose)
+    resumed = [json.loads(line) for line in (directory / "rounds.jsonl").read_text().splitlines()]
+    result = json.loads((directory / "result.json").read_text())
+    assert [set(ADDED_METRICS) <= set(line) for line in resumed] == [
+        number >= rounds for number in range(4)
+    ]
+    there = {name: resumed[-1][name] for name in ADDED_METRICS if name in resumed[-1]}
+    assert {name: result[name] for name in ADDED_METRICS if name in result} == there
+    assert len(there) == (3 if rounds < 4 else 0)
 
 
 def test_records_that_label_an_image_twice_are_damaged(compose) -> None:
@@ -245,6 +267,106 @@ def test_picks_that_break_the_contract_are_refused_and_not_recorded(compose, way
     assert not (folder / "rounds.jsonl").exists()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asking(CandidateOptions, Strategy):
+    """Picks the last unlabelled images; asks for the classes of some of its picks first.
+
+    Attributes:
+        asked: How many of each batch it asks for, the last of them first.
+        forgets: Whether it then leaves one of them out.
+    """
+
+    asked: int
+    forgets: bool = False
+
+    def select(self, query, n, generator):
+        picks = query.unlabelled[-n:]
+        for pick in picks.flip(0)[: self.asked].split(1):
+            query.reveal(pick)
+        query.record("classes", query.reveal(picks[:0]).tolist())
+        return query.unlabelled[: len(picks)] if self.forgets else picks
+
+
+def asking(asked: int, *more: str) -> list[str]:
+    target = "strategy._target_=tests.test_experiment.Asking"
+    return ["strategy=random", f"+strategy.asked={asked}", target, *more]
+
+
+def test_revealed_images_are_labelled_first_in_the_order_of_asking(compose) -> None:
+    plain, _ = without_times(ran(compose, *asking(0), "budget.total=20"))
+    rounds, _ = without_times(ran(compose, *asking(3), "budget.total=20"))
+    batch = plain[0]["queried"]
+    assert batch == sorted(batch)
+    assert rounds[0]["queried"] == [*batch[:-4:-1], *batch[:-3]]
+    assert rounds[0]["queried_classes"] == plain[0]["queried_classes"]
+
+
+def test_a_revealed_image_that_is_not_picked_is_refused(compose) -> None:
+    with pytest.raises(RunError, match="10 images without 2 of the 2 that it had revealed"):
+        ran(compose, *asking(2, "+strategy.forgets=true"))
+
+
+def test_more_than_a_round_labels_is_not_revealed(compose, monkeypatch) -> None:
+    def greedy(self: Strategy, query: Query, n: int, _: torch.Generator) -> torch.Tensor:
+        query.reveal(query.unlabelled[: n + 1])
+        return query.unlabelled[:n]
+
+    monkeypatch.setattr(Random, "select", greedy)
+    with pytest.raises(MethodError, match="reveal: 11 images; the round labels 10"):
+        ran(compose, "strategy=random")
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_run_that_reveals_resumes_to_the_same_records(compose, kept: int) -> None:
+    options = asking(4, "strategy.max_candidates=30", "budget.total=40")
+    directory = ran(compose, *options)
+    whole = without_times(directory)
+    lines = (directory / "rounds.jsonl").read_text().splitlines(keepends=True)
+    (directory / "result.json").unlink()
+    (directory / "rounds.jsonl").write_text("".join(lines[:kept]))
+    assert ran(compose, *options) == directory
+    assert without_times(directory) == whole
+
+
+def test_queries_grow_as_the_budget_says(compose) -> None:
+    options = ["strategy=margin", "budget.per_round=[5,10]", "budget.growth=2", "budget.total=60"]
+    rounds, result = without_times(ran(compose, *options))
+    assert [record["labelled"] for record in rounds] == [10, 15, 25, 45, 60]
+    assert result["labelled"] == 60
+
+
+def test_the_whole_pool_is_one_round_without_a_query(compose) -> None:
+    directory = ran(compose, "strategy=random", "budget.whole_pool=true")
+    (record,), result = without_times(directory)
+    assert (record["labelled"], record["queried"]) == (1297, [])
+    assert result["accuracy"] == record["accuracy"] > 0.5
+    assert ran(compose, "strategy=random", "budget.whole_pool=true") == directory
+
+
+def test_a_start_is_the_same_for_all_strategies_and_paired_by_seed(compose, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(
+        "fm_al.training.Trainer.fit",
+        lambda _, __, pool, *___: seen.append(pool.labelled.tolist()) or pytest.fail("seen"),
+    )
+    for overrides in (
+        ["strategy=random", "budget.start=balanced"],
+        ["strategy=badge", "budget.start=balanced", "backbone=mlp"],
+        ["strategy=random", "budget.start=stratified"],
+        ["strategy=random", "budget.start=random"],
+        ["strategy=random"],
+    ):
+        with pytest.raises(pytest.fail.Exception):
+            ran(compose, *overrides, f"experiment_name=number{len(seen)}")
+    assert seen[0] == seen[1] != seen[2] != seen[3] == seen[4]
+
+
+def test_a_balanced_start_is_that_in_the_records(compose) -> None:
+    directory = ran(compose, "budget.start=balanced", "strategy=random", "budget.total=20")
+    rounds, _ = without_times(directory)
+    assert rounds[0]["labelled_classes"] == [1] * 10
+
+
 def test_a_query_does_not_give_the_classes_of_the_pool_away(compose) -> None:
     seen = set()
 
@@ -259,7 +381,7 @@ def test_a_query_does_not_give_the_classes_of_the_pool_away(compose) -> None:
     assert seen == {
         "among", "autocast", "batch_size", "classes", "device", "embeddings", "features", "images",
         "labelled", "labelled_targets", "logits", "model", "pool_indices", "probabilities",
-        "record", "recorded", "scores", "sizes", "take", "unlabelled",
+        "record", "recorded", "reveal", "revealed", "scores", "sizes", "take", "unlabelled",
     }  # fmt: skip
 
 
@@ -360,7 +482,7 @@ LIMITED = dict.fromkeys(names("strategy"), "strategy.max_candidates=30") | {
 
 @pytest.mark.parametrize("strategy", names("strategy"))
 def test_a_run_with_few_candidates_resumes_and_records_them(compose, strategy: str) -> None:
-    options = [f"strategy={strategy}", LIMITED[strategy], "budget.total=30"]
+    options = [f"strategy={strategy}", LIMITED[strategy], "budget.total=30", "features=pca"]
     directory = ran(compose, *options)
     whole = without_times(directory)
     assert [record["strategy"].get("candidates") for record in whole[0]] == [30, 30, None]

@@ -162,7 +162,7 @@ def test_every_strategy_runs_on_features(tmp_path: Path) -> None:
     strategies = names("strategy")
     sweep = fm_al_process(
         tmp_path, "-m", "dataset=features", "dataset.root=f", *QUICK, "backbone=linear,mlp",
-        f"strategy={','.join(strategies)}",
+        f"strategy={','.join(strategies)}", "features=pca",
     )  # fmt: skip
     assert sweep.returncode == 0, sweep.stdout + sweep.stderr
     assert len([*tmp_path.rglob("result.json")]) == 2 * len(strategies)

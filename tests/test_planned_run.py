@@ -96,6 +96,15 @@ def test_the_classes_and_their_counts_are_printed_and_recorded_at_the_start(
     assert provenance["class_names"] == ["3", "8"]
     assert provenance["pool_counts"] == [20, 10]
     assert provenance["test_counts"] == [51, 48]
+    assert "start_uses_classes" not in provenance
+
+
+@pytest.mark.parametrize("start", ["balanced", "stratified"])
+def test_a_start_that_uses_classes_is_recorded_as_one(compose, start: str) -> None:
+    composed = compose(*QUICK, f"budget.start={start}")
+    run = planned_run(composed, composed.hydra.runtime.choices, [])
+    run.run(Console(quiet=True))
+    assert json.loads((run.directory / "provenance.json").read_text())["start_uses_classes"] is True
 
 
 def test_a_run_of_classes_that_its_configuration_no_longer_names_is_not_resumed(compose) -> None:

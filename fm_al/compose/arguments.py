@@ -175,8 +175,8 @@ def _refuse_odd_choice(override: Override, multirun: bool) -> None:
         raise ConfigError(f"{text}: can't be left out; choose another one: {key}=...")
     if isinstance(value, dict):
         return  # sets options of the chosen one
-    if override.package is not None:
-        raise ConfigError(f"{text}: should be {key}=...")
+    if (at := override.package) is not None:
+        raise ConfigError(f"{text}: should be {at if '.' in at else key}=...")
     if override.is_add() or override.is_force_add():
         raise ConfigError(f"{text}: leave + out: {shown(text.lstrip('+'))}")
     if value is None or value == "" or (isinstance(value, str) and "${" in value):

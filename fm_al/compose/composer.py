@@ -30,6 +30,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, Vali
 
 from fm_al.compose.arguments import INSTEAD, parsed, shown
 from fm_al.compose.config_files import CheckedFiles
+from fm_al.compose.nested import with_nested_choices
 from fm_al.config import GROUPS, no_such_option, unknown_options
 from fm_al.errors import ConfigError
 
@@ -142,32 +143,37 @@ class Composer(ConfigLoaderImpl):
     ) -> tuple[list[Override], CachingConfigRepository]:
         typed = [parsed(text) for text in overrides]
         choices = {each.key_or_group: str(each.value()) for each in typed if self.chooses(each)}
-        return typed, _Repository(self.repository, choices)
+        repository = _Repository(self.repository, choices)
+        if config_name is not None:
+            typed = with_nested_choices(typed, repository, config_name)
+            nested = {each.package: str(each.value()) for each in typed if each.package}
+            repository.typed |= nested
+        return typed, repository
 
     def _compose_config_from_defaults_list(
         self, defaults: list[ResultDefault], repo: IConfigRepository
     ) -> DictConfig:
         config = super()._compose_config_from_defaults_list(defaults, repo)
         typed = repo.typed if isinstance(repo, _Repository) else {}
-        replaced = [group for group in GROUPS if group in typed]
+        replaced = [key for key in typed if key in GROUPS or "." in key]
         of_preset = [default for default in defaults if not _is_stock(default)]
         if not (replaced and of_preset):
             return config
         stock = super()._compose_config_from_defaults_list(
             [default for default in defaults if _is_stock(default)], repo
         )
-        for group in replaced:
-            node: Any = OmegaConf.to_container(config[group])
-            if not _has_more(node, OmegaConf.to_container(stock[group])):
+        for chosen in replaced:
+            node: Any = OmegaConf.to_container(OmegaConf.select(config, chosen))
+            if not _has_more(node, OmegaConf.to_container(OmegaConf.select(stock, chosen))):
                 continue  # without importing what it describes
             gone = []
-            for key in unknown_options(group, node):
+            for key in unknown_options(chosen, node):
                 parent, _, name = key.rpartition(".")
                 if name not in OmegaConf.select(stock, parent, default={}):
                     del OmegaConf.select(config, parent)[name]
                     gone.append(key)
             if gone:
-                self.note_left_out(gone, f"{group}={typed[group]}")
+                self.note_left_out(gone, f"{chosen}={typed[chosen]}")
         return config
 
     def _explained(self, error: Exception) -> str:
@@ -189,7 +195,14 @@ class Composer(ConfigLoaderImpl):
 
 def _is_stock(default: ResultDefault) -> bool:
     """Whether a file is the primary one or an option of a group, rather than a preset."""
-    return default.primary or str(default.config_path).split("/")[0] in (*GROUPS, "hydra")
+    if default.primary or _is_of_group(default.config_path):
+        return True
+    is_nested = bool(default.package)
+    return is_nested and (default.parent == NAME or _is_of_group(default.parent))
+
+
+def _is_of_group(path: str | None) -> bool:
+    return str(path).split("/")[0] in (*GROUPS, "hydra")
 
 
 def _has_more(node: Any, stock: Any) -> bool:
@@ -201,7 +214,8 @@ def _has_more(node: Any, stock: Any) -> bool:
 
 
 class _Repository(CachingConfigRepository):
-    """The files that one composition reads. typed: the option chosen of each group."""
+    """The files that one composition reads. typed: the option chosen of each group, nested ones by
+    their key."""
 
     def __init__(self, delegate: ConfigRepository, typed: dict[str, str]) -> None:
         super().__init__(delegate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fm_al.compose.arguments import expanded, parsed
 from fm_al.compose.composer import Composer, resolved
+from fm_al.compose.nested import chooses_nested, nested_groups
 from fm_al.config import check_settings
 from fm_al.errors import ConfigError
 from fm_al.launch.combinations import Combination, dimensions
@@ -164,17 +165,31 @@ class SweepPlan:
     def _composed(self, combination: Combination) -> tuple[DictConfig, dict[str, Any]]:
         base, choices = self._base(combination)
         config = base.copy()
-        options = [text for text in combination if not self.composer.chooses(parsed(text))]
-        self.composer.apply(options, config)
+        chosen = self._choosing(combination, choices)
+        self.composer.apply([text for text in combination if text not in chosen], config)
         return config, choices
 
     def _base(self, combination: Combination) -> tuple[DictConfig, dict[str, Any]]:
         """Compose a combination's choices of groups, without its other overrides."""
-        chosen = tuple(text for text in combination if self.composer.chooses(parsed(text)))
-        if chosen not in self._bases:
-            composed = self.composer.compose(chosen)
-            self._bases[chosen] = without_hydra(composed), composed.hydra.runtime.choices
-        return self._bases[chosen]
+        chosen = self._choosing(combination, {})
+        while True:
+            if chosen not in self._bases:
+                composed = self.composer.compose(chosen)
+                self._bases[chosen] = without_hydra(composed), composed.hydra.runtime.choices
+            _, choices = self._bases[chosen]
+            with_nested = self._choosing(combination, choices)
+            if with_nested == chosen:
+                return self._bases[chosen]
+            chosen = with_nested  # of which an option may nest another group
+
+    def _choosing(self, combination: Combination, choices: Iterable[str]) -> Combination:
+        """The overrides that choose options of groups, and of those that these options nest."""
+        nested = nested_groups(choices)
+        return tuple(
+            text
+            for text in combination
+            if self.composer.chooses(parsed(text)) or chooses_nested(parsed(text), nested)
+        )
 
     def _where_else(self, combination: Combination, error: ConfigError) -> str:
         """Name the swept options of a group that have the same error, if it is about a group."""

@@ -37,6 +37,13 @@ LONGEST_NAME = 120  # characters
 # Of one option, in a name that has to be cut.
 LONGEST_KEY, LONGEST_VALUE = 40, 24
 OVERRIDES = "overrides.yaml"
+# Options with which a run is what it was before there were such options.
+OLDER_THAN_THE_OPTION = {
+    "features": "none",
+    "budget.start": "random",
+    "budget.growth": 1,
+    "budget.whole_pool": False,
+}
 
 
 def run_directory(config: Config, choices: Mapping[str, Any], overrides: Sequence[str]) -> Path:
@@ -116,8 +123,9 @@ def note_overrides(directory: Path, overrides: Sequence[str]) -> None:
 def _named(overrides: Sequence[str]) -> dict[str, Override]:
     typed = [parsed(text) for text in overrides]
     named = {each.key_or_group: each for each in typed if not _needs_no_name(each.key_or_group)}
-    if "features" in named and named["features"].value() == "none":
-        del named["features"]  # the default, which is older than the group
+    for key, default in OLDER_THAN_THE_OPTION.items():
+        if key in named and named[key].value() == default:
+            del named[key]
     return dict(sorted(named.items(), key=_rank))
 
 

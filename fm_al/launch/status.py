@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from fm_al.config import Budget
+from fm_al.budget import Budget
 from fm_al.errors import RunError
 from fm_al.launch.queue import SlurmJob, in_queue, unusual_wait
 from fm_al.records.discovery import runs_below
@@ -139,8 +139,7 @@ def _all_rounds(run: StoredRun) -> int | None:
     if run.provenance is None:
         return None
     try:
-        budget = Budget(**run.provenance.decides["budget"])
-        return len(range(budget.initial, budget.total, budget.per_round)) + 1
+        return Budget(**run.provenance.decides["budget"]).rounds
     except (KeyError, TypeError, ValueError, OverflowError):
         raise RunError(f"{run.directory / 'provenance.json'} names no budget") from None
 

@@ -18,8 +18,12 @@ Config = dict[str, Any]
 
 NO_EFFECT_ON_RESULTS = ("tracker", "output_dir", "data_dir", "download", "device")
 # Options added after the first version, at the values that match what that version did: of every
-# strategy of this package, and of those with a `regularization`.
+# strategy of this package, of some, and of those with a `regularization`.
 ADDED_TO_STRATEGIES = {"max_candidates": None}
+ADDED_TO = {
+    "fm_al.strategies.coreset.Coreset": {"representation": "embeddings"},
+    "fm_al.strategies.kmeans.KMeans": {"representation": "embeddings"},
+}
 ADDED_TO_FISHER_STRATEGIES = {
     "regularization_scale": "absolute",
     "labelled_weight": "mean",
@@ -32,6 +36,9 @@ ADDED_TO_FISHER_STRATEGIES = {
 ADDED_TO_TRAINER = {"sampling": "uniform"}
 # The group `features` was added later, too: without features, a run is what it was before.
 NO_FEATURES = {"_target_": "fm_al.features.none.NoFeatures"}
+# Options of the budget that were added later, at values with which a run is what it was before.
+RANDOM_START = {"_target_": "fm_al.starts.random.RandomStart"}
+NO_EFFECT_IN_BUDGET = {"start": (None, RANDOM_START), "growth": (1,), "whole_pool": (False,)}
 FOUND_IN_DATA = ("dataset_content", "features_content")  # known once the data are loaded
 LONGEST_LIST = 200  # characters of a list in an error
 
@@ -47,6 +54,9 @@ def result_config_of(config: Config, device: Config) -> Config:
     kept = {k: v for k, v in config.items() if k not in NO_EFFECT_ON_RESULTS} | {"device": device}
     if kept.get("features") == NO_FEATURES:
         del kept["features"]
+    kept["budget"] = {
+        k: v for k, v in config["budget"].items() if v not in NO_EFFECT_IN_BUDGET.get(k, ())
+    }
     kept["dataset"] = {k: v for k, v in config["dataset"].items() if k != "root"}
     if "trainer" in kept:
         kept["trainer"] = _completed_trainer(kept["trainer"])
@@ -60,8 +70,9 @@ def as_now(there: Config) -> Config:
         if not isinstance(node, dict):
             return node
         added: Config = {}
-        if str(node.get("_target_")).startswith("fm_al.strategies."):
-            added = ADDED_TO_STRATEGIES
+        target = str(node.get("_target_"))
+        if target.startswith("fm_al.strategies."):
+            added = ADDED_TO_STRATEGIES | ADDED_TO.get(target, {})
         if "regularization" in node:
             added = added | ADDED_TO_FISHER_STRATEGIES
         return added | {key: completed(value) for key, value in node.items()}

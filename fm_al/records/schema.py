@@ -21,6 +21,7 @@ from fm_al.records.result_config import Config, as_now
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
+SquaredError = Annotated[float, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, lt=2**63)]
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # no path or argument can hold a NUL
 
@@ -74,6 +75,9 @@ class Round(_Metrics):
     balanced_accuracy: Annotated[
         Share, _about("fraction", "Mean over classes of the accuracy on that class.")
     ] = math.nan
+    worst_class_accuracy: Annotated[
+        Share, _about("fraction", "Smallest accuracy on a class, among classes with test images.")
+    ] = math.nan
     macro_f1: Annotated[Share, _about("fraction", "Mean over classes of the F1 score.")] = math.nan
     per_class_accuracy: Annotated[
         list[Share | None],
@@ -84,6 +88,22 @@ class Round(_Metrics):
         ),
     ] = Field(default_factory=list)
     loss: Annotated[float, _about("nats", "Mean cross-entropy over the test images.")] = math.nan
+    expected_calibration_error: Annotated[
+        Share,
+        _about(
+            "fraction",
+            "Sum over 15 equal-width bins of the top-1 confidence, the upper edge included, of "
+            "(test images in the bin / all) x abs(accuracy - mean confidence) (Guo et al. 2017).",
+        ),
+    ] = math.nan
+    brier_score: Annotated[
+        SquaredError,
+        _about(
+            "squared probability",
+            "Mean over test images of the sum over classes of (probability - 1 if it is the class, "
+            "else 0) squared, from 0 to 2 (Brier 1950).",
+        ),
+    ] = math.nan
     epochs: Annotated[Count | None, _about("epochs", "Epochs that the round trained for.")] = None
     train_accuracy: Annotated[
         Share,
@@ -148,11 +168,18 @@ class Result(_Metrics):
     labelled: Annotated[Count, _about("images", "As in the last round.")]
     accuracy: Annotated[Share, _about("fraction", "As in the last round.")]
     balanced_accuracy: Annotated[Share, _about("fraction", "As in the last round.")]
+    worst_class_accuracy: Annotated[Share, _about("fraction", "As in the last round.")] = math.nan
     macro_f1: Annotated[Share, _about("fraction", "As in the last round.")] = math.nan
     per_class_accuracy: Annotated[
         list[Share | None], _about("fraction", "As in the last round.", per_class=True)
     ] = Field(default_factory=list)
     loss: Annotated[float, _about("nats", "As in the last round.")] = math.nan
+    expected_calibration_error: Annotated[Share, _about("fraction", "As in the last round.")] = (
+        math.nan
+    )
+    brier_score: Annotated[SquaredError, _about("squared probability", "As in the last round.")] = (
+        math.nan
+    )
     area_under_curve: Annotated[
         Share,
         _about(
@@ -219,6 +246,14 @@ class Provenance(Schema):
     test_counts: Annotated[list[Count], _about("images", "Test images of each class.")] = Field(
         default_factory=list
     )
+    start_uses_classes: Annotated[
+        bool,
+        _about(
+            "true or false",
+            "The first labels were chosen with the classes of the whole pool, which no real "
+            "labelling knows (`budget.start`).",
+        ),
+    ] = False
     software: Annotated[
         dict[str, str | None],
         _about(

@@ -178,6 +178,7 @@ def open_run(
     sweep: str | None = None,
     assignment: Assignment | None = None,
     class_counts: tuple[list[int], list[int]] | None = None,
+    start_uses_classes: bool = False,
 ) -> Iterator[RunRecords]:
     """Opens a run's directory, made if it does not exist, for this process alone.
 
@@ -192,6 +193,7 @@ def open_run(
         sweep: Name of the sweep that started it.
         assignment: What job.json is to say from now on; None leaves it alone.
         class_counts: Images of each class in the pool and in the test set.
+        start_uses_classes: Whether the first images are chosen by their classes.
 
     Raises:
         RunLockedError: Another live process holds the directory.
@@ -214,7 +216,12 @@ def open_run(
         start = Start(time=now(), **this_process(), sweep=sweep, command=without_secrets(command))
         provenance = files.provenance
         if provenance is None:
-            provenance = _new_provenance(result_config, class_names, class_counts, start)
+            known: dict[str, Any] = {}
+            if class_counts is not None:
+                known = dict(zip(("pool_counts", "test_counts"), class_counts, strict=True))
+            if start_uses_classes:
+                known["start_uses_classes"] = True
+            provenance = _new_provenance(result_config, class_names, known, start)
             files = replace(files, digest=provenance.fingerprint)
         elif files.result is None:
             provenance.starts.append(start)
@@ -234,17 +241,14 @@ def open_run(
 def _new_provenance(
     result_config: Config,
     class_names: list[str],
-    class_counts: tuple[list[int], list[int]] | None,
+    known: dict[str, Any],
     start: Start,
 ) -> Provenance:
-    counts = {}
-    if class_counts is not None:
-        counts = dict(zip(("pool_counts", "test_counts"), class_counts, strict=True))
     return Provenance(
         fingerprint=fingerprint(result_config),
         decides=result_config,
         class_names=class_names,
-        **counts,
+        **known,
         software=software(),
         starts=[start],
     )

@@ -6,7 +6,7 @@ imbalanced classes. Every sentence follows from the statistics.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -16,6 +16,7 @@ from fm_al.report.comparison_tables import SAME_DIFFERENCE
 from fm_al.report.published import Published
 from fm_al.report.runs import Runs
 from fm_al.report.statistics import ALPHA, ROUNDING, all_compared, common_seeds, rankable
+from fm_al.report.text import listed
 
 CLAIMED = "fishermask"
 CLAIMED_WORSE = ("bait", "coreset", "entropy", "margin", "random")
@@ -84,7 +85,7 @@ def claim_together(of_settings: Mapping[str, Runs]) -> list[str]:
     worse = {o: sum(o in verdicts[name].worse for name in tested[o]) for o in opponents}
 
     def counted(wins: Mapping[str, int]) -> str:
-        return _listed([f"{o} in {wins[o]} of {len(tested[o])}" for o in opponents if wins[o]])
+        return listed([f"{o} in {wins[o]} of {len(tested[o])}" for o in opponents if wins[o]])
 
     how = (
         f"paired t-test of the area under the accuracy curve, {ALPHA}, Holm over a setting's pairs"
@@ -96,7 +97,7 @@ def claim_together(of_settings: Mapping[str, Runs]) -> list[str]:
     )
     never = [other for other in opponents if not better[other]]
     fails = [
-        *([f"it is significantly better than {_listed(never)} in none"] if never else []),
+        *([f"it is significantly better than {listed(never)} in none"] if never else []),
         *(
             [f"it is significantly worse than {counted(worse)} settings"]
             if any(worse.values())
@@ -105,7 +106,7 @@ def claim_together(of_settings: Mapping[str, Runs]) -> list[str]:
         *_places(of_settings),
     ]
     return [
-        f"The paper claims that FisherMask is better than {_listed(CLAIMED_WORSE)}. "
+        f"The paper claims that FisherMask is better than {listed(CLAIMED_WORSE)}. "
         f"What holds: {holds}.",
         f"What does not hold or is not shown: {'; '.join(fails)}.",
         _of_imbalance(of_settings, verdicts),
@@ -145,7 +146,7 @@ def _of_imbalance(of_settings: Mapping[str, Runs], verdicts: Mapping[str, _Verdi
         won = sum(o in CLAIMED_WORSE for name in names for o in verdicts[name].better)
         of = sum(o in CLAIMED_WORSE for name in names for o in _against(verdicts[name]))
         counts.append(f"{won} of {of} comparisons with {kind} classes")
-    return f"FisherMask is significantly better than them in {_listed(counts)}."
+    return f"FisherMask is significantly better than them in {listed(counts)}."
 
 
 def _is_balanced(runs: Runs) -> bool:
@@ -180,7 +181,7 @@ def _place_in_words(areas: pd.DataFrame) -> list[str]:
     lacking = areas[ranked.columns].isna().any(axis=None)
     over = f", over the {len(ranked)} seeds that all have" * bool(lacking)
     unranked = [group for group in areas if group not in ranked]
-    without = f"; too few seeds to rank {_listed(unranked)}" if unranked else ""
+    without = f"; too few seeds to rank {listed(unranked)}" if unranked else ""
     return [
         f"By the mean area under the accuracy curve{over}, FisherMask is "
         f"{_ordinal(place[0])} of {place[1]} strategies: {means[CLAIMED]:.{digits}f}, "
@@ -211,24 +212,24 @@ def _verdict(frame: pd.DataFrame, where: str) -> str:
     as_claimed = [other for other in verdicts.better if other in CLAIMED_WORSE]
     beyond = [other for other in verdicts.better if other not in CLAIMED_WORSE]
     better = [
-        *([f"{_listed(as_claimed)}, as claimed"] if as_claimed else []),
-        *([f"{_listed(beyond)}, which the paper does not claim"] if beyond else []),
+        *([f"{listed(as_claimed)}, as claimed"] if as_claimed else []),
+        *([f"{listed(beyond)}, which the paper does not claim"] if beyond else []),
     ]
     parts = [
         *([f"is significantly better than {', and than '.join(better)}"] if better else []),
-        *([f"is significantly worse than {_listed(verdicts.worse)}"] if verdicts.worse else []),
+        *([f"is significantly worse than {listed(verdicts.worse)}"] if verdicts.worse else []),
         *(
-            [f"does not differ significantly from {_listed(verdicts.level)}"]
+            [f"does not differ significantly from {listed(verdicts.level)}"]
             if verdicts.level
             else []
         ),
         *(
-            [f"cannot be tested against {_listed(verdicts.constant)}: {SAME_DIFFERENCE}"]
+            [f"cannot be tested against {listed(verdicts.constant)}: {SAME_DIFFERENCE}"]
             if verdicts.constant
             else []
         ),
         *(
-            [f"cannot be compared with {_listed(verdicts.untested)} because of too few seeds"]
+            [f"cannot be compared with {listed(verdicts.untested)} because of too few seeds"]
             if verdicts.untested
             else []
         ),
@@ -264,11 +265,6 @@ def _order(runs: Runs, published: Published) -> list[str]:
         f"At {labels} labels, the published order is {', '.join(theirs.index)}; the measured order "
         f"is {', '.join(order)} (Spearman's rank correlation {rho:.2f})."
     ]
-
-
-def _listed(names: Sequence[str]) -> str:
-    *most, last = names
-    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _ordinal(number: int) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
@@ -18,7 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from fm_al.report.drawing import (
-    LINE,
+    EDGE,
     WIDTH,
     Figure,
     add_legend,
@@ -32,19 +31,12 @@ from fm_al.report.drawing import (
     seed_count,
     wrapped,
 )
-from fm_al.report.metrics import METRICS, capitalized
+from fm_al.report.leads import draw_lead, reference_of
+from fm_al.report.metrics import Measure, capitalized
 from fm_al.report.palette import GREY, Look, Palette
 from fm_al.report.published import Published
-from fm_al.report.runs import REFERENCE, Runs
-from fm_al.report.statistics import (
-    ALPHA,
-    FEWEST_FOR_T,
-    Comparison,
-    all_compared,
-    by_mean,
-    common_seeds,
-    missing_seeds,
-)
+from fm_al.report.runs import Runs, value_of
+from fm_al.report.statistics import ALPHA, FEWEST_FOR_T, by_mean, missing_seeds
 
 MOST_MARKS = 8  # on a line
 MOST_COLUMNS = 4  # of panels
@@ -52,26 +44,55 @@ LONG_NAME = 18  # characters; longer names get wider panels
 # By number of columns: characters of a name in a line, and the height of a panel in inches.
 PANELS = {1: (76, 2.6), 2: (37, 1.8), 3: (24, 1.35), 4: (18, 1.15)}
 LIGHT = "#BEBEBE"  # the other groups' means in a panel
-EDGE = "#303030"  # around light colours, which are hard to see in grey
 PUBLISHED_STYLE: Mapping[str, Any] = {"ls": ":", "lw": 1, "mfc": "white", "ms": 4.5}
+LEVEL_STYLE: Mapping[str, Any] = {"color": "black", "ls": (0, (6, 1.5, 1, 1.5)), "lw": 0.8}
+LEVEL_BAND: Mapping[str, Any] = {"color": "black", "alpha": 0.12, "lw": 0}
+
+
+@dataclass(frozen=True)
+class Level:
+    """A horizontal line to compare with.
+
+    Attributes:
+        name: What it is.
+        about: The sentence of the caption.
+        mean: Where it is.
+        half: Half its 95% interval; None without one.
+    """
+
+    name: str
+    about: str
+    mean: float
+    half: float | None = None
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        half = self.half or 0
+        return self.mean - half, self.mean + half
 
 
 def metric_figure(
-    runs: Runs, prefix: str, metric: str, palette: Palette, published: Published
+    runs: Runs,
+    prefix: str,
+    measure: Measure,
+    palette: Palette,
+    published: Published,
+    level: Level | None = None,
 ) -> Figure:
     """Draw how far each group is ahead of the reference, above a panel of its own for each group.
 
     Args:
         runs: The runs of one setting.
         prefix: Start of the figure's file names.
-        metric: The field of a round to draw.
+        measure: What to draw.
         palette: Looks of the groups.
-        published: Accuracies by group and number of labels; drawn beside measured accuracy.
+        published: Values by group and number of labels, drawn beside the measured ones.
+        level: A line in every panel.
     """
-    areas = runs.area(metric)
-    groups, reference = by_mean(areas), _reference(areas)
-    curves = {group: _Curve.of(runs, group, metric) for group in groups}
-    points = _points(published, groups, runs.labels[-1]) if metric == "accuracy" else {}
+    areas = runs.area(measure.of)
+    groups, reference = by_mean(areas), reference_of(areas)
+    curves = {group: _Curve.of(runs, group, measure) for group in groups}
+    points = _points(published, groups, runs.labels[-1])
     others = [group for group in groups if group != reference]
     layout = _PanelLayout.of(groups)
     lead_height = 0.6 + 0.75 * row_height(others) * len(others) if others else 0
@@ -81,26 +102,28 @@ def metric_figure(
         halves = GridSpec(2, 1, mpl, height_ratios=[lead_height, layout.height])
         place = halves[1]
         lead = mpl.add_subplot(halves[0])
-        _draw_lead(lead, areas, others, reference, METRICS[metric], palette)
+        draw_lead(lead, areas, others, reference, measure.name, palette)
     cells = place.subgridspec(layout.rows, layout.columns)
     grid = cells.subplots(sharex=True, sharey=True, squeeze=False)
     panels, empty = list(grid.flat[: len(groups)]), list(grid.flat[len(groups) :])
     for group, axes in zip(groups, panels, strict=True):
+        if level is not None:
+            _draw_level(axes, level)
         _draw_panel(axes, group, curves, reference, points.get(group, []), palette)
         axes.set_title(
             wrapped(group, layout.name_length), loc="left", fontweight="bold", fontsize=7.5
         )
         mark(group, axes)
-    _limit_heights(grid[0, 0], curves, points)
+    _limit_heights(grid[0, 0], curves, points, level)
     for axes in grid[-1]:
         if axes not in empty:
             axes.set_xlabel("labels")
     for axes in grid[:, 0]:
-        axes.set_ylabel(METRICS[metric])
-    _add_key(mpl, empty, _key(curves, reference, bool(points)))
-    title = f"{capitalized(METRICS[metric])} over labels"
-    caption = _caption(runs, METRICS[metric], curves, reference, bool(points))
-    return finished(f"{prefix}{metric}", title, caption, mpl)
+        axes.set_ylabel(measure.name)
+    _add_key(mpl, empty, _key(curves, reference, bool(points), level))
+    title = f"{capitalized(measure.name)} over labels"
+    caption = _caption(runs, measure, curves, reference, bool(points), level)
+    return finished(f"{prefix}{measure.key}", title, caption, mpl)
 
 
 @dataclass(frozen=True)
@@ -122,15 +145,6 @@ class _PanelLayout:
         return cls(rows, columns, name_length, 0.35 + (height + 0.13 * lines) * rows)
 
 
-def _reference(frame: pd.DataFrame) -> str:
-    """The group that others are compared with: `random`, else the group of the smallest mean over
-    the seeds that all groups have."""
-    if REFERENCE in frame:
-        return REFERENCE
-    common = common_seeds(frame)
-    return by_mean(frame if common.empty else common)[-1]
-
-
 @dataclass(frozen=True)
 class _Curve:
     """A metric of one group: seeds x rounds, its mean over seeds and half its interval."""
@@ -141,9 +155,9 @@ class _Curve:
     half: np.ndarray | None
 
     @classmethod
-    def of(cls, runs: Runs, group: str, metric: str) -> _Curve:
+    def of(cls, runs: Runs, group: str, measure: Measure) -> _Curve:
         values = np.array(
-            [[getattr(each, metric) for each in run.rounds] for run in runs.of_group(group)]
+            [[value_of(each, measure.of) for each in run.rounds] for run in runs.of_group(group)]
         )
         half = half_interval(values) if len(values) >= FEWEST_FOR_T else None
         return cls(labels_of(runs, group), values, values.mean(axis=0), half)
@@ -159,6 +173,12 @@ def _points(
         if group in published
     }
     return {group: points for group, points in found.items() if points}
+
+
+def _draw_level(axes: Axes, level: Level) -> None:
+    axes.axhline(level.mean, label="level", zorder=1.5, **LEVEL_STYLE)
+    if level.half is not None:
+        axes.axhspan(*level.ends, zorder=1, **LEVEL_BAND)
 
 
 def _draw_panel(
@@ -218,8 +238,10 @@ def _limit_heights(
     axes: Axes,
     curves: Mapping[str, _Curve],
     points: Mapping[str, Sequence[tuple[int, float]]],
+    level: Level | None,
 ) -> None:
     heights = [accuracy for of_group in points.values() for _, accuracy in of_group]
+    heights += level.ends if level is not None else ()
     for curve in curves.values():
         half = 0 if curve.half is None else np.nan_to_num(curve.half)
         heights += [(curve.mean - half).min(), (curve.mean + half).max()]
@@ -229,67 +251,15 @@ def _limit_heights(
     axes.set_ylim(max(min(heights) - margin, -0.01), min(max(heights) + margin, 1.01))
 
 
-def _draw_lead(
-    axes: Axes,
-    areas: pd.DataFrame,
-    groups: Sequence[str],
-    reference: str,
-    metric: str,
-    palette: Palette,
-) -> None:
-    compared = {
-        other: each
-        for each in all_compared(areas)
-        if (other := each.against(reference)) is not None
-    }
-    for row, group in enumerate(groups):
-        _draw_difference(
-            axes, row, group, areas[group] - areas[reference], compared[group], palette
-        )
-    axes.axvline(0, c=GREY, lw=1, ls=(0, (3, 2)), zorder=1)
-    name_rows(axes, groups)
-    axes.grid(axis="x")
-    axes.spines["left"].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
-    text = (
-        f"area under the {metric} curve minus that of {reference} ({areas[reference].mean():.3f})"
-    )
-    axes.set_xlabel(wrapped(text, LINE))
-
-
-def _draw_difference(
-    axes: Axes,
-    row: int,
-    group: str,
-    differences: pd.Series,
-    comparison: Comparison,
-    palette: Palette,
-) -> None:
-    look, there = palette.looks[group], differences.dropna()
-    right = axes.get_yaxis_transform()
-    if there.empty:
-        mark(group, axes.text(0.02, row, "no seed in common", transform=right, va="center"))
-        return
-    sign = 1 if comparison.first == group else -1
-    mean = sign * comparison.difference
-    dots = axes.plot(there, np.full(len(there), row + 0.28), "o", ms=2.5, mew=0, c=look.colour)
-    dots[0].set(alpha=0.5, label="seeds")
-    marks: list[Artist] = [*dots]
-    if comparison.interval is not None:
-        ends = sorted(sign * end for end in comparison.interval)
-        marks += axes.plot(ends, [row, row], c=look.colour, lw=2.4, label="interval", alpha=0.7)
-        marks[-1].set(solid_capstyle="butt")
-    marks += axes.plot([mean], [row], look.marker, ms=6.5, c=look.colour, label="mean")
-    marks[-1].set(mec=EDGE, mew=0.5)
-    said = axes.text(1.02, row, f"{mean:+.3f}", transform=right, va="center")
-    if comparison.winner is not None:
-        said.set_fontweight("bold")
-    mark(group, *marks, said)
-
-
 def _caption(
-    runs: Runs, metric: str, curves: Mapping[str, _Curve], reference: str, has_points: bool
+    runs: Runs,
+    measure: Measure,
+    curves: Mapping[str, _Curve],
+    reference: str,
+    has_points: bool,
+    level: Level | None,
 ) -> str:
+    metric = measure.name
     has_bands = any(curve.half is not None for curve in curves.values())
     sentences = []
     if len(curves) > 1:
@@ -304,19 +274,23 @@ def _caption(
             ]
         sentences.append("Below: one panel per group, the largest area first.")
     sentences.append(
-        f"{capitalized(metric)} on the test images over the number of labels, mean of "
+        f"{measure.about} over the number of labels, mean of "
         f"{seed_count(runs)}{', with its 95% confidence interval' * has_bands}."
     )
     if any(curve.half is None and len(curve.values) > 1 for curve in curves.values()):
         sentences.append("Faint lines are seeds where they are too few for an interval.")
     if has_points:
         sentences.append("Hollow marks on dotted lines are the published values.")
+    if level is not None:
+        sentences.append(level.about)
     if max(len(curve.labels) for curve in curves.values()) > MOST_MARKS:
         sentences.append("Not every measured value has a mark.")
     return " ".join([*sentences, "Nothing is smoothed."])
 
 
-def _key(curves: Mapping[str, _Curve], reference: str, has_points: bool) -> dict[str, Artist]:
+def _key(
+    curves: Mapping[str, _Curve], reference: str, has_points: bool, level: Level | None
+) -> dict[str, Artist]:
     key: dict[str, Artist] = {"mean": Line2D([], [], color="black", marker="o", ms=4, lw=1.8)}
     if any(curve.half is not None for curve in curves.values()):
         key["95% interval"] = Patch(fc="black", alpha=0.2)
@@ -326,6 +300,8 @@ def _key(curves: Mapping[str, _Curve], reference: str, has_points: bool) -> dict
         key[reference] = Line2D([], [], color=GREY, lw=0.9, ls=(0, (3, 2)))
     if len(curves) > 2:
         key["the others"] = Line2D([], [], color=LIGHT, lw=0.8)
+    if level is not None:
+        key[level.name] = Line2D([], [], **LEVEL_STYLE)
     return key
 
 

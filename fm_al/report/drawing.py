@@ -49,6 +49,7 @@ STYLE: list[str | Path | dict[str, Any]] = [
 WIDTH = 5.5  # inches, the text width of a paper
 LINE = 84  # characters in this width
 NAME = 28  # characters of a name in one line
+EDGE = "#303030"  # around light colours, which are hard to see in grey
 CONFIDENCE = 0.95
 
 

@@ -172,6 +172,8 @@ def _unambiguous(
 
 
 def _assignment(key: str, value: Any) -> str:
+    if key.endswith("._target_") and isinstance(value, str):  # of a nested strategy: inner=BADGE
+        key, value = key.removesuffix("._target_"), value.rpartition(".")[2]
     return f"{key.rpartition('.')[2]}={format_value(value)}"
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence, Set
-from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from fm_al.config import Budget
 from fm_al.errors import ConfigError, RunError
 from fm_al.records.discovery import runs_below
 from fm_al.records.json_files import Schema, shortened, validated
@@ -38,6 +38,13 @@ LIKE_A_RUN = {"config.yaml", "rounds.jsonl", "result.json"}
 NEEDED_OF_A_ROUND = ("balanced_accuracy", "macro_f1", "per_class_accuracy", "queried_classes")
 
 
+_Query = Annotated[Count, Field(ge=1)]
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
 class _Masks(Schema):
     """What strategies with a mask record of a query."""
 
@@ -51,9 +58,12 @@ class _Option(Schema):
 
 class _Budget(Schema):
     initial: Count
-    per_round: Annotated[Count, Field(ge=1)]
+    per_round: Annotated[list[_Query], Field(min_length=1), BeforeValidator(_as_list)]
     total: Count
     train_before_first_query: bool = True
+    growth: Annotated[float, Field(ge=1, lt=2**63)] = 1.0
+    start: dict[str, Any] | None = None
+    whole_pool: bool = False
 
 
 class _Device(Schema):
@@ -118,15 +128,22 @@ def chosen_runs(
     """
     for key in where:
         check_key("--where", key, finished)
-    chosen = [
-        run
-        for run in finished
-        if all(any(matches(run.value(key), text) for text in where[key]) for key in where)
-    ]
+    chosen = matching(finished, where)
     if not chosen:
         conditions = " ".join(f"{key}={','.join(values)}" for key, values in where.items())
         raise ConfigError(f"--where {conditions}: matches none of {len(finished)} finished runs")
     return chosen
+
+
+def matching(
+    finished: Sequence[FinishedRun], where: Mapping[str, Sequence[str]]
+) -> list[FinishedRun]:
+    """The runs that have one of the values for each key of `where`."""
+    return [
+        run
+        for run in finished
+        if all(any(matches(run.value(key), text) for text in where[key]) for key in where)
+    ]
 
 
 def check_key(option: str, key: str, finished: Sequence[FinishedRun]) -> None:
@@ -165,13 +182,21 @@ def _check_values(place: str, values: Config, schema: type[Schema], key: str) ->
         raise RunError(f"{place} is damaged ({key}.{what})") from None
 
 
-def _check_counts(rounds: Sequence[Round], result: Result, budget: Config) -> None:
+def _check_counts(rounds: Sequence[Round], result: Result, options: Config) -> None:
     """Check that the rounds are those of the budget, with as many queried images and classes."""
-    before_last = range(budget["initial"], budget["total"], budget["per_round"])
-    if len(before_last) + 1 != len(rounds):
-        raise RunError(f"has {len(rounds)} rounds, its budget is of {len(before_last) + 1}")
-    labels = [*before_last, budget["total"]]
-    queried = [after - before for before, after in pairwise(labels)] + [0]
+    try:
+        budget = Budget(**{k: v for k, v in options.items() if k in _Budget.model_fields})
+    except ConfigError as error:
+        raise RunError(f"provenance.json is damaged (decides.{error})") from None
+    if not budget.whole_pool:
+        # First, so that no absurd total is divided into queries.
+        images, wanted = sum(len(each.queried) for each in rounds), budget.total - budget.initial
+        if images < wanted:
+            raise RunError(f"has queries of {images} images, its budget is of {wanted}")
+    if budget.rounds != len(rounds):
+        raise RunError(f"has {len(rounds)} rounds, its budget is of {budget.rounds}")
+    labels = budget.schedule(pool_size=rounds[0].labelled)
+    queried = [*budget.query_sizes, 0]
     classes = len(result.class_names)
     for number, each in enumerate(rounds):
         for what, found, expected in (

@@ -9,8 +9,8 @@ of other keys are compared instead of strategies; these may decide the first lab
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,20 @@ from fm_al.records.schema import Provenance, Result, Round
 from fm_al.report.values import MISSING, by_numbers
 
 STRATEGY = ("strategy",)
+# A field of a round's record, or a function of the record.
+Metric = str | Callable[[Round], float]
 REFERENCE = "random"  # the group that others are compared with, if there is one of this name
 # The keys that, beside the seed, decide the first labels, and those among them that only change
 # how images look.
-DECIDES_START = ("dataset", "dataset_content", "imbalance", "budget.initial")
+DECIDES_START = ("dataset", "dataset_content", "imbalance", "budget.initial", "budget.start")
 LOOKS = tuple(
     f"dataset.{name}" for name in ("pad_to", "mean", "std", "crop_padding", "horizontal_flip")
 )
+
+
+def value_of(record: Round, metric: Metric) -> float:
+    """A metric of a round; NaN if its record lacks it."""
+    return float(getattr(record, metric) if isinstance(metric, str) else metric(record))
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +68,11 @@ class FinishedRun:
     @property
     def seed(self) -> int:
         return int(self.flat["seed"])
+
+    @property
+    def is_on_whole_pool(self) -> bool:
+        """Whether it was trained on the whole pool, once: an upper bound."""
+        return bool(self.flat.get("budget.whole_pool"))
 
     def value(self, key: str) -> Any:
         """The value of a key of the configuration, or MISSING."""
@@ -103,11 +115,19 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of a report, or of one of its settings; `by`: the keys whose values are compared."""
+    """The runs of a report, or of one of its settings.
+
+    Attributes:
+        runs: What is compared.
+        left_out: What is not used.
+        by: The keys whose values are compared.
+        on_whole_pool: Runs that were trained on the whole pool, by setting: upper bounds.
+    """
 
     runs: Sequence[Run]
     left_out: Sequence[LeftOut] = ()
     by: Sequence[str] = STRATEGY
+    on_whole_pool: Mapping[str, Sequence[FinishedRun]] = field(default_factory=dict)
 
     @cached_property
     def settings(self) -> list[str]:
@@ -128,7 +148,15 @@ class Runs:
         of_settings: defaultdict[str, list[Run]] = defaultdict(list)
         for run in self.runs:
             of_settings[run.setting].append(run)
-        return {setting: Runs(runs, (), self.by) for setting, runs in of_settings.items()}
+        return {
+            setting: Runs(
+                runs,
+                (),
+                self.by,
+                {setting: self.on_whole_pool[setting]} if setting in self.on_whole_pool else {},
+            )
+            for setting, runs in of_settings.items()
+        }
 
     def of_group(self, group: str) -> list[Run]:
         """The runs of a group, sorted by seed."""
@@ -181,20 +209,25 @@ class Runs:
     def seeds(self) -> list[int]:
         return sorted({run.seed for run in self.runs})
 
-    def at(self, metric: str, labels: int) -> pd.DataFrame:
-        """A metric at this number of labels: seeds x groups, NaN for a missing run."""
-        return self.framed({run: getattr(run.at(labels), metric) for run in self.runs})
+    @property
+    def bounds(self) -> Sequence[FinishedRun]:
+        """The runs that were trained on the whole pool, sorted by seed."""
+        return self.on_whole_pool.get(self.runs[0].setting, ())
 
-    def final(self, metric: str) -> pd.DataFrame:
+    def at(self, metric: Metric, labels: int) -> pd.DataFrame:
+        """A metric at this number of labels: seeds x groups, NaN for a missing run."""
+        return self.framed({run: value_of(run.at(labels), metric) for run in self.runs})
+
+    def final(self, metric: Metric) -> pd.DataFrame:
         """A metric at the largest number of labels: seeds x groups."""
         return self.at(metric, self.labels[-1])
 
-    def area(self, metric: str) -> pd.DataFrame:
+    def area(self, metric: Metric) -> pd.DataFrame:
         """The area under a metric over labels, divided by their range: seeds x groups."""
         labels = self.labels
         return self.framed(
             {
-                run: area_under_curve(labels, [getattr(run.at(each), metric) for each in labels])
+                run: area_under_curve(labels, [value_of(run.at(each), metric) for each in labels])
                 for run in self.runs
             }
         )

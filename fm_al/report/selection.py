@@ -7,9 +7,10 @@ from pathlib import Path
 
 from fm_al.errors import ConfigError
 from fm_al.report.naming import named_runs
-from fm_al.report.reading import check_key, chosen_runs, finished_runs
+from fm_al.report.reading import check_key, chosen_runs, finished_runs, matching
 from fm_al.report.runs import STRATEGY, FinishedRun, LeftOut, Runs
 from fm_al.report.values import MISSING
+from fm_al.report.whole_pool import bounds_of_settings, where_for_bounds
 
 
 def read_runs(
@@ -28,15 +29,19 @@ def read_runs(
     """
     left_out: list[LeftOut] = []
     finished = list(finished_runs(folder, left_out))
-    if not finished:
+    if all(run.is_on_whole_pool for run in finished):
         examples = "".join(f"; {each.directory} {each.why}" for each in left_out[:3])
         raise ConfigError(f"{folder}: no finished run in this folder or below{examples}")
     for key in by:
         check_key("--by", key, finished)
         if key == "seed":
             raise ConfigError("--by seed: runs are paired by seed; choose seeds with --where")
-    comparable = _comparable(chosen_runs(finished, where or {}), by, left_out)
-    runs = Runs(named_runs(comparable, by, left_out), left_out, by)
+    compared = [run for run in finished if not run.is_on_whole_pool]
+    on_whole_pool = [run for run in finished if run.is_on_whole_pool]
+    comparable = _comparable(chosen_runs(compared, where or {}), by, left_out)
+    named = named_runs(comparable, by, left_out)
+    bounds = matching(on_whole_pool, where_for_bounds(where or {}))
+    runs = Runs(named, left_out, by, bounds_of_settings(named, bounds, left_out))
     if not runs.runs:
         last = f"{left_out[-1].directory} {left_out[-1].why}"
         raise ConfigError(f"{folder}: no run is left to report on; {last}")

@@ -8,24 +8,22 @@ import numpy as np
 import pandas as pd
 
 from fm_al.records.curve import area_under_curve
-from fm_al.report.comparison_tables import SAME_DIFFERENCE, comparisons, test_image_count
-from fm_al.report.metrics import METRICS, capitalized, metrics_of
+from fm_al.report.bound_tables import bound_row, bound_table
+from fm_al.report.class_tables import class_tables
+from fm_al.report.comparison_tables import comparisons, test_image_count
+from fm_al.report.means import AREA, AREA_OF_SHARE, by_area, compared_by, mean_cell, means_table
+from fm_al.report.metrics import (
+    ABOUT_FURTHER,
+    METRICS,
+    capitalized,
+    further_metrics_of,
+    metrics_of,
+)
 from fm_al.report.published import Published
 from fm_al.report.runs import REFERENCE, Runs
-from fm_al.report.statistics import (
-    ALPHA,
-    FEWEST_FOR_T,
-    all_compared,
-    by_mean,
-    common_seeds,
-    labels_needed,
-    missing_seeds,
-    share_saved,
-    standing,
-)
-from fm_al.report.typeset import LEVEL, NO_NUMBER, UNTESTED, Cell, Table
+from fm_al.report.statistics import all_compared, labels_needed, share_saved
+from fm_al.report.typeset import NO_NUMBER, Cell, Table
 
-AREA = "areas are divided by the range of labels, so each is a mean in [0, 1]"
 STAGES = ("train", "evaluate", "query")
 
 
@@ -39,12 +37,15 @@ def tables_of_setting(runs: Runs, prefix: str, targets: Sequence[float]) -> list
     """
     return [
         *(_over_labels(runs, prefix, metric) for metric in metrics_of(runs)),
+        *_final_metrics(runs, prefix),
         _areas(runs, prefix),
+        *bound_table(runs, prefix),
         *(
             table
             for metric in metrics_of(runs)
             for table in _labels_to_targets(runs, prefix, metric, targets)
         ),
+        *class_tables(runs, prefix),
         *_per_class(runs, prefix),
         *(_differences(runs, prefix) if len(runs.groups) > 1 else []),
         _seconds(runs, prefix),
@@ -67,14 +68,9 @@ def _differences(runs: Runs, prefix: str) -> list[Table]:
     ]
 
 
-def by_area(runs: Runs) -> list[str]:
-    """The groups, the largest area under the accuracy curve first; see `by_mean`."""
-    return by_mean(runs.area("accuracy"))
-
-
 def _over_labels(runs: Runs, prefix: str, metric: str) -> Table:
     frames = {str(labels): runs.at(metric, labels) for labels in runs.labels}
-    return _means(
+    return means_table(
         runs,
         f"{prefix}{metric}",
         f"{capitalized(METRICS[metric])} by number of labels",
@@ -82,13 +78,33 @@ def _over_labels(runs: Runs, prefix: str, metric: str) -> Table:
     )
 
 
+def _final_metrics(runs: Runs, prefix: str) -> list[Table]:
+    """All metrics at the last number of labels; none if `_over_labels` shows them all."""
+    further = further_metrics_of(runs)
+    if not further and not runs.bounds:
+        return []
+    metrics = metrics_of(runs) | further
+    return [
+        means_table(
+            runs,
+            f"{prefix}metrics",
+            f"Metrics at {runs.labels[-1]} labels",
+            {name: runs.final(metric) for metric, name in metrics.items()},
+            [ABOUT_FURTHER[metric] for metric in further],
+            bound_row(runs, list(metrics)),
+        )
+    ]
+
+
 def _areas(runs: Runs, prefix: str) -> Table:
-    return _means(
+    further = further_metrics_of(runs)
+    metrics = metrics_of(runs) | further
+    return means_table(
         runs,
         f"{prefix}areas",
         f"Area under the curve over labels, {runs.labels[0]} to {runs.labels[-1]}",
-        {name: runs.area(metric) for metric, name in metrics_of(runs).items()},
-        [AREA],
+        {name: runs.area(metric) for metric, name in metrics.items()},
+        [AREA if "brier_score" in further else AREA_OF_SHARE],
     )
 
 
@@ -104,7 +120,7 @@ def _labels_to_targets(
         wanted = {f"{reference}'s last": runs.final(metric)[reference]} | wanted
     if not wanted:
         return []
-    columns = [_compared_by(runs)]
+    columns = [compared_by(runs)]
     rows = {group: [Cell(group)] for group in by_area(runs)}
     for name, target in wanted.items():
         columns.append(f"labels for {name}")
@@ -182,13 +198,15 @@ def _per_class(runs: Runs, prefix: str) -> list[Table]:
         for number, name in enumerate(names)
     }
     return [
-        _means(runs, f"{prefix}per_class", f"Accuracy of each class at {labels[-1]} labels", last),
-        _means(
+        means_table(
+            runs, f"{prefix}per_class", f"Accuracy of each class at {labels[-1]} labels", last
+        ),
+        means_table(
             runs,
             f"{prefix}per_class_areas",
             f"Area under the curve of each class's accuracy, {labels[0]} to {labels[-1]} labels",
             areas,
-            [AREA],
+            [AREA_OF_SHARE],
         ),
     ]
 
@@ -203,7 +221,7 @@ def _seconds(runs: Runs, prefix: str) -> Table:
     return Table(
         f"{prefix}seconds",
         "Seconds by stage, of a whole run",
-        [_compared_by(runs), *STAGES, "total"],
+        [compared_by(runs), *STAGES, "total"],
         rows,
         ["mean ± standard deviation over runs; comparable only between equal machines"],
     )
@@ -226,7 +244,7 @@ def beside_published(runs: Runs, prefix: str, published: Published) -> list[Tabl
         Table(
             f"{prefix}published",
             "Accuracy by number of labels, measured and published",
-            [_compared_by(runs), "", *map(str, labels)],
+            [compared_by(runs), "", *map(str, labels)],
             rows,
             [
                 "published: means of five trials of the paper's authors, read off plots to 0.005 "
@@ -234,76 +252,3 @@ def beside_published(runs: Runs, prefix: str, published: Published) -> list[Tabl
             ],
         )
     ]
-
-
-def mean_cell(values: pd.Series, form: str = "{:.3f}") -> Cell:
-    """Mean ± standard deviation, without missing values."""
-    there = values.dropna()
-    if there.empty:
-        return NO_NUMBER
-    mean = float(there.mean())
-    if len(there) == 1:
-        return Cell(form.format(mean), mean)
-    spread = float(there.std(ddof=1))
-    return Cell(f"{form.format(mean)} ± {form.format(spread)}", mean, spread)
-
-
-def _means(
-    runs: Runs,
-    name: str,
-    title: str,
-    frames: Mapping[str, pd.DataFrame],
-    more_notes: Sequence[str] = (),
-) -> Table:
-    """A row for each group and a column for each frame, which marks the best groups."""
-    standings = [standing(frame) for frame in frames.values()]
-    groups, rows = by_area(runs), []
-    for group in groups:
-        row = [Cell(group)]
-        for frame, stands in zip(frames.values(), standings, strict=True):
-            cell = mean_cell(frame[group])
-            is_best = group in stands.best and len(groups) > 1
-            is_untested = group in stands.untested | stands.constant
-            mark = LEVEL if group in stands.level else UNTESTED if is_untested else ""
-            row.append(Cell(cell.text, cell.value, cell.spread, is_best, mark))
-        rows.append(row)
-    notes = _notes(runs, has_constant=any(stands.constant for stands in standings))
-    return Table(name, title, [_compared_by(runs), *frames], rows, [*notes, *more_notes])
-
-
-def _notes(runs: Runs, has_constant: bool) -> list[str]:
-    """Notes on a table of means. has_constant: a group differs from the best by the same amount for
-    every seed."""
-    seeds, frame = runs.seeds, runs.final("accuracy")
-    notes = [f"mean ± standard deviation over {len(seeds)} seed{'s' * (len(seeds) > 1)}"]
-    lacking = missing_seeds(frame)
-    if len(runs.groups) > 1 and common_seeds(frame).empty:
-        notes.append("no best is marked, since no seed is common to all")
-    elif len(runs.groups) > 1 and len(seeds) >= FEWEST_FOR_T:
-        notes.append(
-            f"bold: best of its column; {LEVEL}: not significantly worse (paired t-test over "
-            f"seeds, {ALPHA}, Holm over all pairs)"
-        )
-        if lacking:
-            notes.append(
-                "the best is chosen by the seeds that all have, among groups with enough seeds to "
-                "test"
-            )
-        reasons = [
-            *([f"fewer than {FEWEST_FOR_T} pairs"] if lacking else []),
-            *([SAME_DIFFERENCE] if has_constant else []),
-        ]
-        if reasons:
-            notes.append(f"{UNTESTED}: cannot be tested against the best ({', or '.join(reasons)})")
-    elif len(runs.groups) > 1:
-        notes.append("bold: best of its column; too few seeds to test differences")
-    for group, lacks in lacking.items():
-        plural = "s" * (len(lacks) > 1)
-        notes.append(
-            f"{group} lacks seed{plural} {', '.join(map(str, lacks))}, so it has fewer pairs"
-        )
-    return notes
-
-
-def _compared_by(runs: Runs) -> str:
-    return ", ".join(runs.by)

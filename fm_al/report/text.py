@@ -7,6 +7,7 @@ There is a function for each format; all of them start with `printable`. HTML an
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 # Control characters, line and paragraph separators, marks that turn the direction of the text that
@@ -22,6 +23,7 @@ LATEX = {
     "±": r"$\pm$",
     "°": r"$^\circ$",
     "†": r"$^\dagger$",
+    "↓": r"$\downarrow$",
     "<": r"$<$",
     ">": r"$>$",
     "~": r"\textasciitilde{}",
@@ -37,6 +39,12 @@ LATEX = {
 def printable(text: str) -> str:
     r"""One line of text, with unprintable characters as escapes: `\n`, `\x1b`."""
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence: `a, b and c`."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def all_printable(value: Any) -> Any:

@@ -59,7 +59,7 @@ class ALFAMix(CandidateOptions, Strategy):
         in_chunk = FLOAT * min(CHUNK, sizes.images) * (5 * sizes.embedding + 6 * sizes.classes)
         anchors = {"class means": 2 * FLOAT * sizes.classes * sizes.embedding}
         mixing = {f"mixing of {CHUNK:,} images at a time": in_chunk}
-        clusters = representatives_memory(sizes, n)
+        clusters = representatives_memory(sizes, n, sizes.embedding)
         return sizes.embeddings | sizes.scores | anchors | mixing | clusters
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:

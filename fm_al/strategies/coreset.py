@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,11 +12,12 @@ from fm_al.strategies.base import FLOAT, Query, QuerySizes, Strategy
 from fm_al.strategies.candidates import CandidateOptions
 from fm_al.strategies.chunks import product_rows, row_chunks
 from fm_al.strategies.distances import CENTRES, SquaredDistances
+from fm_al.strategies.representation import FeatureOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coreset(CandidateOptions, Strategy):
-    """Pick the image whose embedding is farthest from the nearest labelled or picked one, n times.
+class Coreset(FeatureOptions, CandidateOptions, Strategy):
+    """Pick the image that is farthest from the nearest labelled or picked one, n times.
 
     Greedy k-center (Sener and Savarese 2018, arXiv 1708.00489, algorithm 1). Ties go to the lowest
     index. If nothing is labelled, the first pick is the image closest to the pool's mean. A pick
@@ -25,16 +27,17 @@ class Coreset(CandidateOptions, Strategy):
         augment: Score images as training sees them.
     """
 
+    representation: Literal["features", "embeddings"] = "embeddings"
     augment: bool = False
 
     def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
         to_labelled = 3 * FLOAT * product_rows(sizes.images) * CENTRES
         distances = {f"distances to {CENTRES} labelled images at a time": to_labelled}
-        return sizes.embeddings | distances | sizes.vectors(12)
+        return self.points_memory(sizes) | distances | sizes.vectors(12)
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
-        embeddings = query.embeddings
-        squared_distances = SquaredDistances(embeddings)
+        points = self.points(query)
+        squared_distances = SquaredDistances(points)
         nearest = squared_distances.to_nearest(query.labelled)
         nearest[query.labelled] = -1  # below every distance, so never picked
         picks: list[int] = []
@@ -42,7 +45,7 @@ class Coreset(CandidateOptions, Strategy):
             if picks or len(query.labelled):
                 pick = int(nearest.argmax())
             else:
-                pick = int(_from_mean(embeddings).argmin())
+                pick = int(_from_mean(points).argmin())
             torch.minimum(nearest, squared_distances(pick), out=nearest)
             nearest[pick] = -1
             picks.append(pick)

@@ -55,7 +55,12 @@ class DropQuery(CandidateOptions, Strategy):
     def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
         numbers = 4 * min(CHUNK, sizes.images) * (sizes.embedding + sizes.classes)
         masked = {f"{CHUNK:,} images under a mask": FLOAT * numbers}
-        return sizes.embeddings | masked | representatives_memory(sizes, n) | sizes.vectors(12)
+        return (
+            sizes.embeddings
+            | masked
+            | representatives_memory(sizes, n, sizes.embedding)
+            | sizes.vectors(12)
+        )
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         unlabelled = query.unlabelled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -14,13 +14,14 @@ from fm_al.strategies.candidates import CandidateOptions
 from fm_al.strategies.chunks import row_chunks
 from fm_al.strategies.distances import SquaredDistances
 from fm_al.strategies.kmeans_plus_plus import kmeans_plus_plus
+from fm_al.strategies.representation import FeatureOptions
 
 CHUNK = 4096  # images at a time, for CHUNK x n scores
 
 
 @dataclass(frozen=True, kw_only=True)
-class KMeans(CandidateOptions, Strategy):
-    """Cluster the unlabelled images' embeddings; pick the image nearest to each of n centres.
+class KMeans(FeatureOptions, CandidateOptions, Strategy):
+    """Cluster the unlabelled images; pick the image nearest to each of n centres.
 
     Zhdanov 2019, arXiv 1901.05954, without its weights. Centres take turns, so an image is picked
     once.
@@ -30,22 +31,31 @@ class KMeans(CandidateOptions, Strategy):
             converged.
     """
 
+    representation: Literal["features", "embeddings"] = "embeddings"
     iterations: Annotated[int, Field(ge=0)] = 100
 
     def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
-        return sizes.embeddings | representatives_memory(sizes, n) | sizes.vectors(12)
+        copies = {}
+        if self.reads_features:
+            dimension = self.dimension(sizes)
+            copies = {"features of the unlabelled images": FLOAT * sizes.images * dimension}
+        clusters = representatives_memory(sizes, n, self.dimension(sizes))
+        return self.points_memory(sizes) | copies | clusters | sizes.vectors(12)
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
-        points = compacted(query.take("embeddings"), query.unlabelled)
+        if self.reads_features:
+            points = query.features[query.unlabelled]
+        else:
+            points = compacted(query.take("embeddings"), query.unlabelled)
         return query.unlabelled[representatives(points, n, self.iterations, generator)]
 
 
-def representatives_memory(sizes: QuerySizes, n: int) -> dict[str, int]:
-    """Bytes of `representatives` beside the points, which have the size of embeddings, and beside a
-    few numbers for each."""
+def representatives_memory(sizes: QuerySizes, n: int, dimension: int) -> dict[str, int]:
+    """Bytes of `representatives` beside the points, of so many numbers, and a few numbers for each
+    of them."""
     in_chunk = 3 * FLOAT * min(CHUNK, sizes.images) * n
     rows = {f"distances of {CHUNK:,} images at a time": in_chunk}
-    return rows | {f"{n:,} centres": 6 * FLOAT * n * sizes.embedding}
+    return rows | {f"{n:,} centres": 6 * FLOAT * n * dimension}
 
 
 def representatives(points: Tensor, n: int, iterations: int, generator: torch.Generator) -> Tensor:

@@ -95,7 +95,7 @@ def demo_run(folder: str, seed: int, everything: bool) -> tuple[float, float]:
             open_run(planned.directory, {}, planned.result_config, [], [])
             if everything
             else nothing_written() as records,
-            RunProgress(console, experiment.budget.schedule()) as progress,
+            RunProgress(console, experiment.budget.schedule(len(data.train))) as progress,
         ):
             spent.append(time.perf_counter() - opening)
             names = list(data.class_names)

@@ -25,7 +25,7 @@ RUN = [
 
 @pytest.mark.parametrize("strategy", names("strategy"))
 def test_a_run_of_every_strategy_and_its_records_again(compose, strategy: str) -> None:
-    options = [*RUN, "budget.total=30", f"strategy={strategy}"]
+    options = [*RUN, "budget.total=30", f"strategy={strategy}", "features=pca"]
     rounds, result = without_times(ran(compose, "experiment_name=a", *options))
     assert [record["labelled"] for record in rounds] == [10, 20, 30]
     queried = [index for record in rounds for index in record["queried"]]

@@ -30,7 +30,8 @@ def resnet_query(images: int = 300, labelled: int = 20) -> Query:
         network = ResNet(3, CLASSES, (16, 16), "basic", 8, [1, 1, 1, 1], head_bias=False)
     targets = torch.arange(images) % CLASSES
     mean = torch.full((3,), 0.5)
-    pool = Pool(Images(pixels, mean, mean / 2, 2, True), targets, CLASSES)
+    features = pixels[:, :, ::4, ::4].flatten(1).float() / 255
+    pool = Pool(Images(pixels, mean, mean / 2, 2, True), targets, CLASSES, features)
     pool.label(torch.randperm(images, generator=seeded)[:labelled])
     return Query(network.eval(), pool, batch_size=64)
 

@@ -31,13 +31,30 @@ def make_run(
     initial: int = 10,
     per_round: int = 20,
     finished: bool = True,
+    pool: Sequence[int] = (),
+    further: bool = False,
+    budget: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a run below `folder` whose rounds have this accuracy. options: the strategy's, also the
-    imbalance's; overrides: the part of the path that names them. Returns its directory."""
+    """Write a run below `folder` whose rounds have this accuracy.
+
+    Args:
+        folder: Where to write to.
+        options: The strategy's; `imbalance`: that group's.
+        overrides: The part of the path that names them.
+        pool: Images of each class in the pool; records of earlier versions lack them.
+        further: Whether rounds have the metrics that were added later.
+        budget: More of the budget. With `whole_pool` the one round labels all of `pool`.
+
+    Returns:
+        Its directory.
+    """
     directory = folder / experiment / f"{dataset}-step" / "resnet18_quarter" / strategy
     directory = directory / (overrides or "") / f"seed{seed}"
     directory.mkdir(parents=True)
     labels = [initial + per_round * number for number in range(len(accuracy))]
+    total = labels[-1]
+    if budget and budget.get("whole_pool"):
+        labels = [sum(pool)]
     class_name = "".join(word.capitalize() for word in strategy.split("_"))
     decides = {
         "dataset": {"_target_": "fm_al.data.datasets.made.Made", "name": dataset},
@@ -50,9 +67,10 @@ def make_run(
         "budget": {
             "initial": initial,
             "per_round": per_round,
-            "total": labels[-1],
+            "total": total,
             "train_before_first_query": True,
-        },
+        }
+        | dict(budget or {}),
         "experiment_name": experiment,
         "device": {"kind": device, "threads": 1},
     }
@@ -60,6 +78,7 @@ def make_run(
         "fingerprint": f"{hash(str(decides)):x}",
         "decides": decides,
         "class_names": CLASSES,
+        **({"pool_counts": list(pool)} if pool else {}),
         "software": {"python": "3.11.7", "torch": "2.9.0", "git_commit": "a" * 40, "source": "b"},
         "starts": [
             {
@@ -76,6 +95,7 @@ def make_run(
     }
     rounds = [
         _round(number, labels, float(value), strategy, seed)
+        | (_further(float(value)) if further else {})
         for number, value in enumerate(accuracy)
     ]
     (directory / "provenance.json").write_text(json.dumps(provenance, indent=2))
@@ -83,7 +103,8 @@ def make_run(
     (directory / "rounds.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in written))
     if finished:
         final = rounds[-1]
-        metrics = ("labelled", "accuracy", "balanced_accuracy", "macro_f1", "per_class_accuracy")
+        metrics = ["labelled", "accuracy", "balanced_accuracy", "macro_f1", "per_class_accuracy"]
+        metrics += _further(0.0) if further else {}
         result = {metric: final[metric] for metric in metrics} | {
             "rounds": len(rounds),
             "loss": final["loss"],
@@ -126,6 +147,14 @@ def _round(
         "strategy": {"mask_sizes": masked}
         if strategy.startswith("fishermask") and not last
         else {},
+    }
+
+
+def _further(accuracy: float) -> dict[str, float]:
+    return {
+        "worst_class_accuracy": accuracy - 0.1,
+        "expected_calibration_error": 0.3 - accuracy / 4,
+        "brier_score": 1.2 - accuracy,
     }
 
 

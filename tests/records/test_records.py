@@ -177,6 +177,21 @@ def test_a_run_from_before_candidates_were_limited_had_no_limit(
         finished_result(tmp_path, decides(max_candidates=30))
 
 
+@pytest.mark.parametrize("strategy", ["coreset.Coreset", "kmeans.KMeans"])
+def test_a_run_from_before_there_was_a_representation_worked_on_embeddings(
+    tmp_path: Path, strategy: str
+) -> None:
+    def decides(**added: Any) -> dict[str, Any]:
+        return DECIDES | {"strategy": {"_target_": f"fm_al.strategies.{strategy}", **added}}
+
+    with opened(tmp_path, decides()) as run:
+        run.finish(a_result(0))
+    assert seems_finished(tmp_path, decides(max_candidates=None, representation="embeddings"))
+    differs = r'strategy.representation \("embeddings" there, "features" now\)'
+    with pytest.raises(RunError, match=differs):
+        finished_result(tmp_path, decides(max_candidates=None, representation="features"))
+
+
 def test_changed_contents_of_the_data_set_are_refused(tmp_path: Path) -> None:
     with opened(tmp_path, DECIDES | {"dataset_content": "a"}) as run:
         run.finish(a_result(0))

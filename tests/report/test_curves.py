@@ -13,6 +13,7 @@ from scipy import stats
 from fm_al.report.curves import metric_figure
 from fm_al.report.drawing import STYLE, Figure
 from fm_al.report.figures import figures_of_setting
+from fm_al.report.metrics import measure
 from fm_al.report.palette import Palette
 from fm_al.report.runs import Runs
 from fm_al.report.selection import read_runs
@@ -129,7 +130,7 @@ def test_any_number_of_groups_has_a_panel_each_and_a_key(groups: int, tmp_path: 
     palette = Palette.of(runs.groups)
     with warnings.catch_warnings(), style.context(STYLE):
         warnings.simplefilter("error")
-        figure = metric_figure(runs, "", "accuracy", palette, {})
+        figure = metric_figure(runs, "", measure("accuracy"), palette, {})
     assert sorted(panels(figure)) == sorted(runs.groups)
     assert texts(figure).count("95% interval") == 1
 

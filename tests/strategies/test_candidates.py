@@ -64,8 +64,8 @@ def test_no_limit_or_one_that_is_not_reached_draws_nothing(name: str, most: int 
     asked = query()
     assert picks_of(limited(name, most), asked, 7, 3).tolist() == plain.tolist()
     if isinstance(strategy, CandidateOptions):
-        expected = None if most is None else N - len(LABELLED)
-        assert asked.recorded.get("candidates") == expected
+        count = None if most is None else N - len(LABELLED)
+        assert asked.recorded.get("candidates") == count
 
 
 @pytest.mark.parametrize("name", SMALLER)

@@ -60,7 +60,8 @@ class LiveTensors(TorchDispatchMode):
 def a_query() -> Query:
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(N, D, 1, 1, generator=generator).half()
-    pool = Pool(Images(features, torch.zeros(D), torch.ones(D)), torch.arange(N) % C, C)
+    stored = Images(features, torch.zeros(D), torch.ones(D))
+    pool = Pool(stored, torch.arange(N) % C, C, features.flatten(1).float())
     pool.label(torch.arange(0, N, 20))
     return Query(Linear(D, C, (1, 1)), pool, BATCH)
 
