@@ -29,11 +29,11 @@ class DIRECT(CandidateOptions, Strategy):
 
     Phase 1 labels `per_class` images for each class, or floor(`fraction` n / C) if that is less.
     The class with the fewest labels comes first. For a class, [I, J] goes from the last image of
-    the class above the first labelled other one to the first labelled other one below the last image of
-    the class; an end without such an image is that of the line. `parallel` unlabelled images of
-    [I, J] at a time are drawn and revealed. Then the end whose threshold has the lower accuracy on
-    all labels moves inwards, until ceil(d^(1 - 1/m)) of d unlabelled images are left, with
-    m = floor(labels left before the draw / `parallel`).
+    the class above the first labelled other one to the first labelled other one below the last
+    image of the class; an end without such an image is that of the line. `parallel` unlabelled
+    images of [I, J] at a time are drawn and revealed. Then the end whose threshold has the lower
+    accuracy on all labels moves inwards, until ceil(d^(1 - 1/m)) of d unlabelled images are left,
+    with m = floor(labels left before the draw / `parallel`).
 
     Phase 2 spends the rest in equal shares, classes in a random order. It takes the threshold of
     best accuracy on all labels, the first of several, and labels the nearest unlabelled images
