@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor
 
 
@@ -45,3 +46,49 @@ def cbal_objective(p: np.ndarray, z: np.ndarray, want: np.ndarray, weight: float
     """z^T (sum_c p log p) + weight |P^T z - want|_1."""
     logs = np.log(np.where(p > 0, p, 1))
     return float(z @ (p * logs).sum(axis=1) + weight * np.abs(p.T @ z - want).sum())
+
+
+def cbal_least_integer_objective(p: np.ndarray, n: int, want: np.ndarray, weight: float) -> float:
+    """The least objective over z in {0, 1} with sum n, by a solver of integer programs."""
+    images, classes = p.shape
+    logs = np.log(np.where(p > 0, p, 1))
+    costs = np.concatenate([(p * logs).sum(axis=1), np.full(classes, weight)])
+    distance, none = np.eye(classes), np.zeros((1, classes))
+    constraints = [  # |p^T z - want| <= the distance of each class
+        LinearConstraint(np.hstack([p.T, -distance]), ub=want),
+        LinearConstraint(np.hstack([p.T, distance]), lb=want),
+        LinearConstraint(np.hstack([np.ones((1, images)), none]), lb=n, ub=n),
+    ]
+    whole = np.concatenate([np.ones(images), np.zeros(classes)])
+    bounds = Bounds(0, np.concatenate([np.ones(images), np.full(classes, np.inf)]))
+    found = milp(costs, integrality=whole, bounds=bounds, constraints=constraints)
+    assert found.success, found.message
+    return float(found.fun)
+
+
+def average_linkage_clusters(points: np.ndarray, count: int) -> list[set[int]]:
+    """Merge the two clusters of the least mean distance until `count` are left."""
+    clusters = [{i} for i in range(len(points))]
+
+    def mean_distance(a: set[int], b: set[int]) -> float:
+        return float(np.mean([[np.linalg.norm(points[i] - points[j]) for j in b] for i in a]))
+
+    while len(clusters) > count:
+        pairs = [(a, b) for a in range(len(clusters)) for b in range(a)]
+        a, b = min(pairs, key=lambda pair: mean_distance(clusters[pair[0]], clusters[pair[1]]))
+        clusters[b] |= clusters.pop(a)
+    return clusters
+
+
+def turns(clusters: Sequence[int], n: int) -> list[int]:
+    """Take n items, cluster by cluster, the smallest first, an item at a time."""
+    items: dict[int, list[int]] = {}
+    for item, cluster in enumerate(clusters):
+        items.setdefault(cluster, []).append(item)
+    order = sorted(items.values(), key=lambda of_cluster: (len(of_cluster), of_cluster[0]))
+    taken: list[int] = []
+    while len(taken) < n:
+        for of_cluster in order:
+            if of_cluster and len(taken) < n:
+                taken.append(of_cluster.pop(0))
+    return taken

@@ -250,6 +250,11 @@ class Query:
         """Indices of the unlabelled images, int64 on the device, ascending."""
         return self._pool.unlabelled
 
+    @property
+    def revealed_targets(self) -> Tensor:
+        """Classes of the revealed images, int64 on the device, in the order of revealing."""
+        return self._pool.hidden_targets(self.revealed)
+
     def reveal(self, indices: Tensor) -> Tensor:
         """Ask for the classes of unlabelled images before the round ends.
 

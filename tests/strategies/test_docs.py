@@ -36,9 +36,13 @@ def test_a_strategy_of_the_table_has_its_options_named(strategy: str) -> None:
     assert named == expected
 
 
-@pytest.mark.parametrize("strategy", ["bald", "kmeans"])
+@pytest.mark.parametrize(
+    "strategy", ["bald", "kmeans", "typiclust", "probcover", "max_herding", "uncertainty_herding"]
+)
 def test_defaults_are_those_of_the_page(strategy: str) -> None:
-    rows = re.findall(r"^\| `([a-z_]+)` \| `?([0-9.]+|null)`? \|", section(strategy), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([a-z_]+)` \| `?([0-9.]+|[a-z]+)`? \|", section(strategy), re.MULTILINE
+    )
     assert len(rows) == len(options(strategy))
     for name, default in rows:
         value = getattr(built("strategy", strategy), name)

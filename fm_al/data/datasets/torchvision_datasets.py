@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
-import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from fm_al.data.base import Dataset, ImageData, Split
+from fm_al.data.downloads import exclusive_download, quiet_unless_on_terminal
 from fm_al.errors import ConfigError, RunError, errors_named
 
 logger = logging.getLogger(__name__)
@@ -79,7 +76,7 @@ class TorchvisionDataset(Dataset):
 
     def _download(self, reader: Callable[..., Any], data_dir: Path) -> tuple[Any, Any]:
         try:
-            with _exclusive_download(data_dir), _quiet_unless_on_terminal():
+            with exclusive_download(data_dir), quiet_unless_on_terminal():
                 logger.info("downloading %s to %s", self.name, data_dir.resolve())
                 return self._open(reader, data_dir, download=True)
         except Exception as error:  # no network, a full disk, a mirror with the wrong file
@@ -111,25 +108,3 @@ def _split(stored: Any) -> Split:
         images = images.permute(0, 3, 1, 2)
     targets = stored.labels if hasattr(stored, "labels") else stored.targets  # SVHN's
     return Split(images.contiguous(), torch.as_tensor(targets).long())
-
-
-@contextlib.contextmanager
-def _exclusive_download(directory: Path) -> Iterator[None]:
-    """Wait until no other process downloads into the directory, and keep others waiting."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".download-lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def _quiet_unless_on_terminal() -> Iterator[None]:
-    if sys.stderr.isatty():
-        yield
-        return
-    with (
-        Path(os.devnull).open("w") as nowhere,
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
-    ):
-        yield

@@ -10,16 +10,19 @@ import torch
 from PIL import Image
 
 from fm_al.data.base import Dataset, ImageData
-from tests.data.datasets import stored
-from tests.helpers.configs import built, names
+from tests.data.datasets import made_medmnist, stored
+from tests.helpers.configs import built, names, node
 
 
 @pytest.fixture(params=[name for name in names("dataset") if name != "features"])
 def dataset(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch) -> Dataset:
     """The data set as configured; what it reads is made up and lies in `tmp_path`."""
-    if request.param in ("image_folder", "cifar10_jpeg"):
+    if "root" in node("dataset", request.param):
         return built("dataset", request.param, root=str(_folder(tmp_path / "images")))
-    if request.param != "digits":
+    if request.param == "medmnist":
+        made_medmnist.install(monkeypatch)
+        made_medmnist.write(tmp_path / "medmnist", "bloodmnist")
+    elif request.param != "digits":
         stored.write(request.param, tmp_path, monkeypatch)
     return built("dataset", request.param)
 
@@ -51,7 +54,8 @@ def test_images_are_bytes_with_channels_first_and_targets_their_classes(data):
 
 
 def test_the_networks_get_images_of_the_size_that_the_configuration_says(dataset, data):
-    expected = 8 if data.class_names[0] == "0" and data.train.images.shape[1] == 1 else 32
+    side = getattr(dataset, "size", 8 if type(dataset).__name__ == "Digits" else 32)
+    expected = side if dataset.pad_to is None else dataset.pad_to
     assert data.train.images.shape[2:] == (expected, expected)
 
 
