@@ -129,10 +129,7 @@ def direct(
 
     counts = [sum(label == of_class for label in known.values()) for of_class in range(classes)]
     rarest = sorted(range(classes), key=lambda of_class: (counts[of_class], of_class))
-    if first_phase // classes < per_class:
-        share = first_phase // classes
-    else:
-        share, rarest = per_class, rarest[: first_phase // per_class]
+    share = min(per_class, first_phase // classes)
     for of_class in rarest:
         first, last = interval(signs(of_class))
         left = share

@@ -27,13 +27,13 @@ class DIRECT(CandidateOptions, Strategy):
     (Nuggehalli, Zhang, Jain and Nowak 2025, arXiv 2312.09196), with the details of the authors'
     code in LabelBench. For every class the pool is a line, see `ClassOrders`.
 
-    Phase 1 spends at most floor(`fraction` n): `per_class` labels for each of the classes with the
-    fewest labels, the rarest first, or the same number for all C classes if that is less. For a
-    class, [I, J] goes from the last image of the class above the first labelled other one to the
-    first labelled other one below the last image of the class; an end without such an image is that
-    of the line. `parallel` unlabelled images of [I, J] at a time are drawn and revealed. Then the
-    end whose threshold has the lower accuracy on all labels moves inwards, until d unlabelled
-    images are no more than d^(1 - 1/m), with m = floor(labels left before the draw / `parallel`).
+    Phase 1 labels `per_class` images for each class, or floor(`fraction` n / C) if that is less.
+    The class with the fewest labels comes first. For a class, [I, J] goes from the last image of
+    the class above the first labelled other one to the first labelled other one below the last
+    image of the class; an end without such an image is that of the line. `parallel` unlabelled
+    images of [I, J] at a time are drawn and revealed. Then the end whose threshold has the lower
+    accuracy on all labels moves inwards, until ceil(d^(1 - 1/m)) of d unlabelled images are left,
+    with m = floor(labels left before the draw / `parallel`).
 
     Phase 2 spends the rest in equal shares, classes in a random order. It takes the threshold of
     best accuracy on all labels, the first of several, and labels the nearest unlabelled images
@@ -43,10 +43,10 @@ class DIRECT(CandidateOptions, Strategy):
     phase 2, which always reaches n. The images of phase 1 and the classes that stopped early are
     recorded as `direct`.
 
-    What the authors' code does otherwise: it goes from the more frequent to the rarer of the chosen
-    classes; it tosses a coin where both ends are as accurate, whereas here they move in turn, I
-    first; it computes the size to shrink to in floating point. With two classes, its order within
-    a predicted class differs by 1e-8.
+    What the authors' code does otherwise: it goes from the most frequent class to the rarest; it
+    tosses a coin where both ends are as accurate, here they move in turn, I first; it computes the
+    size to shrink to in floating point, which may be one more; with two classes, it has the images
+    that are predicted as class 1 in reversed order on the line of this class.
 
     A class costs O(N log N) in each phase.
 
@@ -84,18 +84,15 @@ class DIRECT(CandidateOptions, Strategy):
         return query.revealed.clone()
 
     def shares(self, counts: Tensor, budget: int) -> tuple[list[int], int]:
-        """Decide which classes phase 1 labels for, in which order, and how many labels each gets.
+        """Decide in which order phase 1 labels for classes, and how many labels each gets.
 
         Args:
             counts: Labels of every class, int64 (C,).
             budget: All picks.
         """
         spent = math.floor(Fraction(str(self.fraction)) * budget)
-        rarest = counts.argsort(stable=True).tolist()
-        if spent // len(rarest) < self.per_class:
-            share = spent // len(rarest)
-            return (rarest, share) if share else ([], 0)
-        return rarest[: spent // self.per_class], self.per_class
+        share = min(self.per_class, spent // len(counts))
+        return (counts.argsort(stable=True).tolist(), share) if share else ([], 0)
 
     def _narrow(
         self,
