@@ -150,7 +150,7 @@ def _refuse_without_features(strategy: Strategy, start: Start) -> None:
     if strategy.reads_features:
         raise ConfigError(
             f"features=none: strategy {type(strategy).__name__} works on fixed features; "
-            f"{set_features}, or strategy.representation=embeddings"
+            f"{set_features}, or the strategy's representation=embeddings"
         )
     if start.reads_features:
         raise ConfigError(

@@ -64,3 +64,31 @@ def cbal_least_integer_objective(p: np.ndarray, n: int, want: np.ndarray, weight
     found = milp(costs, integrality=whole, bounds=bounds, constraints=constraints)
     assert found.success, found.message
     return float(found.fun)
+
+
+def average_linkage_clusters(points: np.ndarray, count: int) -> list[set[int]]:
+    """Merge the two clusters of the least mean distance until `count` are left."""
+    clusters = [{i} for i in range(len(points))]
+
+    def mean_distance(a: set[int], b: set[int]) -> float:
+        return float(np.mean([[np.linalg.norm(points[i] - points[j]) for j in b] for i in a]))
+
+    while len(clusters) > count:
+        pairs = [(a, b) for a in range(len(clusters)) for b in range(a)]
+        a, b = min(pairs, key=lambda pair: mean_distance(clusters[pair[0]], clusters[pair[1]]))
+        clusters[b] |= clusters.pop(a)
+    return clusters
+
+
+def turns(clusters: Sequence[int], n: int) -> list[int]:
+    """Take n items, cluster by cluster, the smallest first, an item at a time."""
+    items: dict[int, list[int]] = {}
+    for item, cluster in enumerate(clusters):
+        items.setdefault(cluster, []).append(item)
+    order = sorted(items.values(), key=lambda of_cluster: (len(of_cluster), of_cluster[0]))
+    taken: list[int] = []
+    while len(taken) < n:
+        for of_cluster in order:
+            if of_cluster and len(taken) < n:
+                taken.append(of_cluster.pop(0))
+    return taken

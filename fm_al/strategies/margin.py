@@ -27,10 +27,11 @@ class Margin(CandidateOptions, Strategy):
         return sizes.embeddings | sizes.scores
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
-        margin = query.scores(_margins)[query.unlabelled]
+        margin = query.scores(margins)[query.unlabelled]
         return query.unlabelled[margin.argsort(stable=True)[:n]]
 
 
-def _margins(probabilities: Tensor) -> Tensor:
+def margins(probabilities: Tensor) -> Tensor:
+    """The difference of the two largest probabilities of every row, (N, C): (N,)."""
     largest = probabilities.topk(2, dim=1).values
     return largest[:, 0] - largest[:, 1]

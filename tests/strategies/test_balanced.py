@@ -18,8 +18,9 @@ from fm_al.strategies.kmeans import KMeans
 from fm_al.strategies.random import Random
 from fm_al.strategies.representation import FeatureOptions
 from tests.helpers.command_line import QUICK, fm_al
+from tests.helpers.configs import built, names
 from tests.helpers.rare_classes import share_of_rare_labels
-from tests.helpers.synthetic import given_query
+from tests.helpers.synthetic import given_query, network_query
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -59,6 +60,19 @@ def test_one_image_or_all_of_them(n: int) -> None:
     picks = Balanced(inner=BADGE()).select(query, n, generator())
     assert len(picks.unique()) == n
     assert sum(query.recorded["given"]) == sum(query.recorded["wanted"]) == n
+
+
+@pytest.mark.parametrize("name", [name for name in names("strategy") if name != "balanced"])
+def test_any_strategy_may_be_the_inner_one(name: str) -> None:
+    images = torch.randint(256, (60, 1, 5, 5), dtype=torch.uint8, generator=generator(1))
+    query = network_query(images, labelled=[30, 2, 9, 17], logit_scale=50)
+    strategy = Balanced(inner=built("strategy", name))
+    strategy.check(query.model, query.images(torch.tensor([0])))
+    picks = strategy.select(query, 9, generator())
+    assert len(picks.unique()) == 9
+    assert torch.isin(picks, query.unlabelled).all()
+    predicted = query.logits.argmax(dim=1)[picks]
+    assert torch.bincount(predicted, minlength=3).tolist() == query.recorded["given"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +134,7 @@ def test_the_inner_strategys_memory_is_checked_where_it_picks(
     def check(strategy: Strategy, query: Query, n: int) -> None:
         asked.append((strategy, query.sizes, n))
 
-    monkeypatch.setattr("fm_al.strategies.balanced.check_memory", check)
+    monkeypatch.setattr("fm_al.strategies.picking.check_memory", check)
     inner = KMeans()
     query = query_of([0] * 6 + [1] * 9, [2])
     Balanced(inner=inner).select(query, 4, generator())
@@ -173,6 +187,7 @@ def test_a_run_names_its_inner_strategy_and_is_recognised_when_finished(tmp_path
     [
         (["strategy.inner=margn"], "did you mean strategy.inner=margin?"),
         (["strategy.inner=balanced"], "strategy.inner=balanced: should be another strategy"),
+        (["strategy.inner=typiclust"], "or the strategy's representation=embeddings"),
         (["strategy.inner.augmnt=true"], "strategy.inner.augmnt: no such option; strategy.inner"),
         (["strategy.inner.max_candidates=5"], "strategy.inner.max_candidates=5: "),
     ],
