@@ -32,13 +32,13 @@ from tests.helpers.synthetic import given_query
 
 STORED = ("probcover", "max_herding", "badge")  # theirs needs memory for all pairs or gradients
 STRATEGIES = ("typiclust", "coreset", *STORED)
-LABELLED, GROUPS = 100, 100
+LABELLED, GROUPS = 100, 500
 COLUMNS = {"seconds": "s", "processor": "processor s", "gib": "GiB"}
 SCRIPT = Path(__file__).parent / "peer" / "scikit_activeml.py"
 
 
 def write_inputs(folder: Path, images: int, options: argparse.Namespace) -> None:
-    """Points in a hundred groups, as after a ReLU, and logits of a random last layer."""
+    """Points in 500 groups, as after a ReLU, and logits of a random last layer."""
     generator = torch.Generator().manual_seed(0)
     centres = torch.randn(GROUPS, options.dimensions, generator=generator)
     points = centres[torch.randint(GROUPS, (images,), generator=generator)] + 0.3
