@@ -25,8 +25,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from tests.benchmarks.selection import kilobytes
 from tests.helpers.configs import built
@@ -34,13 +32,13 @@ from tests.helpers.synthetic import given_query
 
 STORED = ("probcover", "max_herding", "badge")  # theirs needs memory for all pairs or gradients
 STRATEGIES = ("typiclust", "coreset", *STORED)
-LABELLED, GROUPS = 100, 100
-WHO = ("our", "their")
+LABELLED, GROUPS = 100, 500
+COLUMNS = {"seconds": "s", "processor": "processor s", "gib": "GiB"}
 SCRIPT = Path(__file__).parent / "peer" / "scikit_activeml.py"
 
 
 def write_inputs(folder: Path, images: int, options: argparse.Namespace) -> None:
-    """Points in a hundred groups, as after a ReLU, and logits of a random last layer."""
+    """Points in 500 groups, as after a ReLU, and logits of a random last layer."""
     generator = torch.Generator().manual_seed(0)
     centres = torch.randn(GROUPS, options.dimensions, generator=generator)
     points = centres[torch.randint(GROUPS, (images,), generator=generator)] + 0.3
@@ -74,28 +72,29 @@ def run(command: list[str], threads: int) -> dict[str, Any]:
     return json.loads(ended.stdout)
 
 
-def compare(options: argparse.Namespace, console: Console) -> None:
-    columns = ("seconds", "processor s", "GiB")
-    table = Table("strategy", "images", *(f"{who} {column}" for column in columns for who in WHO))
-    table.add_column("ratio")
+def compare(options: argparse.Namespace) -> None:
+    """Print a table in Markdown, row by row, since it takes long."""
+    print(
+        f"{options.picks} picks, {LABELLED} labelled, {options.dimensions} features, "
+        f"{options.classes} classes, {options.threads} threads\n"
+    )
+    titles = [f"{what}, {who}" for what in COLUMNS.values() for who in ("ours", "theirs")]
+    print(
+        "|".join(["", " strategy ", " images ", *(f" {title} " for title in titles), " ratio ", ""])
+    )
+    print("| --- |" + " ---: |" * (len(titles) + 2), flush=True)
     slower = []
     for name in options.strategies:
         sizes = [options.images_stored, options.images] if name in STORED else [options.images]
         for number, images in enumerate(sizes):
             ours, theirs = both(name, images, options, alone=number > 0)
-            cells = [
-                f"{each[key]:.{digits}f}" if each else "-"
-                for key, digits in (("seconds", 1), ("processor", 1), ("gib", 2))
-                for each in (ours, theirs)
-            ]
             ratio = theirs["seconds"] / ours["seconds"] if theirs else None
             slower += [name] if ratio and ratio < 1 else []
-            table.add_row(name, f"{images:,}", *cells, f"{ratio:.1f}" if ratio else "-")
-    console.print(
-        f"{options.picks} picks, {LABELLED} labelled, {options.dimensions} features, "
-        f"{options.classes} classes, {options.threads} threads"
-    )
-    console.print(table)
+            measured = [
+                f"{each[key]:.2f}" if each else "-" for key in COLUMNS for each in (ours, theirs)
+            ]
+            cells = [f"`{name}`", f"{images:,}", *measured, f"{ratio:.1f}" if ratio else "-"]
+            print("|".join(["", *(f" {cell} " for cell in cells), ""]), flush=True)
     if slower:
         sys.exit(f"slower than scikit-activeml: {', '.join(slower)}")
 
@@ -134,7 +133,7 @@ def main() -> None:
             "python -m tests.benchmarks.peers --python peer/bin/python"
         )
     else:
-        compare(options, Console(width=130))
+        compare(options)
 
 
 if __name__ == "__main__":
