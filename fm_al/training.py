@@ -63,9 +63,10 @@ class Trainer:
             `sampling="balanced"`, which would correct for the counts twice.
         reset: What a round starts from. `all`: a new network. `weights`: a new network with the
             last round's batch norms, as in the FisherMask code. `none`: the last round's network.
-        batch_norm: `recompute` replaces the statistics after the fit by those of all labelled
-            images without augmentation, whatever the sampling. `running` keeps the moving averages,
-            which after few updates are still close to their initial values.
+        batch_norm: `recompute` replaces the statistics after the fit by those of one more epoch as
+            `sampling` draws it, without augmentation; if uniformly, of all labelled images.
+            `running` keeps the moving averages, which after few updates are still close to their
+            initial values.
         augment: Crop and flip the images if the data set asks for it.
     """
 
@@ -180,8 +181,9 @@ class Trainer:
                 if self._reached(accuracy):
                     break
         if self.batch_norm == "recompute":
-            shuffled = torch.randperm(len(labelled), generator=order).to(pool.device)
-            parts = _even_parts(labelled[shuffled], self.batch_size)
+            # Other images than those of the fit, such as each one once, would shift what it learnt.
+            drawn = self._epoch(targets, order).to(pool.device)
+            parts = _even_parts(labelled[drawn], self.batch_size)
             with mixed_precision(pool.device, autocast):
                 recompute_batch_norm(network, (pool.images(part) for part in parts))
         network.eval()

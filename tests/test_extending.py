@@ -63,5 +63,5 @@ def test_what_the_page_names_of_a_query_is_there() -> None:
     (table,) = re.findall(r"^\| of the query \|.*\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
     cells = [row.split("|")[1] for row in table.splitlines()[1:]]
     named = {name for cell in cells for name in re.findall(r"`(\w+)", cell)}
-    in_init = {"model", "batch_size"}
+    in_init = {"model", "batch_size", "revealed"}
     assert {name for name in named if not hasattr(Query, name)} == in_init

@@ -31,6 +31,7 @@ from tests.helpers.disturbed_runs import (
     NEXT_RUN,
     OPTIONS,
     PLANNED,
+    REVEAL,
     ROUNDS,
     SAVE,
     STAGES,
@@ -124,6 +125,20 @@ def test_a_run_resumes_to_the_same_end_from_all_that_a_kill_can_leave(
         again = put(files, tmp_path / str(number))
         resume(again, undisturbed)
         undisturbed.assert_equals(again)
+
+
+@pytest.mark.parametrize("strategy", ["galaxy", "direct"])
+def test_a_round_killed_after_some_classes_are_revealed_is_redone_from_its_start(
+    strategy: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    options = [option for option in OPTIONS if not option.startswith("strategy")]
+    options.append(f"strategy={strategy}")
+    undisturbed = undisturbed_run(tmp_path_factory.mktemp(strategy), options, [])
+    directory = undisturbed.in_folder(tmp_path)
+    Start(tmp_path, options, [REVEAL]).until(REVEAL, "left", call=14).kill()
+    assert len((directory / "rounds.jsonl").read_text().splitlines()) == 1
+    resume(directory, undisturbed)
+    undisturbed.assert_equals(directory)
 
 
 def test_a_run_killed_while_wandb_begins_logs_and_finishes_is_tracked_once(

@@ -52,6 +52,12 @@ class Pool:
         """Indices of the unlabelled images, int64, ascending."""
         return (~self._is_labelled).nonzero().squeeze(1)
 
+    def are_unlabelled(self, indices: Tensor) -> bool:
+        """Whether all of these are indices of unlabelled images."""
+        if bool(((indices < 0) | (indices >= len(self))).any()):
+            return False
+        return not bool(self._is_labelled[indices].any())
+
     def label(self, indices: Tensor) -> None:
         """Label distinct unlabelled images, in this order. Raises ValueError for any others."""
         indices = indices.to(self.device)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from fm_al.records.naming import cut
 from fm_al.report.bound_tables import bound_level
-from fm_al.report.class_tiers import Tiers, counts_classes, pool_counts, tiers_of
+from fm_al.report.class_tiers import Tiers, counts_classes, tiers_of
 from fm_al.report.curves import Level, metric_figure
 from fm_al.report.drawing import (
     WIDTH,
@@ -31,6 +31,7 @@ from fm_al.report.text import listed
 
 MOST_NAMED = 20  # classes; more have too little room for names
 LONGEST_CLASS = 14  # characters
+TICKS_PER_INCH = 3  # of the colour bar
 
 
 def tier_figures(runs: Runs, prefix: str, palette: Palette) -> list[Figure]:
@@ -71,11 +72,13 @@ def class_figure(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
     groups = palette.ordered(runs.groups)
     if not counts_classes(runs) or any(len(labels_of(runs, group)) < 2 for group in groups):
         return None
-    names, pool = runs.runs[0].result.class_names, pool_counts(runs)
-    order = sorted(range(len(names)), key=lambda number: -pool[number])
+    names, tiers = runs.runs[0].result.class_names, tiers_of(runs)
+    order = [*range(len(names))]
+    if tiers is not None:
+        order.sort(key=lambda number: -tiers.pool[number])
     counts = {group: _mean_counts(runs, group)[order] for group in groups}
-    most = max(each.max() for each in counts.values())
-    norm = LogNorm(1, max(2.0, most))
+    most = max(2.0, *(float(each.max()) for each in counts.values()))
+    norm = LogNorm(1, most)
     height = min(2.2, max(1.1, 0.35 + 0.09 * len(names)))
     mpl = new_figure(WIDTH, 0.3 + height * math.ceil(len(groups) / 3))
     grid = label_grid(mpl, len(groups), 3)
@@ -88,32 +91,28 @@ def class_figure(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
         mesh.set(edgecolor="face", linewidth=0.1)  # else there are gaps in PDF
         axes.set_title(wrapped(group))
         axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.tick_params(axis="y", length=0)
         mark(group, axes)
-    tiers = tiers_of(runs)
-    if tiers is not None:
-        for axes in grid:
-            axes.hlines(
-                _ends(tiers)[:-1] - 0.5, 0, 1, "white", lw=1.5, transform=axes.get_yaxis_transform()
-            )
-    if len(names) <= MOST_NAMED:
-        shown_names = [cut(names[number], LONGEST_CLASS) for number in order]
-        grid[0].set_yticks(range(len(names)), shown_names, fontsize=6.5)
-    elif tiers is not None:
-        _name_tiers(grid[0], tiers)
-    else:
-        grid[0].set_yticks([])
+    places, row_names = _row_names([names[number] for number in order], tiers)
+    for axes in grid:
+        axes.set_yticks(places, row_names)
+        axes.tick_params(axis="y", length=0, labelsize=6.5)
+        if tiers is not None:
+            across = axes.get_yaxis_transform()
+            axes.hlines(_ends(tiers)[:-1] - 0.5, 0, 1, "white", lw=1.5, transform=across)
     bar = mpl.colorbar(mesh, ax=grid, label="labels", aspect=6 * mpl.get_figheight())
-    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    has_room = 3 * math.log10(most) < TICKS_PER_INCH * mpl.get_figheight()
+    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if has_room else (1,)))
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     caption = (
         "Labelled images of each class over the number of labels, the first labels included, mean "
-        "over seeds, on a log scale. White: none. The class with the most images in the pool is at "
-        "the top."
+        "over seeds, on a log scale. White: none."
     )
     if tiers is not None:
-        caption += f" White lines are between {listed([*tiers.of])} classes."
+        caption += (
+            " The class with the most images in the pool is at the top. White lines are between "
+            f"{listed([*tiers.of])} classes."
+        )
     return finished(f"{prefix}class_labels", "Labels of each class", caption, mpl)
 
 
@@ -123,11 +122,14 @@ def _mean_counts(runs: Runs, group: str) -> np.ndarray:
     return np.array(counts, float).mean(axis=0).T
 
 
-def _name_tiers(axes: Axes, tiers: Tiers) -> None:
-    """Name the tiers in the middle of their rows, where classes are too many for names."""
+def _row_names(names: Sequence[str], tiers: Tiers | None) -> tuple[Sequence[float], Sequence[str]]:
+    """Rows to name, and their names: all classes, or the middle of each tier for many."""
+    if len(names) <= MOST_NAMED:
+        return range(len(names)), [cut(name, LONGEST_CLASS) for name in names]
+    if tiers is None:
+        return [], []
     ends = _ends(tiers)
-    starts = [0, *ends[:-1]]
-    axes.set_yticks((starts + ends - 1) / 2, [*tiers.of], fontsize=6.5)
+    return (np.array([0, *ends[:-1]]) + ends - 1) / 2, [*tiers.of]
 
 
 def _ends(tiers: Tiers) -> np.ndarray:

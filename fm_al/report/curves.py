@@ -43,6 +43,7 @@ MOST_COLUMNS = 4  # of panels
 LONG_NAME = 18  # characters; longer names get wider panels
 # By number of columns: characters of a name in a line, and the height of a panel in inches.
 PANELS = {1: (76, 2.6), 2: (37, 1.8), 3: (24, 1.35), 4: (18, 1.15)}
+HANDLE = 6  # characters that a line of the key takes beside its name
 LIGHT = "#BEBEBE"  # the other groups' means in a panel
 PUBLISHED_STYLE: Mapping[str, Any] = {"ls": ":", "lw": 1, "mfc": "white", "ms": 4.5}
 LEVEL_STYLE: Mapping[str, Any] = {"color": "black", "ls": (0, (6, 1.5, 1, 1.5)), "lw": 0.8}
@@ -120,7 +121,8 @@ def metric_figure(
             axes.set_xlabel("labels")
     for axes in grid[:, 0]:
         axes.set_ylabel(measure.name)
-    _add_key(mpl, empty, _key(curves, reference, bool(points), level))
+    key = _key(curves, reference, bool(points), level)
+    _add_key(mpl, empty, key, layout.name_length - HANDLE)
     title = f"{capitalized(measure.name)} over labels"
     caption = _caption(runs, measure, curves, reference, bool(points), level)
     return finished(f"{prefix}{measure.key}", title, caption, mpl)
@@ -305,14 +307,17 @@ def _key(
     return key
 
 
-def _add_key(mpl: MplFigure, empty: Sequence[Axes], key: Mapping[str, Artist]) -> None:
-    """Explain the panels' lines in an empty cell of the grid, or below all panels."""
+def _add_key(
+    mpl: MplFigure, empty: Sequence[Axes], key: Mapping[str, Artist], name_length: int
+) -> None:
+    """Explain the panels' lines in an empty cell of the grid, or below all panels. name_length:
+    characters of a name in a line of a cell."""
     for axes in empty:  # name the ticks of the panel above
         axes.tick_params(length=0, labelleft=False, labelbottom=False, labeltop=True)
         axes.spines[:].set_visible(False)
         axes.grid(visible=False)
     if empty:
-        names = list(map(wrapped, key))
+        names = [wrapped(name, name_length) for name in key]
         legend = empty[0].legend(
             key.values(), names, loc="upper left", handlelength=2.5, borderaxespad=0.2
         )

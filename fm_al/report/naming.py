@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from fm_al.records.naming import cut
 from fm_al.report.reading import OPTIONS
 from fm_al.report.runs import FinishedRun, LeftOut, Run
-from fm_al.report.values import MISSING, canonical, format_value
+from fm_al.report.values import MISSING, canonical, format_value, option_of
 
 NOT_OF_A_SETTING = ("seed", "device")
 LONGEST_NAME = 100  # characters of a group's name
@@ -130,7 +130,12 @@ def _setting_names(
         if len({*names.values()}) == len(names) and all(names.values()):
             return names
     differ = [n for n in range(4) if len({parts[n] for parts in levels.values()}) > 1] or [0]
-    details = {setting: _shared(run, compared_keys) for setting, run in of_settings.items()}
+    # A start has a name, which says more than its options do.
+    named = {"budget.start"} - {*compared_keys}
+    details = {
+        setting: _shared(run, compared_keys) | {key: run.value(key) for key in named}
+        for setting, run in of_settings.items()
+    }
     return _unambiguous(joined(differ), details)
 
 
@@ -172,8 +177,9 @@ def _unambiguous(
 
 
 def _assignment(key: str, value: Any) -> str:
-    if key.endswith("._target_") and isinstance(value, str):  # of a nested strategy: inner=BADGE
-        key, value = key.removesuffix("._target_"), value.rpartition(".")[2]
+    if key.endswith("._target_"):
+        key = key.removesuffix("._target_")
+        value = value if value is MISSING else option_of(value)
     return f"{key.rpartition('.')[2]}={format_value(value)}"
 
 

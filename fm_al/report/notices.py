@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fm_al.report.comparison_tables import spread_notes, test_image_count
-from fm_al.report.metrics import METRICS, equals_accuracy
+from fm_al.report.metrics import METRICS, equals_accuracy, is_never_right_on_a_class
 from fm_al.report.runs import Runs
 from fm_al.report.statistics import FEWEST_FOR_T, all_compared, missing_seeds
+from fm_al.report.values import start_name
 
 ALL_SETTINGS = "All settings"
 SHORT_COMMIT = 7  # digits
@@ -32,6 +33,15 @@ def _notices_of_setting(runs: Runs, groups: Sequence[str]) -> Iterator[str]:
         yield (
             f"{' and '.join(same)} is left out: it equals accuracy, since all classes have the "
             "same number of test images"
+        )
+    if is_never_right_on_a_class(runs):
+        yield "the accuracy of the worst class is left out: it is 0 in every round"
+    oracles = [run for run in runs.runs if run.provenance.start_uses_classes]
+    if oracles:
+        starts = sorted({start_name(run.config["budget"].get("start")) for run in oracles})
+        yield (
+            f"an oracle setting: the first labels (start: {', '.join(starts)}) were chosen by the "
+            "classes of the whole pool, which no real labelling knows"
         )
     if not runs.start_alike and len(runs.groups) > 1:
         yield (
@@ -66,6 +76,8 @@ def devices_of(runs: Runs) -> list[str]:
 
 
 def commits_of(runs: Runs) -> list[str]:
-    """Commits of fm_al that the runs began with."""
+    """Commits of fm_al that the runs began with; `+` after one with uncommitted changes."""
     commits = {run.provenance.software.get("git_commit") for run in runs.runs}
-    return sorted(commit[:SHORT_COMMIT] for commit in commits if commit)
+    return sorted(
+        commit[:SHORT_COMMIT] + "+" * commit.endswith("+") for commit in commits if commit
+    )

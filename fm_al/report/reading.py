@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from fm_al.config import Budget
+from fm_al.budget import MOST_LABELS, Budget
 from fm_al.errors import ConfigError, RunError
 from fm_al.records.discovery import runs_below
 from fm_al.records.json_files import Schema, shortened, validated
@@ -23,7 +23,7 @@ from fm_al.records.result_config import Config
 from fm_al.records.schema import Count, Provenance, Result, Round
 from fm_al.report.runs import FinishedRun, LeftOut
 from fm_al.report.text import all_printable, printable
-from fm_al.report.values import matches
+from fm_al.report.values import matches, start_name
 
 # Keys that stand for the option of that name, and the configuration behind it. BAIT alone trains
 # before its first query in the FisherMask authors' code.
@@ -32,6 +32,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "imbalance": ("imbalance",),
     "backbone": ("backbone",),
     "strategy": ("strategy", "budget.train_before_first_query"),
+    "budget.start": ("budget.start",),
 }
 LIKE_A_RUN = {"config.yaml", "rounds.jsonl", "result.json"}
 
@@ -56,13 +57,18 @@ class _Option(Schema):
     name: str | None = None
 
 
+class _Start(Schema):
+    target: Annotated[str, Field(alias="_target_", pattern=r"\.")]
+    strategy: _Option | None = None
+
+
 class _Budget(Schema):
     initial: Count
     per_round: Annotated[list[_Query], Field(min_length=1), BeforeValidator(_as_list)]
-    total: Count
+    total: Annotated[Count, Field(le=MOST_LABELS)]
     train_before_first_query: bool = True
     growth: Annotated[float, Field(ge=1, lt=2**63)] = 1.0
-    start: dict[str, Any] | None = None
+    start: _Start | None = None
     whole_pool: bool = False
 
 
@@ -114,7 +120,10 @@ def _printable_run(
             each.model_copy(update={"strategy": all_printable(each.strategy)}) for each in rounds
         ],
         result=result.model_copy(update={"class_names": names}),
-        options=all_printable(option_names(directory, config)),
+        options=all_printable(
+            option_names(directory, config)
+            | {"budget.start": start_name(config["budget"].get("start"))}
+        ),
     )
 
 

@@ -29,15 +29,16 @@ def read_runs(
     """
     left_out: list[LeftOut] = []
     finished = list(finished_runs(folder, left_out))
-    if all(run.is_on_whole_pool for run in finished):
+    compared = [run for run in finished if not run.is_on_whole_pool]
+    on_whole_pool = [run for run in finished if run.is_on_whole_pool]
+    if not compared:
         examples = "".join(f"; {each.directory} {each.why}" for each in left_out[:3])
-        raise ConfigError(f"{folder}: no finished run in this folder or below{examples}")
+        but = " but those on the whole pool" * bool(on_whole_pool)
+        raise ConfigError(f"{folder}: no finished run in this folder or below{but}{examples}")
     for key in by:
         check_key("--by", key, finished)
         if key == "seed":
             raise ConfigError("--by seed: runs are paired by seed; choose seeds with --where")
-    compared = [run for run in finished if not run.is_on_whole_pool]
-    on_whole_pool = [run for run in finished if run.is_on_whole_pool]
     comparable = _comparable(chosen_runs(compared, where or {}), by, left_out)
     named = named_runs(comparable, by, left_out)
     bounds = matching(on_whole_pool, where_for_bounds(where or {}))

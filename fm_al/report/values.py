@@ -7,6 +7,7 @@ import json
 import re
 from typing import Any
 
+from fm_al.records.result_config import Config
 from fm_al.report.text import printable
 
 MISSING = object()  # of a key that a run does not have
@@ -44,3 +45,17 @@ def by_numbers(name: str) -> list[Any]:
     """A key to sort names by, with the numbers in them by size."""
     parts = re.split(r"(\d+(?:\.\d+)?)", name)
     return [float(part) if odd % 2 else part for odd, part in enumerate(parts)]
+
+
+def option_of(target: object) -> str:
+    """The module of a class, which is what its option is called: `balanced`."""
+    return str(target).rpartition(".")[0].rpartition(".")[2]
+
+
+def start_name(start: Config | None) -> str:
+    """What chose the first labels: `random`, `balanced`, or the strategy's name."""
+    if not start:
+        return "random"
+    of_strategy = start.get("strategy")
+    node = of_strategy if isinstance(of_strategy, dict) else start
+    return option_of(node["_target_"])

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from fm_al.errors import ConfigError
 from fm_al.files import atomic_write
 from fm_al.report import text, typeset
+from fm_al.report.budgets import budgets_in_words
 from fm_al.report.drawing import Figure
 from fm_al.report.export import inline_svg, save
 from fm_al.report.notices import commits_of, devices_of
@@ -133,18 +134,13 @@ def markdown(report: Report, figures_folder: str) -> str:
 def _summary(runs: Runs) -> str:
     """Runs, budget, device, software and commands of one setting, in Markdown."""
     made = [run.provenance for run in runs.runs]
-    budgets = [run.config["budget"] for run in runs.runs]
-    initial, per_round, total = (
-        " or ".join(map(str, sorted({budget[key] for budget in budgets})))
-        for key in ("initial", "per_round", "total")
-    )
     versions = sorted({str(each.software["torch"]) for each in made})
     commits = f", fm_al at {', '.join(commits_of(runs))}" * bool(commits_of(runs))
     commands = sorted({shlex.join(start.command) for each in made for start in each.starts})
     facts = (
         f"{runs.runs[0].setting}: {len(made)} run{'s' * (len(made) > 1)}, "
-        f"seed{'s' * (len(runs.seeds) > 1)} {', '.join(map(str, runs.seeds))}; {initial} "
-        f"initial labels, {per_round} per round, {total} in total; on "
-        f"{', '.join(devices_of(runs))}, torch {', '.join(versions)}{commits}; started by "
+        f"seed{'s' * (len(runs.seeds) > 1)} {', '.join(map(str, runs.seeds))}; "
+        f"{budgets_in_words(runs)}; on {', '.join(devices_of(runs))}, "
+        f"torch {', '.join(versions)}{commits}; started by "
     )
     return text.markdown(facts) + ", ".join(map(text.markdown_code, commands))

@@ -100,6 +100,23 @@ class Gradients:
             (N,), not negative.
         """
         a, h = self.residuals.norms, self.embeddings.norms
-        da, dh = self.residuals(index), self.embeddings(index)
-        doubled = da * (h + h[index] - dh) + dh * (a + a[index]) + (a - a[index]) * (h - h[index])
-        return doubled.div_(2).clamp_(min=0)
+        return _combined(self.residuals(index), self.embeddings(index), a, a[index], h, h[index])
+
+    def squared_distances_of_pairs(self, others: Tensor) -> Tensor:
+        """Compute the same for all images x, with image others[x] as y; int64 (N,)."""
+        a, h = self.residuals, self.embeddings
+        distances = torch.empty_like(a.norms)
+        for rows in row_chunks(len(distances)):
+            pairs = others[rows]
+            da = (a.points[rows] - a.points[pairs]).square_().sum(dim=1)
+            dh = (h.points[rows] - h.points[pairs]).square_().sum(dim=1)
+            distances[rows] = _combined(
+                da, dh, a.norms[rows], a.norms[pairs], h.norms[rows], h.norms[pairs]
+            )
+        return distances
+
+
+def _combined(da: Tensor, dh: Tensor, a: Tensor, a_y: Tensor, h: Tensor, h_y: Tensor) -> Tensor:
+    """Squared distances of gradients from those of their factors and the factors' squared norms."""
+    doubled = da * (h + h_y - dh) + dh * (a + a_y) + (a - a_y) * (h - h_y)
+    return doubled.div_(2).clamp_(min=0)

@@ -14,8 +14,9 @@ from torch import Tensor
 from fm_al.backbones.base import Backbone
 from fm_al.errors import ConfigError
 from fm_al.strategies.base import Query, QuerySizes, Strategy
-from fm_al.strategies.candidates import CandidateOptions, candidates_query, check_memory
+from fm_al.strategies.candidates import CandidateOptions
 from fm_al.strategies.class_levels import levelled
+from fm_al.strategies.picking import checked_picks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +78,12 @@ class Balanced(CandidateOptions, Strategy):
             if share:
                 within = query.among(unlabelled[predicted == c])
                 within.recorded = records[c] = {}
-                candidates = candidates_query(self.inner, within, generator)
-                check_memory(self.inner, candidates, share)
-                chosen = self.inner.select(candidates, share, generator)
-                picks.append(candidates.pool_indices(chosen.to(query.device)))
+                picks.append(checked_picks(self.inner, within, share, generator))
         if any(records.values()):
             query.record("inner", {c: record for c, record in records.items() if record})
         # The query may be one of some candidates, with indices of its own; both ascend.
-        return unlabelled[torch.searchsorted(query.pool_indices(unlabelled), torch.cat(picks))]
+        chosen = torch.cat(picks).to(query.device)
+        return unlabelled[torch.searchsorted(query.pool_indices(unlabelled), chosen)]
 
 
 def _counts(classes: Tensor, count: int) -> list[int]:

@@ -250,6 +250,11 @@ class Query:
         """Indices of the unlabelled images, int64 on the device, ascending."""
         return self._pool.unlabelled
 
+    @property
+    def revealed_targets(self) -> Tensor:
+        """Classes of the revealed images, int64 on the device, in the order of revealing."""
+        return self._pool.hidden_targets(self.revealed)
+
     def reveal(self, indices: Tensor) -> Tensor:
         """Ask for the classes of unlabelled images before the round ends.
 
@@ -269,7 +274,7 @@ class Query:
         asked = torch.cat([self.revealed, indices])
         if len(asked) > self._budget:
             raise ValueError(f"reveal: {len(asked)} images; the round labels {self._budget}")
-        if len(asked.unique()) < len(asked) or not torch.isin(asked, self.unlabelled).all():
+        if len(asked.unique()) < len(asked) or not self._pool.are_unlabelled(indices):
             raise ValueError("reveal: images must be unlabelled, distinct and not revealed before")
         if self._parent is not None:
             parent, kept = self._parent

@@ -11,16 +11,16 @@ from fm_al.strategies.kmeans_plus_plus import kmeans_plus_plus
 
 FEW = 50  # clusters; more are found by mini-batches
 ITERATIONS = 100  # of Lloyd's algorithm, at most
-BATCH = 4096  # points
-STEPS = 100  # batches
+BATCH = 4096  # points of a mini-batch
+STEPS = 100  # mini-batches
 FLOAT = 4  # bytes
 
 
 def clusters(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Find clusters by k-means.
 
-    It starts from k-means++. Up to 50 clusters take Lloyd's algorithm; more take 100 mini-batches
-    of 4,096 points (Sculley 2010) and start from a sample of the points.
+    It starts from k-means++. Lloyd's algorithm finds up to 50 clusters, and those of up to 16,384
+    points. Else 100 mini-batches of 4,096 points (Sculley 2010) find them, starting from a sample.
 
     Args:
         points: float32 (N, D). Their mean should be near 0, which makes products round less.
@@ -30,9 +30,8 @@ def clusters(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
     Returns:
         The cluster of every point, int64 (N,), from 0 to K - 1. Equal points are in one cluster.
     """
-    many = count > FEW
-    sample = points
-    if many and len(points) > _sample_size(count):
+    many, sample = _takes_batches(len(points), count), points
+    if many:
         drawn = torch.randperm(len(points), generator=generator)[: _sample_size(count)]
         sample = points[drawn.to(points.device)]
     count = min(count, len(sample))
@@ -81,13 +80,17 @@ def nearest(points: Tensor, centres: Tensor) -> Tensor:
 
 def clusters_memory(images: int, dimension: int, count: int) -> dict[str, int]:
     """Bytes of `clusters` of N points of D numbers, beside the points."""
-    sample = min(images, _sample_size(count)) if count > FEW else 0
+    sample = _sample_size(count) if _takes_batches(images, count) else 0
     batch = min(images, BATCH)
     return {
         f"a sample of {sample:,} images": FLOAT * (sample + batch) * dimension,
         f"{count:,} centres": 6 * FLOAT * count * dimension,
         f"distances of {batch:,} images at a time": 3 * FLOAT * batch * count,
     }
+
+
+def _takes_batches(points: int, count: int) -> bool:
+    return count > FEW and points > max(4 * BATCH, _sample_size(count))
 
 
 def _sample_size(count: int) -> int:

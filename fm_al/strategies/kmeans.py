@@ -35,29 +35,49 @@ class KMeans(FeatureOptions, CandidateOptions, Strategy):
     iterations: Annotated[int, Field(ge=0)] = 100
 
     def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
-        in_chunk = 3 * FLOAT * min(CHUNK, sizes.images) * n
-        rows = {f"distances of {CHUNK:,} images at a time": in_chunk}
         dimension = self.dimension(sizes)
-        centres = {f"{n:,} centres": 6 * FLOAT * n * dimension}
         copies = {}
         if self.reads_features:
             copies = {"features of the unlabelled images": FLOAT * sizes.images * dimension}
-        return self.points_memory(sizes) | copies | rows | centres | sizes.vectors(12)
+        rows = representatives_memory(sizes.images, dimension, n)
+        return self.points_memory(sizes) | copies | rows | sizes.vectors(12)
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         if self.reads_features:
             points = query.features[query.unlabelled]
         else:
-            points = _compacted(query.take("embeddings"), query.unlabelled)
-        points -= points.mean(dim=0)  # keeps distances and makes `lloyd` round less
-        candidates = torch.ones(len(points), dtype=torch.bool, device=query.device)
-        first = int(torch.randint(len(points), (), generator=generator))
-        start = kmeans_plus_plus(SquaredDistances(points), candidates, first, n, generator)
-        centres = lloyd(points, points[start.to(query.device)], self.iterations)
-        return query.unlabelled[nearest_distinct(points, centres)]
+            points = compacted(query.take("embeddings"), query.unlabelled)
+        return query.unlabelled[representatives(points, n, self.iterations, generator)]
 
 
-def _compacted(points: Tensor, kept: Tensor) -> Tensor:
+def representatives_memory(count: int, dimension: int, n: int) -> dict[str, int]:
+    """Bytes of `representatives` of so many points of D numbers, beside the points and a few
+    numbers for each."""
+    rows = {f"distances of {CHUNK:,} images at a time": 3 * FLOAT * min(CHUNK, count) * n}
+    return rows | {f"{n:,} centres": 6 * FLOAT * n * dimension}
+
+
+def representatives(points: Tensor, n: int, iterations: int, generator: torch.Generator) -> Tensor:
+    """Cluster points into n clusters and find the point nearest to each centre.
+
+    Args:
+        points: (N, D), N at least n; overwritten.
+        n: How many clusters.
+        iterations: Of Lloyd's algorithm, at most. It starts from k-means++.
+        generator: A CPU generator.
+
+    Returns:
+        Distinct indices of points, int64 (n,).
+    """
+    points -= points.mean(dim=0)  # keeps distances and makes `lloyd` round less
+    candidates = torch.ones(len(points), dtype=torch.bool, device=points.device)
+    first = int(torch.randint(len(points), (), generator=generator))
+    start = kmeans_plus_plus(SquaredDistances(points), candidates, first, n, generator)
+    centres = lloyd(points, points[start.to(points.device)], iterations)
+    return nearest_distinct(points, centres)
+
+
+def compacted(points: Tensor, kept: Tensor) -> Tensor:
     """Move rows of points, (N, D), to the front in place; `kept` are their indices, ascending."""
     for rows in row_chunks(len(kept)):
         points[rows] = points[kept[rows]]  # rows that come later are not overwritten yet

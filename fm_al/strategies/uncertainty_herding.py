@@ -46,8 +46,8 @@ class UncertaintyHerding(FeatureOptions, CandidateOptions, Strategy):
         points, labelled = Directions(self.points(query)), query.labelled
         weights = torch.ones(len(points), dtype=torch.float64)
         if len(labelled):
-            weights = query.scores(UNCERTAINTIES[self.uncertainty]).double()
-            weights[labelled] = 0
+            weights = query.scores(UNCERTAINTIES[self.uncertainty]).to(points.device).double()
+            weights[labelled.to(points.device)] = 0
         sigma = self.sigma
         if sigma is None:
             sigma = smallest_distance(points, labelled)

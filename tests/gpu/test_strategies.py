@@ -55,8 +55,8 @@ def test_picks_keep_the_contract(strategy: Strategy, pool: str) -> None:
 def test_picks_are_those_of_the_cpu_for_equal_scores(
     strategy: Strategy, request: pytest.FixtureRequest
 ) -> None:
-    if "bald" in request.node.name:
-        pytest.skip("BALD draws its masks on the device: GPUs and CPUs draw differently")
+    if "bald" in request.node.name or "drop_query" in request.node.name:
+        pytest.skip("masks are drawn on the device: GPUs and CPUs draw differently")
     on_cpu = resnet_query()
     query = with_scores_of(moved_query(on_cpu, GPU), on_cpu)
     picks = strategy.select(query, 20, generator()).tolist()

@@ -52,6 +52,7 @@ def network_query(
     classes: int = 3,
     embedding_scale: float = 1,
     logit_scale: float = 1,
+    targets: Tensor | None = None,
 ) -> Query:
     """Of a TinyBackbone, the same for the same classes, with embeddings and logits so scaled."""
     with torch.random.fork_rng():
@@ -60,7 +61,7 @@ def network_query(
     with torch.no_grad():
         model.norm.weight *= embedding_scale
         model.head.weight *= logit_scale / embedding_scale
-    return query_of(model, images, classes, labelled)
+    return query_of(model, images, classes, labelled, targets=targets)
 
 
 def given_query(

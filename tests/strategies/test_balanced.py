@@ -134,7 +134,7 @@ def test_the_inner_strategys_memory_is_checked_where_it_picks(
     def check(strategy: Strategy, query: Query, n: int) -> None:
         asked.append((strategy, query.sizes, n))
 
-    monkeypatch.setattr("fm_al.strategies.balanced.check_memory", check)
+    monkeypatch.setattr("fm_al.strategies.picking.check_memory", check)
     inner = KMeans()
     query = query_of([0] * 6 + [1] * 9, [2])
     Balanced(inner=inner).select(query, 4, generator())

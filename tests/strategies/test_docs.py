@@ -37,7 +37,19 @@ def test_a_strategy_of_the_table_has_its_options_named(strategy: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "strategy", ["bald", "kmeans", "typiclust", "probcover", "max_herding", "uncertainty_herding"]
+    "strategy",
+    [
+        "bald",
+        "kmeans",
+        "typiclust",
+        "probcover",
+        "max_herding",
+        "uncertainty_herding",
+        "lcmd",
+        "alfa_mix",
+        "drop_query",
+        "direct",
+    ],
 )
 def test_defaults_are_those_of_the_page(strategy: str) -> None:
     rows = re.findall(

@@ -85,8 +85,10 @@ def test_a_permuted_pool_has_permuted_picks(name: str, labelled: int) -> None:
 @pytest.mark.parametrize("name", FROM_NOTHING)
 def test_with_nothing_labelled_features_are_enough(name: str) -> None:
     points = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
-    picks = select(FROM_NOTHING[name], without_network(points), 20)
+    query = without_network(points)
+    picks = select(FROM_NOTHING[name], query, 20)
     assert len(set(picks)) == 20
+    assert torch.equal(query.features, points), "features are read again in the next round"
 
 
 @pytest.mark.parametrize("kind", NASTY)

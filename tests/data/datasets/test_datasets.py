@@ -11,13 +11,13 @@ from PIL import Image
 
 from fm_al.data.base import Dataset, ImageData
 from tests.data.datasets import made_medmnist, stored
-from tests.helpers.configs import built, names
+from tests.helpers.configs import built, names, node
 
 
 @pytest.fixture(params=[name for name in names("dataset") if name != "features"])
 def dataset(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch) -> Dataset:
     """The data set as configured; what it reads is made up and lies in `tmp_path`."""
-    if request.param in ("image_folder", "cifar10_jpeg"):
+    if "root" in node("dataset", request.param):
         return built("dataset", request.param, root=str(_folder(tmp_path / "images")))
     if request.param == "medmnist":
         made_medmnist.install(monkeypatch)

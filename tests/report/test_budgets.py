@@ -1,0 +1,89 @@
+"""Budgets and starts in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fm_al.report.budgets import budgets_in_words
+from fm_al.report.notices import notices_of
+from fm_al.report.selection import read_runs
+from tests.helpers.made_runs import make_run
+from tests.report.made_pages import change_provenance
+
+BALANCED = {"_target_": "fm_al.starts.balanced.BalancedStart"}
+TYPICLUST = {
+    "_target_": "fm_al.starts.strategy.StrategyStart",
+    "strategy": {"_target_": "fm_al.strategies.typiclust.TypiClust", "max_candidates": None},
+}
+
+
+def make(folder: Path, strategy: str = "random", **budget: Any) -> Path:
+    """A run whose queries are of this budget."""
+    sizes = budget.pop("sizes")
+    directory = make_run(folder, strategy, 0, [0.3 + 0.01 * each for each in range(len(sizes) + 1)])
+    labels = [10 + sum(sizes[:number]) for number in range(len(sizes) + 1)]
+    path = directory / "rounds.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    for record, count, size in zip(records, labels, [*sizes, 0], strict=True):
+        record |= {"labelled": count, "queried": list(range(size)), "queried_classes": [size, 0, 0]}
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in records))
+    result = json.loads((directory / "result.json").read_text()) | {"labelled": labels[-1]}
+    (directory / "result.json").write_text(json.dumps(result))
+    change_provenance(
+        directory, lambda there: there["decides"]["budget"].update(total=labels[-1], **budget)
+    )
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("budget", "sizes", "words"),
+    [
+        ({}, [20, 20], "10 initial labels, 20 per round, 50 in total"),
+        ({"per_round": [20, 20, 40, 80]}, [20, 20, 40, 80], "20, 20, 40, 80 per round, 170 in"),
+        ({"per_round": [20, 40]}, [20, 40, 40, 5], "20, 40, 40, 5 per round"),
+        ({"per_round": 20, "growth": 2.0}, [20, 40, 80], "20, 40, 80 per round, 150 in total"),
+        ({"per_round": 1, "growth": 2}, [2**n for n in range(9)], "8, 16, 32, 64, …, 256 per"),
+        ({"start": BALANCED}, [20], "10 initial labels (start: balanced), 20 per round"),
+        ({"start": TYPICLUST}, [20], "10 initial labels (start: typiclust), 20 per round"),
+    ],
+)
+def test_a_budget_is_told(
+    tmp_path: Path, budget: dict[str, Any], sizes: list[int], words: str
+) -> None:
+    make(tmp_path, sizes=sizes, **budget)
+    runs = read_runs(tmp_path)
+    assert not runs.left_out
+    assert words in budgets_in_words(runs.of("trial"))
+
+
+def test_rounds_that_do_not_follow_the_schedule_are_damaged(tmp_path: Path) -> None:
+    make_run(tmp_path, "badge", 0, [0.3, 0.5])
+    make(tmp_path, sizes=[20, 40, 80], per_round=20, growth=1.5)
+    (left_out,) = read_runs(tmp_path).left_out
+    assert "its budget is of 5" in left_out.why
+
+
+def test_a_start_that_knows_the_classes_is_told_as_an_oracles(tmp_path: Path) -> None:
+    directory = make(tmp_path, sizes=[20], start=BALANCED)
+    assert not any("oracle" in notice for notice in notices_of(read_runs(tmp_path)))
+    change_provenance(directory, lambda there: there.update(start_uses_classes=True))
+    assert (
+        "trial: an oracle setting: the first labels (start: balanced) were chosen by the classes "
+        "of the whole pool, which no real labelling knows"
+    ) in notices_of(read_runs(tmp_path))
+
+
+def test_starts_are_compared_by_name_and_decide_the_first_labels(tmp_path: Path) -> None:
+    make(tmp_path / "a", sizes=[20])
+    make(tmp_path / "b", sizes=[20], start=TYPICLUST)
+    apart = read_runs(tmp_path)
+    assert apart.settings == ["trial (start=random)", "trial (start=typiclust)"]
+    runs = read_runs(tmp_path, by=["budget.start"])
+    assert runs.groups == ["random", "typiclust"]
+    assert not runs.start_alike
+    only = read_runs(tmp_path, {"budget.start": ["typiclust"]})
+    assert [run.options["budget.start"] for run in only.runs] == ["typiclust"]
