@@ -43,7 +43,8 @@ def solve(
     """Minimise z.costs + weight |shares^T z - wanted|_1 over 0 <= z <= 1 with sum z = n.
 
     The absolute values are split into surplus and lack of every class. A vertex of that polyhedron
-    has at most C + 1 fractional z: one for each equation.
+    has at most C + 1 fractional z: one for each equation. HiGHS ends at a vertex with both of its
+    methods.
 
     Args:
         costs: float64 (R,).
