@@ -11,6 +11,7 @@ from pydantic import Field
 from fm_al.errors import ConfigError
 
 Images = Annotated[int, Field(ge=1)]
+MOST_LABELS = 10**8  # more rounds than that could not even be listed
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Budget:
 
     initial: Annotated[int, Field(ge=2)]
     per_round: Images | Annotated[list[Images], Field(min_length=1)]
-    total: Annotated[int, Field(ge=2)]
+    total: Annotated[int, Field(ge=2, le=MOST_LABELS)]
     train_before_first_query: bool = True
     growth: Annotated[float, Field(ge=1)] = 1.0
     start: dict[str, Any] | None = None
@@ -45,6 +46,9 @@ class Budget:
             raise ConfigError(
                 f"budget.total={self.total}: should be at least budget.initial={self.initial}"
             )
+        # Records are read without the checks of a configuration.
+        if self.total > MOST_LABELS or min(self._listed) < 1 or self.growth < 1:
+            raise ValueError("not a budget")
 
     def schedule(self, pool_size: int) -> list[int]:
         """The number of labelled images in each round, in a pool of this size."""
@@ -61,6 +65,10 @@ class Budget:
         return len(self.query_sizes) + 1
 
     @property
+    def _listed(self) -> list[int]:
+        return [self.per_round] if isinstance(self.per_round, int) else self.per_round
+
+    @property
     def _schedule(self) -> list[int]:
         sizes = self.query_sizes
         return [self.initial, *(self.initial + labels for labels in accumulate(sizes))]
@@ -70,7 +78,7 @@ class Budget:
         """How many images each query labels."""
         if self.whole_pool:
             return []
-        listed = [self.per_round] if isinstance(self.per_round, int) else self.per_round
+        listed = self._listed
         sizes: list[int] = []
         left = self.total - self.initial
         while left:

@@ -126,8 +126,8 @@ def test_a_target_of_another_kind_is_refused(key: str, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["strategy=null"], r"strategy=null: should be the name of "),
-        (["strategy=5"], r"strategy=5: .* badge, bait, bald, "),
-        (["-m", "strategy=random,5"], r"strategy=.*5: .* badge, bait, bald, "),
+        (["strategy=5"], r"strategy=5: .* badge, bait, balanced, bald, "),
+        (["-m", "strategy=random,5"], r"strategy=.*5: .* badge, bait, balanced, bald, "),
         (["-m", "hydra/launcher=5"], r"hydra/launcher=5: .* slurm"),
         (["strategy._target_=fm_al.strategies.base.Strategy"], "is abstract; .* that has select$"),
         (["strategy._target_=nowhere.Mine"], r"can't be imported \(ModuleNotFoundError: No mod"),

@@ -381,7 +381,8 @@ def test_a_query_does_not_give_the_classes_of_the_pool_away(compose) -> None:
     assert seen == {
         "among", "autocast", "batch_size", "classes", "device", "embeddings", "features", "images",
         "labelled", "labelled_targets", "logits", "model", "pool_indices", "probabilities",
-        "record", "recorded", "reveal", "revealed", "scores", "sizes", "take", "unlabelled",
+        "record", "recorded", "reveal", "revealed", "revealed_targets", "scores", "sizes", "take",
+        "unlabelled",
     }  # fmt: skip
 
 

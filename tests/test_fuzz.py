@@ -48,6 +48,14 @@ OF_HYDRA = [
 ODD_KEYS = ["", "seed.x", "strategy@x", "größe", "a b", "budget.", ".budget", "x" * 500, "foo/bar"]
 
 
+BUDGET = ("initial", "per_round", "growth", "total", "whole_pool", "train_before_first_query")
+
+
+def key_of(group: str) -> str:
+    """Where the options of a folder in `conf/` are chosen."""
+    return "budget.start" if group == "start" else group
+
+
 def keys() -> list[tuple[str, str]]:
     """Every option of every option of every group, with the override that chooses the latter."""
     found = {}
@@ -61,10 +69,11 @@ def keys() -> list[tuple[str, str]]:
     composer = Composer()
     for path in sorted(CONF.glob("*/*.yaml")):
         if path.parent.name not in ("experiment", "protocol"):
-            choice = f"{path.parent.name}={path.stem}"
-            config = OmegaConf.select(composer.compose([choice]), path.parent.name)
-            walk(path.parent.name, OmegaConf.to_container(config, resolve=False), choice)
-    for key in (*TEXTS, "seed", "download", "budget.initial", "budget.per_round", "budget.total"):
+            key = key_of(path.parent.name)
+            choice = f"{key}={path.stem}"
+            config = OmegaConf.select(composer.compose([choice]), key)
+            walk(key, OmegaConf.to_container(config, resolve=False), choice)
+    for key in (*TEXTS, "seed", "download", *(f"budget.{name}" for name in BUDGET)):
         found[key, "seed=1"] = None
     return list(found)
 
@@ -99,7 +108,7 @@ def command(
 def generated() -> list[list[str]]:
     rng, known = random.Random(0), keys()
     options = {
-        folder.name: [path.stem for path in sorted(folder.glob("*.yaml"))]
+        key_of(folder.name): [path.stem for path in sorted(folder.glob("*.yaml"))]
         for folder in sorted(CONF.iterdir())
         if folder.is_dir() and folder.name != "hydra"
     }

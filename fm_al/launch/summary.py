@@ -50,6 +50,7 @@ def summary(
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
+        show_edge=False,
     )
     for column in ("run", "seeds", "labels", "accuracy", "balanced", "area"):
         is_name = column == "run"

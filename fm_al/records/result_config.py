@@ -54,9 +54,10 @@ def result_config_of(config: Config, device: Config) -> Config:
     kept = {k: v for k, v in config.items() if k not in NO_EFFECT_ON_RESULTS} | {"device": device}
     if kept.get("features") == NO_FEATURES:
         del kept["features"]
-    kept["budget"] = {
-        k: v for k, v in config["budget"].items() if v not in NO_EFFECT_IN_BUDGET.get(k, ())
-    }
+    if "budget" in kept:
+        kept["budget"] = {
+            k: v for k, v in kept["budget"].items() if v not in NO_EFFECT_IN_BUDGET.get(k, ())
+        }
     kept["dataset"] = {k: v for k, v in config["dataset"].items() if k != "root"}
     if "trainer" in kept:
         kept["trainer"] = _completed_trainer(kept["trainer"])

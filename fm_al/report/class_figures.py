@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from fm_al.records.naming import cut
 from fm_al.report.bound_tables import bound_level
-from fm_al.report.class_tiers import Tiers, counts_classes, pool_counts, tiers_of
+from fm_al.report.class_tiers import Tiers, counts_classes, tiers_of
 from fm_al.report.curves import Level, metric_figure
 from fm_al.report.drawing import (
     WIDTH,
@@ -72,8 +72,10 @@ def class_figure(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
     groups = palette.ordered(runs.groups)
     if not counts_classes(runs) or any(len(labels_of(runs, group)) < 2 for group in groups):
         return None
-    names, pool = runs.runs[0].result.class_names, pool_counts(runs)
-    order = sorted(range(len(names)), key=lambda number: -pool[number])
+    names, tiers = runs.runs[0].result.class_names, tiers_of(runs)
+    order = [*range(len(names))]
+    if tiers is not None:
+        order.sort(key=lambda number: -tiers.pool[number])
     counts = {group: _mean_counts(runs, group)[order] for group in groups}
     most = max(2.0, *(float(each.max()) for each in counts.values()))
     norm = LogNorm(1, most)
@@ -90,7 +92,6 @@ def class_figure(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
         axes.set_title(wrapped(group))
         axes.set_ylim(len(names) - 0.5, -0.5)
         mark(group, axes)
-    tiers = tiers_of(runs)
     places, row_names = _row_names([names[number] for number in order], tiers)
     for axes in grid:
         axes.set_yticks(places, row_names)
@@ -105,11 +106,13 @@ def class_figure(runs: Runs, prefix: str, palette: Palette) -> Figure | None:
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     caption = (
         "Labelled images of each class over the number of labels, the first labels included, mean "
-        "over seeds, on a log scale. White: none. The class with the most images in the pool is at "
-        "the top."
+        "over seeds, on a log scale. White: none."
     )
     if tiers is not None:
-        caption += f" White lines are between {listed([*tiers.of])} classes."
+        caption += (
+            " The class with the most images in the pool is at the top. White lines are between "
+            f"{listed([*tiers.of])} classes."
+        )
     return finished(f"{prefix}class_labels", "Labels of each class", caption, mpl)
 
 

@@ -76,6 +76,8 @@ def devices_of(runs: Runs) -> list[str]:
 
 
 def commits_of(runs: Runs) -> list[str]:
-    """Commits of fm_al that the runs began with."""
+    """Commits of fm_al that the runs began with; `+` after one with uncommitted changes."""
     commits = {run.provenance.software.get("git_commit") for run in runs.runs}
-    return sorted(commit[:SHORT_COMMIT] for commit in commits if commit)
+    return sorted(
+        commit[:SHORT_COMMIT] + "+" * commit.endswith("+") for commit in commits if commit
+    )

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from fm_al.budget import Budget
+from fm_al.budget import MOST_LABELS, Budget
 from fm_al.errors import ConfigError, RunError
 from fm_al.records.discovery import runs_below
 from fm_al.records.json_files import Schema, shortened, validated
@@ -65,7 +65,7 @@ class _Start(Schema):
 class _Budget(Schema):
     initial: Count
     per_round: Annotated[list[_Query], Field(min_length=1), BeforeValidator(_as_list)]
-    total: Count
+    total: Annotated[Count, Field(le=MOST_LABELS)]
     train_before_first_query: bool = True
     growth: Annotated[float, Field(ge=1, lt=2**63)] = 1.0
     start: _Start | None = None

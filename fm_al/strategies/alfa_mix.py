@@ -44,7 +44,8 @@ class ALFAMix(CandidateOptions, Strategy):
     everywhere. Ties go to the lowest index. The epsilon reached, the number of candidates and the
     number of picks by margin are recorded as `alfa_mix`.
 
-    The cost is O(A N C D) for A labelled classes, and that of k-means.
+    The cost is O(N C D + A N (C + D)) for A labelled classes, up to O(A N C D) where images and
+    anchors have many equal numbers, and that of k-means.
 
     Args:
         epsilon: Where epsilon begins, and what it is raised by. The paper reports 0.2; the authors'
@@ -130,11 +131,14 @@ def smallest_epsilons(head: nn.Linear, embeddings: Tensor, anchors: Tensor) -> T
     residual = residuals(logits.softmax(dim=1))
     residual /= residual.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo().tiny)
     direction = normalize(residual @ head.weight)
+    along = direction @ head.weight.T
     smallest = embeddings.new_full((len(embeddings),), torch.inf)
     for anchor in anchors:
         difference = anchor - embeddings
         step = difference.norm(dim=1) / math.sqrt(embeddings.shape[1])
-        speed = torch.where(difference == 0, 0.0, direction) @ head.weight.T
+        equal = difference == 0
+        where = equal.any(dim=0).nonzero().squeeze(1)  # numbers that cannot change in some images
+        speed = along - (direction[:, where] * equal[:, where]) @ head.weight[:, where].T
         gained = (speed - speed.gather(1, predicted)) * step[:, None]
         needed = torch.where(gained > 0, ahead / gained, torch.inf)
         torch.minimum(smallest, needed.amin(dim=1), out=smallest)

@@ -128,7 +128,13 @@ def test_damaged_records_are_named_and_do_not_hide_the_others(tmp_path: Path) ->
     assert "job.json is damaged (job=7: should be a valid string)" in statuses[1].detail
 
 
-@pytest.mark.parametrize("budget", [3, {}, {**BUDGET, "total": 10**30}, {**BUDGET, "total": "30"}])
+@pytest.mark.parametrize(
+    "budget",
+    [
+        *(3, {}, {**BUDGET, "total": 10**30}, {**BUDGET, "total": "30"}),
+        *({**BUDGET, "per_round": 0}, {**BUDGET, "per_round": []}, {**BUDGET, "growth": 0.5}),
+    ],
+)
 def test_a_budget_that_can_not_be_is_damage(tmp_path: Path, budget: Any) -> None:
     with open_run(tmp_path, {}, {"budget": budget}, [], []):
         pass

@@ -92,8 +92,10 @@ def test_one_round_collects_nothing(tmp_path: Path) -> None:
 
 
 def test_level_classes_have_no_rare_ones(tmp_path: Path) -> None:
-    make_run(tmp_path, "random", 0, [0.5, 0.6], pool=[50, 50, 50])
+    make_run(tmp_path, "random", 0, [0.5, 0.6], pool=[45, 50, 50])
     drawn = setting_of(tmp_path)
+    axes = drawn["class_labels"].mpl.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["plane", "car", "bird"]
     assert "class_labels" in drawn
     assert not any("minority" in name or "tail" in name for name in drawn)
     assert "White lines" not in drawn["class_labels"].caption
