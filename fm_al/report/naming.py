@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from fm_al.records.naming import cut
-from fm_al.report.reading import OPTIONS
+from fm_al.report.reading import FEATURES, OPTIONS
 from fm_al.report.runs import FinishedRun, LeftOut, Run
 from fm_al.report.values import MISSING, canonical, format_value, option_of
 
@@ -64,12 +64,19 @@ def named_runs(
 
 
 def _place(run: FinishedRun, compared_keys: Sequence[str]) -> _Placed:
-    return _Placed(run, canonical(_shared(run, compared_keys)), canonical(run.part(compared_keys)))
+    compared = run.part(_compared(run, compared_keys))
+    return _Placed(run, canonical(_shared(run, compared_keys)), canonical(compared))
+
+
+def _compared(run: FinishedRun, compared_keys: Sequence[str]) -> list[str]:
+    """The keys that are compared, without features that the first labels were chosen by."""
+    starts_by_features = "budget.start.strategy._target_" in run.flat
+    return [key for key in compared_keys if not (starts_by_features and key in FEATURES)]
 
 
 def _shared(run: FinishedRun, compared_keys: Sequence[str]) -> dict[str, Any]:
     """What a run shares with all others of its setting."""
-    varied = run.part([*compared_keys, *NOT_OF_A_SETTING])
+    varied = run.part([*_compared(run, compared_keys), *NOT_OF_A_SETTING])
     return {key: value for key, value in run.flat.items() if key not in varied}
 
 

@@ -25,13 +25,14 @@ from fm_al.report.runs import FinishedRun, LeftOut
 from fm_al.report.text import all_printable, printable
 from fm_al.report.values import matches, start_name
 
-# Keys that stand for the option of that name, and the configuration behind it. BAIT alone trains
-# before its first query in the FisherMask authors' code.
+# Keys that stand for the option of that name, and the configuration behind it. Only some strategies
+# read features. BAIT alone trains before its first query in the FisherMask authors' code.
+FEATURES = ("features", "features_content")
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "dataset": ("dataset", "dataset_content"),
     "imbalance": ("imbalance",),
     "backbone": ("backbone",),
-    "strategy": ("strategy", "budget.train_before_first_query"),
+    "strategy": ("strategy", "budget.train_before_first_query", *FEATURES),
     "budget.start": ("budget.start",),
 }
 LIKE_A_RUN = {"config.yaml", "rounds.jsonl", "result.json"}

@@ -1,7 +1,7 @@
 """Runs that were trained on the whole pool at once: upper bounds of the settings they belong to.
 
 Such a run (`budget.whole_pool`) belongs to every setting that agrees with it in all but budget,
-strategy, seed, device and the experiment's name.
+strategy, features, seed, device and the experiment's name.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from fm_al.report.reading import FEATURES
 from fm_al.report.runs import FinishedRun, LeftOut, Run
 from fm_al.report.values import canonical
 
-VARIES = ("budget", "strategy", "seed", "device", "experiment_name")
+VARIES = ("budget", "strategy", *FEATURES, "seed", "device", "experiment_name")
 # Of --where: conditions on these keys do not choose among runs on the whole pool.
 NOT_CHOSEN_BY = ("budget", "strategy", "experiment_name", "device")
 

@@ -125,6 +125,38 @@ def test_training_before_the_first_query_belongs_to_the_strategy(tmp_path: Path)
     assert (alone.labels, alone.labels_after_first) == ([10, 30, 50], [30, 50])
 
 
+def with_features(run: Path, extractor: str) -> None:
+    provenance = json.loads((run / "provenance.json").read_text())
+    target = f"fm_al.features.{extractor}.Features"
+    provenance["decides"] |= {"features": {"_target_": target}, "features_content": extractor}
+    (run / "provenance.json").write_text(json.dumps(provenance))
+
+
+def test_features_belong_to_the_strategy_that_reads_them(tmp_path: Path) -> None:
+    make_run(tmp_path, "random", 0, RISING)
+    with_features(make_run(tmp_path, "typiclust", 0, RISING), "pca")
+    assert read_runs(tmp_path).settings == ["trial"]
+    assert read_runs(tmp_path).groups == ["random", "typiclust"]
+    with_features(make_run(tmp_path, "typiclust", 0, RISING, overrides="features=file"), "file")
+    groups = ["random", "typiclust (features=file)", "typiclust (features=pca)"]
+    assert read_runs(tmp_path).groups == groups
+
+
+def test_features_that_the_first_labels_were_chosen_by_belong_to_the_setting(
+    tmp_path: Path,
+) -> None:
+    typiclust = {"_target_": "fm_al.strategies.typiclust.TypiClust"}
+    target = "fm_al.starts.strategy.StrategyStart"
+    start = {"start": {"_target_": target, "strategy": typiclust}}
+    for extractor in ("pca", "file"):
+        name = f"features={extractor}"
+        run = make_run(tmp_path, "random", 0, RISING, overrides=name, budget=start)
+        with_features(run, extractor)
+    runs = read_runs(tmp_path)
+    assert len(runs.settings) == 2
+    assert runs.groups == ["random"]
+
+
 def test_what_is_compared_can_be_any_key(tmp_path: Path) -> None:
     make_run(tmp_path, "random", 0, RISING)
     for fraction in (0.01, 0.002):
