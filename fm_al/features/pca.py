@@ -1,11 +1,11 @@
-"""Whitened principal components of the pixels: features that need no network and no download."""
+"""Principal components of the pixels: features that need no network and no download."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -23,8 +23,7 @@ CHUNK = 4096  # images at a time
 
 @dataclass(frozen=True, kw_only=True)
 class PCA(Extractor):
-    """Project images on the directions of largest variance of the train split, and scale each
-    coordinate to variance 1.
+    """Project images on the directions of largest variance of the train split.
 
     Computed in float64 from the covariance of the pixels. Components are signed so that their
     largest entry is positive.
@@ -32,15 +31,24 @@ class PCA(Extractor):
     Args:
         dimensions: How many. None is 64, or the rank of the pixels' covariance if that is lower.
         resize_to: Side in pixels that images are first averaged down to. None keeps them.
+        whiten: Scale every coordinate to variance 1. Otherwise distances are those of the pixels,
+            but for what the other directions add.
     """
 
     dimensions: Annotated[int, Field(ge=1)] | None = None
     resize_to: Annotated[int, Field(ge=1)] | None = None
+    whiten: bool = True
+
+    def identity(self) -> dict[str, Any]:
+        known = super().identity()
+        if self.whiten:
+            del known["whiten"]  # features that were kept before this option existed are whitened
+        return known
 
     def fitted(self, images: Tensor, device: torch.device) -> FeatureMap:
         device = float64_device(device)
         mean, directions, variances = self._components(images, device)
-        scaled = directions / variances.sqrt()
+        scaled = directions / variances.sqrt() if self.whiten else directions
 
         def project(batch: Tensor) -> Tensor:
             return (self._pixels(batch.to(device)) - mean) @ scaled

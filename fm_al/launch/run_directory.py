@@ -91,9 +91,18 @@ def option_texts(overrides: Sequence[str]) -> dict[str, str]:
 
 def option_values(overrides: Sequence[str]) -> dict[str, Any]:
     """The same options with their values; `~` before the key of one that was deleted."""
+    return _values(_named(overrides))
+
+
+def typed_values(overrides: Sequence[str]) -> dict[str, Any]:
+    """Likewise, with options at the values of runs from before there were such options."""
+    return _values(_typed(overrides))
+
+
+def _values(named: Mapping[str, Override]) -> dict[str, Any]:
     return {
         f"~{key}" if override.is_delete() else key: override.value()
-        for key, override in _named(overrides).items()
+        for key, override in named.items()
     }
 
 
@@ -121,11 +130,16 @@ def note_overrides(directory: Path, overrides: Sequence[str]) -> None:
 
 
 def _named(overrides: Sequence[str]) -> dict[str, Override]:
+    return {
+        key: override
+        for key, override in _typed(overrides).items()
+        if key not in OLDER_THAN_THE_OPTION or override.value() != OLDER_THAN_THE_OPTION[key]
+    }
+
+
+def _typed(overrides: Sequence[str]) -> dict[str, Override]:
     typed = [parsed(text) for text in overrides]
     named = {each.key_or_group: each for each in typed if not _needs_no_name(each.key_or_group)}
-    for key, default in OLDER_THAN_THE_OPTION.items():
-        if key in named and named[key].value() == default:
-            del named[key]
     return dict(sorted(named.items(), key=_rank))
 
 

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from fm_al.errors import ConfigError, RunError
-from fm_al.launch.run_directory import option_values, value_text
+from fm_al.launch.run_directory import typed_values, value_text
 from fm_al.launch.status import RunStatus, short_names
 from fm_al.records.naming import run_names
 from fm_al.records.result_config import Config
@@ -23,7 +23,7 @@ MOST_NAMED = 5  # of the reasons why runs failed
 def shared_options(overrides: Sequence[Sequence[str]]) -> str:
     """The typed options that all runs of a sweep share, but for those that its folders are named
     by. overrides: of each run."""
-    options = [option_values(each) for each in overrides]
+    options = [typed_values(each) for each in overrides]
     first = options[0] if options else {}
     shared = [key for key in first if all(key in o and o[key] == first[key] for o in options)]
     return " ".join(f"{key}={value_text(first[key])}" for key in shared)
@@ -69,7 +69,7 @@ def summary(
         [configs[first] for first in firsts],
         short_names(list(by_setting)),
         with_seed=False,
-        typed=[option_values(overrides.get(first, ())) for first in firsts],
+        typed=[typed_values(overrides.get(first, ())) for first in firsts],
     )
     for name, directories in zip(names, by_setting.values(), strict=True):
         runs = [results[directory] for directory in directories]

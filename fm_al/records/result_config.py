@@ -18,11 +18,12 @@ Config = dict[str, Any]
 
 NO_EFFECT_ON_RESULTS = ("tracker", "output_dir", "data_dir", "download", "device")
 # Options added after the first version, at the values that match what that version did: of every
-# strategy of this package, of some, and of those with a `regularization`.
+# strategy of this package, of some classes, and of strategies with a `regularization`.
 ADDED_TO_STRATEGIES = {"max_candidates": None}
-ADDED_TO = {
+ADDED_TO: dict[str, Config] = {
     "fm_al.strategies.coreset.Coreset": {"representation": "embeddings"},
     "fm_al.strategies.kmeans.KMeans": {"representation": "embeddings"},
+    "fm_al.features.pca.PCA": {"whiten": True},
 }
 ADDED_TO_FISHER_STRATEGIES = {
     "regularization_scale": "absolute",
@@ -70,15 +71,17 @@ def as_now(there: Config) -> Config:
     def completed(node: Any) -> Any:
         if not isinstance(node, dict):
             return node
-        added: Config = {}
         target = str(node.get("_target_"))
+        added: Config = ADDED_TO.get(target, {})
         if target.startswith("fm_al.strategies."):
-            added = ADDED_TO_STRATEGIES | ADDED_TO.get(target, {})
+            added = ADDED_TO_STRATEGIES | added
         if "regularization" in node:
             added = added | ADDED_TO_FISHER_STRATEGIES
         return added | {key: completed(value) for key, value in node.items()}
 
     done = there | {"strategy": completed(there.get("strategy"))}
+    if "features" in there:
+        done["features"] = completed(there["features"])
     if "trainer" in there:
         done["trainer"] = _completed_trainer(there["trainer"])
     return done

@@ -44,6 +44,15 @@ def test_features_are_those_of_a_dense_decomposition(
     np.testing.assert_allclose(features.numpy(), expected, rtol=1e-6, atol=1e-6)
 
 
+def test_without_whitening_distances_are_those_of_the_pixels() -> None:
+    train = images(30, 1, 3, 3)
+    features = PCA(dimensions=9, whiten=False).fitted(train, CPU)(train)
+    pixels = train.flatten(1).double() / 255
+    torch.testing.assert_close(torch.cdist(features, features), torch.cdist(pixels, pixels))
+    assert PCA(whiten=False).identity()["whiten"] is False
+    assert "whiten" not in PCA().identity(), "features that are kept from before are still found"
+
+
 def test_the_digits_have_61_directions_and_features_of_variance_1() -> None:
     from pathlib import Path
 

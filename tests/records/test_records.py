@@ -196,6 +196,17 @@ def test_a_run_from_before_there_was_a_representation_worked_on_embeddings(
         finished_result(tmp_path, decides(max_candidates=None, representation="features"))
 
 
+def test_components_from_before_they_could_stay_unscaled_were_whitened(tmp_path: Path) -> None:
+    def decides(**added: Any) -> dict[str, Any]:
+        return DECIDES | {"features": {"_target_": "fm_al.features.pca.PCA", **added}}
+
+    with opened(tmp_path, decides()) as run:
+        run.finish(a_result(0))
+    assert finished_result(tmp_path, decides(whiten=True))
+    with pytest.raises(RunError, match=r"features.whiten \(true there, false now\)"):
+        finished_result(tmp_path, decides(whiten=False))
+
+
 def test_changed_contents_of_the_data_set_are_refused(tmp_path: Path) -> None:
     with opened(tmp_path, DECIDES | {"dataset_content": "a"}) as run:
         run.finish(a_result(0))
