@@ -19,6 +19,7 @@ STATM = Path("/proc/self/statm")
 NETWORK = [
     "tracker._target_=tests.test_memory.MemoryReader",
     "tracker=none",
+    "features=pca",
     "backbone=cnn",
     "backbone.widths=[8,16,16]",
     "trainer.max_epochs=1",

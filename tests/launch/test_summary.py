@@ -27,7 +27,7 @@ def test_a_setting_of_a_sweep_can_be_told_from_another_in_the_table_and_on_disk(
     typed += ["backbone=mlp", "backbone.hidden=[8,4]", "strategy=bait"]
     done = fm_al(tmp_path, "-m", *typed, "strategy.regularization=0.1,1")
     assert done.returncode == 0, done.stderr
-    assert re.findall(r"^ (\S+) +1 +30 ", done.stdout, re.MULTILINE) == [
+    assert re.findall(r"^(\S+) +1 +30 ", done.stdout, re.MULTILINE) == [
         "regularization=0.1",
         "regularization=1",
     ]

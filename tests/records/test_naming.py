@@ -132,7 +132,7 @@ def test_rows_that_folders_cut_by_a_hash_are_told_apart(tmp_path: Path) -> None:
     done = fm_al(tmp_path, "-m", *QUICK, "budget.total=20", *swept)
     assert done.returncode == 0, done.stderr
     closing = done.stdout[done.stdout.index("mean ±") :]
-    rows = re.findall(r"^ (regularization=\S+ +lr=\S+)", closing, re.MULTILINE)
+    rows = re.findall(r"^(regularization=\S+ +lr=\S+)", closing, re.MULTILINE)
     wanted = [f"regularization={r} lr={lr}" for r in ("1", "0.1") for lr in ("0.01", "0.001")]
     assert rows == wanted
     shown = fm_al(tmp_path, "outputs", function="status").stdout
