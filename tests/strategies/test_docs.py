@@ -45,6 +45,8 @@ def test_a_strategy_of_the_table_has_its_options_named(strategy: str) -> None:
         "probcover",
         "max_herding",
         "uncertainty_herding",
+        "cbal",
+        "cluster_margin",
         "lcmd",
         "alfa_mix",
         "drop_query",
