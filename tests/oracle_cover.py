@@ -32,7 +32,7 @@ def herding(
         covered = kernel[:, chosen].max(axis=1) if chosen else np.zeros(len(points))
         gains = (weights[:, None] * np.maximum(kernel - covered[:, None], 0)).sum(axis=0)
         gains[chosen] = -np.inf
-        rounding = 1e-14 * max(1, sigma**-2) * weights.sum()
+        rounding = 1e-12 * (weights @ kernel).max()
         chosen.append(int(np.flatnonzero(gains >= gains.max() - rounding)[0]))
     return chosen[len(labelled) :]
 

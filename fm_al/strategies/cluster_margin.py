@@ -31,9 +31,10 @@ class ClusterMargin(CandidateOptions, FeatureOptions, Strategy):
     here.
 
     Hierarchical clustering needs all distances. So some images, evenly spaced over the pool, are
-    clustered, and any other image joins the cluster with the nearest mean. The paper clusters once
-    per run. Fixed features give the same clusters in every round (but with `max_candidates`, which
-    changes the pool); `embeddings` give those of the round's network.
+    clustered, and any other image joins the cluster with the nearest mean. In a pool of N images
+    clusters are thus larger by N / `cluster_images`. The paper clusters once per run. Fixed
+    features give the same clusters in every round (but with `max_candidates`, which changes the
+    pool); `embeddings` give those of the round's network.
 
     Recorded are the numbers of images with the lowest margins (`low_margins`), of images that were
     clustered (`clustered`), of clusters (`clusters`), and of clusters with an image among the
@@ -46,7 +47,7 @@ class ClusterMargin(CandidateOptions, FeatureOptions, Strategy):
     """
 
     margin_factor: Annotated[float, Field(ge=1)] = 1.25
-    cluster_images: Annotated[int, Field(ge=1)] = 2000
+    cluster_images: Annotated[int, Field(ge=1)] = 5000
     images_per_cluster: Annotated[float, Field(ge=1)] = 10.0
 
     def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:

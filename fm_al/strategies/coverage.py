@@ -83,7 +83,7 @@ class Kernel(Protocol):
     """A function of the distance of two points, from 1 for equal ones down to 0.
 
     Attributes:
-        rounding: The most by which rounding of a squared distance changes a value.
+        rounding: The most by which rounding of a squared distance changes a value, relative to it.
     """
 
     @property
@@ -144,15 +144,16 @@ class Coverage:
         self._points, self._kernel = points, kernel
         self._weights = weights.to(points.device)
         self._everything = blocks(len(points))
-        self._tolerance = kernel.rounding * float(weights.sum())
         self.covered = torch.zeros(len(points), dtype=torch.float64, device=points.device)
         self._spare = self.covered.new_empty(min(len(points), BLOCK) ** 2)
         for some in chosen.to(points.device).split(BLOCK) if len(chosen) else ():
             for rows in self._everything:
                 values = self._values(rows, some).amax(dim=1)
                 self.covered[rows] = torch.maximum(self.covered[rows], values)
-        self.gains = self._all_gains()
-        self._uncovered_gains = None if len(chosen) else self.gains.clone()
+        self._uncovered_gains = torch.zeros_like(self.covered)
+        self.gains = self._all_gains(self._uncovered_gains)
+        # A gain sums parts of kernel values, whose errors are relative to the whole values.
+        self._tolerance = kernel.rounding * float(self._uncovered_gains.max())
 
     def best(self, allowed: Tensor) -> int:
         """The allowed point, by a mask (N,), of the largest gain; of those that rounding can't tell
@@ -180,19 +181,22 @@ class Coverage:
     def restart(self) -> None:
         """Uncover all points."""
         self.covered = torch.zeros_like(self.covered)
-        if self._uncovered_gains is None:
-            self._uncovered_gains = self._all_gains()
         self.gains = self._uncovered_gains.clone()
 
     def _values(self, rows: slice | Tensor, columns: slice | Tensor) -> Tensor:
         return self._kernel(self._points.squared_distances(rows, columns))
 
-    def _all_gains(self) -> Tensor:
-        """Every pair's kernel value is computed once, for both of its points."""
+    def _all_gains(self, uncovered: Tensor | None = None) -> Tensor:
+        """Every pair's kernel value is computed once, for both of its points. To `uncovered` are
+        added the gains while no point is covered."""
         gains = torch.zeros_like(self.covered)
         for number, rows in enumerate(self._everything):
             for columns in self._everything[number:]:
                 values = self._values(rows, columns)
+                if uncovered is not None:
+                    uncovered[rows] += values @ self._weights[columns]
+                    if rows != columns:
+                        uncovered[columns] += self._weights[rows] @ values
                 improved = self._spare[: values.numel()].view_as(values)
                 torch.sub(values, self.covered[columns], out=improved).clamp_(min=0)
                 gains[rows] += improved @ self._weights[columns]

@@ -34,8 +34,9 @@ class ProbCover(FeatureOptions, CandidateOptions, Strategy):
     Args:
         delta: The radius. None is the largest one such that at least 95% of the balls hold images
             of one cluster alone, for as many clusters by k-means as there are classes; the record
-            has it as `delta`. It is found exactly, not among a few values. The authors use 0.75
-            for CIFAR-10 and 0.6 for CIFAR-100, with SimCLR's features.
+            has it as `delta`. It is found in every round, by newly seeded k-means, and exactly, not
+            among a few values. The authors use 0.75 for CIFAR-10 and 0.6 for CIFAR-100, with
+            SimCLR's features.
     """
 
     delta: Annotated[float, Field(gt=0, le=LARGEST)] | None = None

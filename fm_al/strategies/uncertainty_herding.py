@@ -23,9 +23,9 @@ class UncertaintyHerding(FeatureOptions, CandidateOptions, Strategy):
 
     Bae, Oliveira and Sutherland 2025, arXiv 2412.20644, algorithm 1. Labelled images count nothing.
     While nothing is labelled all images count alike, and the network is not asked. The kernel
-    narrows as labels are added: its width is the smallest distance between two labelled images. As
-    in the authors' code, the temperature of the probabilities is 1. The calibration that their code
-    has as an option, which trains a second network, is left out. Two labelled images closer than
+    narrows as labels are added: its width is the smallest distance between two labelled images. The
+    authors' README switches on a calibration that trains a second network on 70% of the labels; it
+    is left out here, so this is their method without calibration. Two labelled images closer than
     1e-4 count as equal; with no two distinct labelled images sigma is 1, where the authors' code
     fails.
 

@@ -125,6 +125,13 @@ def test_permuting_the_pool_permutes_the_picks() -> None:
     assert order[permuted].tolist() == picks
 
 
+def test_by_default_5000_images_are_clustered() -> None:
+    query = given_query(points_of(5_001, 2, seed=1), points_of(5_001, 2, seed=2))
+    ClusterMargin().select(query, 10, torch.Generator())
+    assert query.recorded["clustered"] == 5_000
+    assert 490 <= query.recorded["clusters"] <= 500
+
+
 @pytest.mark.parametrize(("count", "most"), [(1, 5), (5, 5), (11, 5), (1000, 7)])
 def test_evenly_spaced_indices_are_distinct_and_within(count: int, most: int) -> None:
     indices = evenly_spaced(count, most).tolist()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 
 import pytest
+import torch
 
+from fm_al.strategies import clustering
 from tests.helpers.command_line import ROOT
 from tests.helpers.configs import built
 
@@ -45,6 +48,8 @@ def test_a_strategy_of_the_table_has_its_options_named(strategy: str) -> None:
         "probcover",
         "max_herding",
         "uncertainty_herding",
+        "cbal",
+        "cluster_margin",
         "lcmd",
         "alfa_mix",
         "drop_query",
@@ -59,3 +64,23 @@ def test_defaults_are_those_of_the_page(strategy: str) -> None:
     for name, default in rows:
         value = getattr(built("strategy", strategy), name)
         assert default == ("null" if value is None else str(value))
+
+
+def test_typiclust_uses_mini_batches_where_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    (said,) = re.findall(r"Up to (\d+) clusters, or up to ([\d,]+) images", section("typiclust"))
+    few_clusters, few_images = (int(number.replace(",", "")) for number in said)
+    used: list[str] = []
+
+    def uses(name: str) -> Callable[..., torch.Tensor]:
+        def found(points: torch.Tensor, centres: torch.Tensor, *_: object) -> torch.Tensor:
+            used.append(name)
+            return centres
+
+        return found
+
+    for name in ("lloyd", "mini_batches"):
+        monkeypatch.setattr(clustering, name, uses(name))
+    for more_clusters, more_images in ((1, 0), (0, 1), (1, 1)):
+        points = torch.randn(few_images + more_images, 2, generator=torch.Generator())
+        clustering.clusters(points, few_clusters + more_clusters, torch.Generator())
+    assert used == ["lloyd", "lloyd", "mini_batches"]

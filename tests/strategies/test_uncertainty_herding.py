@@ -94,3 +94,18 @@ def test_nearly_sure_images_are_told_apart() -> None:
         query = given_query(points, logits, [3])
         strategy = UncertaintyHerding(uncertainty=kind, sigma=0.01)
         assert strategy.select(query, 3, torch.Generator()).tolist() == [1, 2, 0]
+
+
+def test_with_a_narrow_kernel_the_most_unsure_images_come_first() -> None:
+    """Two labelled images are close, all others far apart, however many they are."""
+    count = 5_000
+    generator = torch.Generator().manual_seed(0)
+    points = torch.nn.functional.normalize(torch.randn(count, 8, generator=generator), dim=1)
+    points[1] = points[0] + 2e-4 * torch.eye(8)[points[0].abs().argmin()]
+    uncertainty = (1 + torch.randperm(count, generator=generator)) / (count + 1)
+    logits = torch.stack([1 - uncertainty / 2, uncertainty / 2], dim=1).log()
+    query = given_query(points, logits, [0, 1])
+    picks = UncertaintyHerding().select(query, 200, torch.Generator()).tolist()
+    assert query.recorded["sigma"] == pytest.approx(2e-4, rel=0.01)
+    order = uncertainty.argsort(descending=True).tolist()
+    assert picks == [index for index in order if index > 1][:200]
