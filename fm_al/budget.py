@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from pydantic import Field
 from fm_al.errors import ConfigError
 
 Images = Annotated[int, Field(ge=1)]
-MOST_LABELS = 10**8  # more rounds than that could not even be listed
+MOST_LABELS = 10**7  # more rounds than that could not even be listed
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Budget:
         start: Describes how the first images are chosen; see `fm_al.starts.base`. None is uniformly
             at random.
         whole_pool: Label the whole pool at once: a single round, an upper bound for every strategy.
-            The strategy and the other options of the budget have no effect then.
+            The strategy, and the other options of the budget, have no effect then.
     """
 
     initial: Annotated[int, Field(ge=2)]
@@ -42,7 +43,7 @@ class Budget:
     whole_pool: bool = False
 
     def __post_init__(self) -> None:
-        if self.total < self.initial:
+        if self.total < self.initial and not self.whole_pool:
             raise ConfigError(
                 f"budget.total={self.total}: should be at least budget.initial={self.initial}"
             )
@@ -73,7 +74,7 @@ class Budget:
         sizes = self.query_sizes
         return [self.initial, *(self.initial + labels for labels in accumulate(sizes))]
 
-    @property
+    @cached_property
     def query_sizes(self) -> list[int]:
         """How many images each query labels."""
         if self.whole_pool:

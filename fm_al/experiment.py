@@ -18,7 +18,7 @@ from fm_al.backbones.base import Backbone
 from fm_al.data.base import Dataset, ImageData
 from fm_al.data.images import Images, channel_statistics
 from fm_al.data.pool import Pool
-from fm_al.errors import DIVERGED, MethodError, RunError, errors_named, memory_errors_named
+from fm_al.errors import DIVERGED, RunError, memory_errors_named
 from fm_al.evaluation import Evaluation, evaluate
 from fm_al.preparation import Experiment
 from fm_al.progress import RunProgress
@@ -40,11 +40,20 @@ ADDED_METRICS = ("worst_class_accuracy", "expected_calibration_error", "brier_sc
 def run_rounds(
     experiment: Experiment,
     data: ImageData,
+    initial: Tensor,
     records: RunRecords,
     tracker: Tracker,
     progress: RunProgress,
 ) -> Result:
     """Runs the rounds that are not recorded yet.
+
+    Args:
+        experiment: What is run.
+        data: The pool and the test set.
+        initial: The first labelled images; see `initial_labels`.
+        records: Of the run so far, and of what is added.
+        tracker: Shown every round that is added.
+        progress: Likewise.
 
     Returns:
         The result, which is on disk as every round is.
@@ -56,10 +65,10 @@ def run_rounds(
     device, trainer, seed = experiment.device, experiment.trainer, experiment.seed
     schedule = experiment.budget.schedule(len(data.train))
     query_sizes = [*experiment.budget.query_sizes, 0]
-    pool, test_images, test_targets = on_device(experiment, data)
+    pool, test_images, test_targets = _on_device(experiment, data)
     targets = data.train.targets
-    pool.label(initial_labels(experiment, pool))
-    _replay(records, pool, query_sizes)
+    pool.label(initial)
+    _replay(records, pool, targets, query_sizes)
 
     def make_network() -> Backbone:
         network = experiment.backbone_for(data)
@@ -128,7 +137,7 @@ def run_rounds(
     return records.result
 
 
-def on_device(experiment: Experiment, data: ImageData) -> tuple[Pool, Images, Tensor]:
+def _on_device(experiment: Experiment, data: ImageData) -> tuple[Pool, Images, Tensor]:
     """The pool, the test images and their classes. Images are kept where `device.pool` says."""
     dataset, device = experiment.dataset, experiment.device
     mean, std = _normalisation(dataset, data)
@@ -170,18 +179,11 @@ def _normalisation(dataset: Dataset, data: ImageData) -> tuple[Tensor, Tensor]:
     return mean.float(), std.float()
 
 
-def initial_labels(experiment: Experiment, pool: Pool) -> Tensor:
-    """The pool indices of the first labelled images, int64: the same for all strategies."""
-    n = experiment.budget.schedule(len(pool))[0]
-    if experiment.budget.whole_pool:
-        return torch.arange(n)
-    generator = generator_for(experiment.seed, "initial labels")
-    with errors_named(f"{type(experiment.start).__name__}.choose failed", MethodError):
-        return experiment.start.choose(pool, n, generator)
+def _replay(records: RunRecords, pool: Pool, targets: Tensor, query_sizes: list[int]) -> None:
+    """Labels what the recorded rounds queried. Raises RunError for a round that can't be right.
 
-
-def _replay(records: RunRecords, pool: Pool, query_sizes: list[int]) -> None:
-    """Labels what the recorded rounds queried. Raises RunError for a round that can't be right."""
+    targets: classes of the whole pool, on the CPU.
+    """
     rounds = len(query_sizes)
     for round_index, record in enumerate(records.rounds):
         if round_index >= rounds:
@@ -192,6 +194,9 @@ def _replay(records: RunRecords, pool: Pool, query_sizes: list[int]) -> None:
         in_last = ("confusion_matrix",) if round_index == rounds - 1 else ()
         if missing := record.lacks(*NEEDED_FOR_RESULT, *in_last):
             raise records.damaged(round_index, f"lacks {', '.join(missing)}")
+        counts = torch.bincount(targets[pool.labelled.cpu()], minlength=pool.classes).tolist()
+        if not record.lacks("labelled_classes") and record.labelled_classes != counts:
+            raise records.damaged(round_index, f"labelled_classes: should be {counts}")
         try:
             pool.label(torch.tensor(record.queried, dtype=torch.int64))
         except (ValueError, IndexError, TypeError, RuntimeError) as error:

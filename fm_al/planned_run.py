@@ -213,7 +213,7 @@ class PlannedRun:
         assignment: Assignment | None,
     ) -> Result:
         from fm_al.experiment import run_rounds  # these import torch: see `experiment`
-        from fm_al.preparation import load_data, preflight
+        from fm_al.preparation import initial_labels, load_data, preflight
 
         config, experiment = self.config, self.experiment
         tracker: Tracker = build(config["tracker"])
@@ -221,6 +221,7 @@ class PlannedRun:
         experiment.device.set_up()
         data = load_data(experiment, Path(config["data_dir"]), config["download"])
         preflight(experiment, data)
+        initial = initial_labels(experiment, data)
         if data.content is not None:
             result_config["dataset_content"] = data.content
         if data.features_content is not None:
@@ -237,14 +238,14 @@ class PlannedRun:
                 sweep,
                 assignment,
                 data.class_counts(),
-                experiment.start.uses_classes,
+                experiment.start.uses_classes and not experiment.budget.whole_pool,
             ) as records,
             RunProgress(console, experiment.budget.schedule(len(data.train))) as progress,
         ):
             tracker.start(self._tracked(records, class_names))
             result = None
             try:
-                result = run_rounds(experiment, data, records, tracker, progress)
+                result = run_rounds(experiment, data, initial, records, tracker, progress)
             finally:
                 progress.stage("finishing")
                 tracker.finish(result)

@@ -10,13 +10,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from fm_al.backbones.base import Backbone
 from fm_al.budget import Budget
 from fm_al.config import build, built_class, check
 from fm_al.data.base import Dataset, ImageData, Imbalance
+from fm_al.data.images import Images
+from fm_al.data.pool import Pool
 from fm_al.device import Device, require_memory
-from fm_al.errors import ConfigError, RunError, errors_named, is_out_of_memory, memory_errors_named
+from fm_al.errors import (
+    ConfigError,
+    MethodError,
+    RunError,
+    errors_named,
+    is_out_of_memory,
+    memory_errors_named,
+)
 from fm_al.features.base import Extractor
 from fm_al.features.cache import with_features
 from fm_al.features.none import NoFeatures
@@ -24,6 +34,7 @@ from fm_al.randomness import generator_for, global_generator_of
 from fm_al.records.result_config import RANDOM_START, Config
 from fm_al.starts.base import Start
 from fm_al.strategies.base import Strategy
+from fm_al.strategies.picking import checked_indices
 from fm_al.tracking.tracker import Tracker
 from fm_al.training import Trainer
 
@@ -78,10 +89,11 @@ class Experiment:
             with errors_named(f"{type(strategy).__name__}.check_query failed", ConfigError):
                 strategy.check_query(max(budget.query_sizes))
         start: Start = build(budget.start or RANDOM_START)
-        start.check(budget.initial)
         features = build(config["features"])
-        if isinstance(features, NoFeatures):
-            _refuse_without_features(strategy, start)
+        if not budget.whole_pool:
+            start.check(budget.initial)
+            if isinstance(features, NoFeatures):
+                _refuse_without_features(strategy, start)
         return cls(
             seed=config["seed"],
             budget=budget,
@@ -201,6 +213,30 @@ def load_data(experiment: Experiment, data_dir: Path, download: bool) -> ImageDa
     return data
 
 
+def initial_labels(experiment: Experiment, data: ImageData) -> Tensor:
+    """Chooses the first labelled images: the same for all strategies, on every device.
+
+    Returns:
+        Pool indices, int64, on the CPU.
+
+    Raises:
+        ConfigError: The pool does not allow it.
+        MethodError: The start failed.
+        RunError: The start returned something else.
+    """
+    size = len(data.train)
+    n = experiment.budget.schedule(size)[0]
+    if experiment.budget.whole_pool:
+        return torch.arange(n)
+    blank = torch.ones(data.train.images.shape[1])
+    images = Images(data.train.images, blank, blank)
+    pool = Pool(images, data.train.targets, len(data.class_names), data.train.features)
+    name = type(experiment.start).__name__
+    with errors_named(f"{name}.choose failed", MethodError):
+        chosen = experiment.start.choose(pool, n, generator_for(experiment.seed, "initial labels"))
+    return checked_indices(chosen, n, torch.arange(size), f"{name}.choose")
+
+
 def preflight(experiment: Experiment, data: ImageData) -> None:
     """Builds a throwaway network and shows it to the strategy, before anything is trained.
 
@@ -211,6 +247,8 @@ def preflight(experiment: Experiment, data: ImageData) -> None:
     with global_generator_of(generator_for(experiment.seed, "trial"), torch.device("cpu")):
         experiment.check_memory(data)
         network = experiment.backbone_for(data)
+    if experiment.budget.whole_pool:
+        return  # nothing is queried
     blank = torch.zeros(1, *data.train.images.shape[1:])
     with errors_named(f"{type(experiment.strategy).__name__}.check failed", ConfigError):
         experiment.strategy.check(network.eval(), blank)

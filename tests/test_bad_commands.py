@@ -130,6 +130,8 @@ VALUES: list[tuple[Command, str]] = [
     (["~budget.nope"], "~budget.nope: there is no budget.nope"),
     (["strategy@x=badge"], "strategy@x=badge: should be strategy=..."),
     (["strategy@strategy.inner=badge"], "strategy.inner=badge: should be strategy.inner=..."),
+    (["start=balanced"], "start=balanced: should be budget.start=..."),
+    (["start@budget.start=balanced"], "start@budget.start=balanced: should be budget.start=..."),
     (["experiment=null"], "experiment=null: should be the name of an option, or be left out"),
     (["größe=1"], "größe=1: the name before = can't be read"),
     (["budget.=5"], "budget.=5: the name before = can't be read"),

@@ -17,11 +17,12 @@ from fm_al.config import build
 from fm_al.errors import ConfigError, MethodError, RunError
 from fm_al.experiment import ADDED_METRICS, run_rounds
 from fm_al.launch.planning import planned_run
-from fm_al.preparation import load_data, preflight
+from fm_al.preparation import initial_labels, load_data, preflight
 from fm_al.progress import RunProgress
 from fm_al.records.writing import open_run
 from fm_al.strategies.base import Query, Strategy
 from fm_al.strategies.candidates import CandidateOptions
+from fm_al.starts.random import RandomStart
 from fm_al.strategies.random import Random
 from tests.helpers.command_line import fm_al
 from tests.helpers.configs import names
@@ -50,7 +51,14 @@ def ran(compose, *overrides: str) -> Path:
         open_run(planned.directory, {}, planned.result_config, [], []) as records,
         RunProgress(Console(quiet=True), experiment.budget.schedule(len(data.train))) as progress,
     ):
-        run_rounds(experiment, data, records, build(planned.config["tracker"]), progress)
+        run_rounds(
+            experiment,
+            data,
+            initial_labels(experiment, data),
+            records,
+            build(planned.config["tracker"]),
+            progress,
+        )
     return planned.directory
 
 
@@ -340,7 +348,64 @@ def test_the_whole_pool_is_one_round_without_a_query(compose) -> None:
     (record,), result = without_times(directory)
     assert (record["labelled"], record["queried"]) == (1297, [])
     assert result["accuracy"] == record["accuracy"] > 0.5
-    assert ran(compose, "strategy=random", "budget.whole_pool=true") == directory
+
+
+def test_what_the_whole_pool_makes_no_use_of_is_not_refused(compose) -> None:
+    whole = ["budget.whole_pool=true", "budget.total=5", "budget.start=kmeans"]
+    for strategy in ("strategy=typiclust", "strategy=fishermask"):
+        run = ran(compose, *whole, strategy, *["strategy.fraction=1e-6"] * ("mask" in strategy))
+        assert without_times(run)[1]["labelled"] == 1297
+
+
+@pytest.mark.parametrize("start", sorted(names("start")))
+def test_a_run_of_every_start_resumes_to_the_same_records(compose, start: str) -> None:
+    options = ["strategy=margin", f"budget.start={start}", "features=pca"]
+    directory = ran(compose, *options)
+    whole = without_times(directory)
+    lines = (directory / "rounds.jsonl").read_text().splitlines(keepends=True)
+    (directory / "result.json").unlink()
+    (directory / "rounds.jsonl").write_text(lines[0])
+    assert ran(compose, *options) == directory
+    assert without_times(directory) == whole
+    assert [record["labelled"] for record in whole[0]] == [10, 20, 30, 40]
+
+
+def test_a_start_that_is_not_that_of_the_records_is_damage(compose, monkeypatch) -> None:
+    directory = ran(compose, "strategy=margin")
+    lines = (directory / "rounds.jsonl").read_text().splitlines(keepends=True)
+    (directory / "result.json").unlink()
+    (directory / "rounds.jsonl").write_text(lines[0])
+    queried = json.loads(lines[0])["queried"]
+    others = [index for index in range(1297) if index not in queried][:10]
+    monkeypatch.setattr(RandomStart, "choose", lambda *_: torch.tensor(others))
+    with pytest.raises(RunError, match=r"line 1 .*labelled_classes: should be \["):
+        ran(compose, "strategy=margin")
+
+
+@pytest.mark.parametrize(
+    ("returned", "wrong"),
+    [
+        (None, "None"),
+        ([0, 1], "an object of <class 'list'>"),
+        (torch.arange(9), r"shape \(9,\)"),
+        (torch.arange(10.0), "torch.float32"),
+        (torch.arange(10) // 2, "5 indices twice"),
+        (torch.arange(10) + 1290, "not in the pool"),
+    ],
+)
+def test_what_a_start_may_not_return_is_refused(compose, monkeypatch, returned, wrong) -> None:
+    monkeypatch.setattr(RandomStart, "choose", lambda *_: returned)
+    with pytest.raises(RunError, match=f"RandomStart.choose returned .*{wrong}"):
+        ran(compose, "strategy=random")
+
+
+def test_the_first_labels_of_a_seed_stay_what_they_were(compose) -> None:
+    composed = compose(*QUICK)
+    experiment = planned_run(composed, composed.hydra.runtime.choices, []).experiment
+    data = load_data(experiment, Path("unused"), download=False)
+    assert initial_labels(experiment, data).tolist() == [
+        232, 829, 1069, 1173, 864, 1199, 685, 437, 611, 1023,
+    ]  # fmt: skip
 
 
 def test_a_start_is_the_same_for_all_strategies_and_paired_by_seed(compose, monkeypatch) -> None:
@@ -453,7 +518,14 @@ def class_accuracies_at_155_labels(compose, *overrides: str) -> list[float]:
         open_run(planned.directory, {}, planned.result_config, [], []) as records,
         RunProgress(Console(quiet=True), [155]) as progress,
     ):
-        result = run_rounds(experiment, data, records, build(planned.config["tracker"]), progress)
+        result = run_rounds(
+            experiment,
+            data,
+            initial_labels(experiment, data),
+            records,
+            build(planned.config["tracker"]),
+            progress,
+        )
     return result.per_class_accuracy
 
 

@@ -19,6 +19,7 @@ from fm_al.config import GROUPS
 from fm_al.errors import ArgumentParser, ConfigError
 
 CHOSEN = (*GROUPS, "protocol", "experiment")  # keys whose value is the name of a file
+CHOSEN_BELOW = {"start": "budget.start"}  # groups that are chosen by the key they are nested at
 TEXTS = ("experiment_name", "output_dir", "data_dir")  # text, even if it looks like a number
 OF_A_SWEEP = ("hydra.launcher", "hydra/launcher", "hydra.sweeper", "hydra/sweeper")
 OF_HYDRA = (*OF_A_SWEEP, "hydra.job.env_set")
@@ -167,6 +168,8 @@ def _unreadable(key: str, value: str) -> str:
 def _refuse_odd_choice(override: Override, multirun: bool) -> None:
     """Raise ConfigError if a group's option is chosen by anything but its name."""
     key, value, text = override.key_or_group, override.value(), shown(override.input_line or "")
+    if key in CHOSEN_BELOW:
+        raise ConfigError(f"{text}: should be {CHOSEN_BELOW[key]}=...")
     if key not in (*CHOSEN, "hydra/launcher", "hydra/sweeper"):
         if isinstance(value, list) and multirun and key in ("seed", *TEXTS):
             raise ConfigError(f"{text}: is one list; to sweep over its values: {_swept(override)}")

@@ -43,6 +43,7 @@ OLDER_THAN_THE_OPTION = {
     "budget.start": "random",
     "budget.growth": 1,
     "budget.whole_pool": False,
+    "trainer.sampling": "uniform",
 }
 
 
@@ -130,9 +131,12 @@ def note_overrides(directory: Path, overrides: Sequence[str]) -> None:
 
 
 def _named(overrides: Sequence[str]) -> dict[str, Override]:
+    typed = _typed(overrides)
+    if any(parsed(text).key_or_group == "experiment" for text in overrides):
+        return typed  # a preset may have another value, which is then another run
     return {
         key: override
-        for key, override in _typed(overrides).items()
+        for key, override in typed.items()
         if key not in OLDER_THAN_THE_OPTION or override.value() != OLDER_THAN_THE_OPTION[key]
     }
 

@@ -12,6 +12,7 @@ from fm_al.data.pool import Pool
 from fm_al.errors import ConfigError
 from fm_al.starts.base import Start
 from fm_al.strategies.base import Query, Strategy
+from fm_al.strategies.option_names import options_below
 from fm_al.strategies.picking import checked_picks
 
 
@@ -29,7 +30,7 @@ class StrategyStart(Start):
         if not self.strategy.reads_features:
             raise ConfigError(
                 f"budget.start.strategy={type(self.strategy).__name__}: asks the network, which is "
-                "not trained yet; use one with representation=features"
+                "not trained yet; use typiclust, probcover, max_herding or kmeans"
             )
 
     @property
@@ -37,22 +38,25 @@ class StrategyStart(Start):
         return True
 
     def check(self, n: int) -> None:
-        self.strategy.check_query(n)
+        with options_below("budget.start.strategy."):
+            self.strategy.check_query(n)
 
     def choose(self, pool: Pool, n: int, generator: torch.Generator) -> Tensor:
-        query = Query(_NoNetwork(pool.classes), pool, batch_size=1, budget=n)
+        network = _NoNetwork(pool.classes, type(self.strategy).__name__)
+        query = Query(network, pool, batch_size=1, budget=n)
         return checked_picks(self.strategy, query, n, generator)
 
 
 class _NoNetwork(Backbone):
-    """Stands where a query has its network."""
+    """Stands where a query has its network. asking: the strategy that may ask it."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, asking: str) -> None:
         super().__init__()
-        self.head = nn.Linear(1, classes)
+        self.head = nn.utils.skip_init(nn.Linear, 1, classes)  # draws no weights
+        self._asking = asking
 
     def embed(self, images: Tensor) -> Tensor:
         raise ConfigError(
-            "budget.start: the strategy asks the network, which is not trained yet; use one that "
-            "works on features alone"
+            f"budget.start.strategy={self._asking}: asks the network, which is not trained yet; "
+            "use typiclust, probcover, max_herding or kmeans"
         )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +13,7 @@ from fm_al.errors import ConfigError
 from fm_al.strategies.base import Query, QuerySizes, Strategy
 from fm_al.strategies.candidates import CandidateOptions
 from fm_al.strategies.class_levels import levelled
+from fm_al.strategies.option_names import options_below
 from fm_al.strategies.picking import checked_picks
 
 
@@ -54,11 +52,11 @@ class Balanced(CandidateOptions, Strategy):
 
     def check_query(self, n: int) -> None:
         super().check_query(n)
-        with _options_of_inner():  # one class may have to give the whole batch
+        with options_below("strategy.inner."):  # one class may have to give the whole batch
             self.inner.check_query(n)
 
     def check(self, network: Backbone, image: Tensor) -> None:
-        with _options_of_inner():
+        with options_below("strategy.inner."):
             self.inner.check(network, image)
 
     def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
@@ -89,13 +87,3 @@ class Balanced(CandidateOptions, Strategy):
 def _counts(classes: Tensor, count: int) -> list[int]:
     counts: list[int] = torch.bincount(classes.cpu(), minlength=count).tolist()
     return counts
-
-
-@contextmanager
-def _options_of_inner() -> Iterator[None]:
-    """Names options in errors as they are typed: a strategy knows its own as `strategy.` alone."""
-    try:
-        yield
-    except ConfigError as error:
-        named = re.sub(r"\bstrategy\.(?!inner\b)", "strategy.inner.", str(error))
-        raise ConfigError(named) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -39,26 +39,46 @@ def checked_picks(strategy: Strategy, query: Query, n: int, generator: torch.Gen
 
 def _checked(picks: Any, n: int, query: Query, strategy: Strategy) -> Tensor:
     """The picks on the CPU, revealed ones first. Raises RunError if they break the contract."""
+    by = f"{type(strategy).__name__}.select"
+    chosen = checked_indices(picks, n, query.unlabelled, by)
     revealed = query.revealed.cpu()
+    if missing := len(revealed) - int(torch.isin(revealed, chosen).sum()):
+        _refuse(f"{n} images without {missing} of the {len(revealed)} that it had revealed", n, by)
+    return torch.cat([revealed, chosen[~torch.isin(chosen, revealed)]])
+
+
+def checked_indices(returned: Any, n: int, unlabelled: Tensor, by: str) -> Tensor:
+    """What a strategy or a start returned, on the CPU.
+
+    Args:
+        returned: Should be distinct indices of unlabelled images, int64 (n,), on any device.
+        n: How many.
+        unlabelled: All that may be chosen.
+        by: Names the method in errors.
+
+    Raises:
+        RunError: If it is anything else.
+    """
     chosen = torch.empty(0)
-    if isinstance(picks, Tensor) and not picks.is_meta and picks.layout == torch.strided:
-        chosen = picks.cpu()
-    if picks is None:
-        wrong = "None"
-    elif not isinstance(picks, Tensor):
-        wrong = f"an object of {type(picks)}"
+    if isinstance(returned, Tensor) and not returned.is_meta and returned.layout == torch.strided:
+        chosen = returned.cpu()
+    if returned is None:
+        _refuse("None", n, by)
+    elif not isinstance(returned, Tensor):
+        _refuse(f"an object of {type(returned)}", n, by)
     elif chosen.dtype != torch.int64 or chosen.shape != (n,):
-        kind = "tensor" if picks.layout == torch.strided else "sparse tensor"
-        wrong = f"a {kind} of {picks.dtype} and shape {tuple(picks.shape)} on {picks.device}"
+        kind = "tensor" if returned.layout == torch.strided else "sparse tensor"
+        shape = tuple(returned.shape)
+        _refuse(f"a {kind} of {returned.dtype} and shape {shape} on {returned.device}", n, by)
     elif len(chosen.unique()) < n:
-        wrong = f"{n - len(chosen.unique())} indices twice"
-    elif not torch.isin(chosen, query.unlabelled.cpu()).all():
-        wrong = "images that are not in the pool or labelled already"
-    elif missing := len(revealed) - int(torch.isin(revealed, chosen).sum()):
-        wrong = f"{n} images without {missing} of the {len(revealed)} that it had revealed"
-    else:
-        return torch.cat([revealed, chosen[~torch.isin(chosen, revealed)]])
+        _refuse(f"{n - len(chosen.unique())} indices twice", n, by)
+    elif not torch.isin(chosen, unlabelled.cpu()).all():
+        _refuse("images that are not in the pool or labelled already", n, by)
+    return chosen
+
+
+def _refuse(what: str, n: int, by: str) -> NoReturn:
     raise RunError(
-        f"{type(strategy).__name__}.select returned {wrong}; it must return an int64 tensor of {n} "
-        "distinct indices of unlabelled images; the round is not recorded"
+        f"{by} returned {what}; it must return an int64 tensor of {n} distinct indices of "
+        "unlabelled images; the round is not recorded"
     )

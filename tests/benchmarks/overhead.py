@@ -27,7 +27,7 @@ from fm_al.compose.composer import Composer
 from fm_al.config import build
 from fm_al.experiment import run_rounds
 from fm_al.launch.planning import planned_run
-from fm_al.preparation import load_data, preflight
+from fm_al.preparation import initial_labels, load_data, preflight
 from fm_al.progress import RunProgress
 from fm_al.records.reading import RecordFiles
 from fm_al.records.schema import Start
@@ -104,7 +104,11 @@ def demo_run(folder: str, seed: int, everything: bool) -> tuple[float, float]:
                     planned.directory, "run", "demo", planned.config, names, [], records.start
                 )
             )
-            tracker.finish(run_rounds(experiment, data, records, tracker, progress))
+            tracker.finish(
+                run_rounds(
+                    experiment, data, initial_labels(experiment, data), records, tracker, progress
+                )
+            )
     return time.perf_counter() - began, sum(spent)
 
 

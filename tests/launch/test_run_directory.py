@@ -36,6 +36,16 @@ def test_places_device_and_tracker_are_not_in_the_path() -> None:
     ) == directory()  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "default",
+    ["features=none", "budget.start=random", "budget.growth=1", "budget.whole_pool=false",
+     "trainer.sampling=uniform"],
+)  # fmt: skip
+def test_what_a_run_was_before_there_was_an_option_names_no_folder(default: str) -> None:
+    assert directory(default) == directory()
+    assert directory(default, "experiment=demo_all") != directory(), "whose value may be another"
+
+
 def test_the_last_of_two_overrides_holds() -> None:
     assert directory("budget.total=40", "budget.total=50") == directory("budget.total=50")
 

@@ -196,6 +196,27 @@ def test_a_run_from_before_there_was_a_representation_worked_on_embeddings(
         finished_result(tmp_path, decides(max_candidates=None, representation="features"))
 
 
+@pytest.mark.parametrize(
+    ("added", "is_the_same"),
+    [
+        ({}, True),
+        ({"start": {"_target_": "fm_al.starts.random.RandomStart"}}, True),
+        ({"start": None, "growth": 1.0, "whole_pool": False}, True),
+        ({"start": {"_target_": "fm_al.starts.balanced.BalancedStart"}}, False),
+        ({"growth": 2}, False),
+        ({"whole_pool": True}, False),
+    ],
+)
+def test_a_run_from_before_budgets_had_more_options_is_that_of_their_defaults(
+    tmp_path: Path, added: dict[str, Any], is_the_same: bool
+) -> None:
+    budget = {"initial": 10, "per_round": 10, "total": 20}
+    with opened(tmp_path, DECIDES | {"dataset": {}, "budget": budget}) as run:
+        run.finish(a_result(0))
+    config = {**DECIDES, "dataset": {}, "budget": budget | added}
+    assert seems_finished(tmp_path, result_config_of(config, {"kind": "cpu"})) == is_the_same
+
+
 def test_components_from_before_they_could_stay_unscaled_were_whitened(tmp_path: Path) -> None:
     def decides(**added: Any) -> dict[str, Any]:
         return DECIDES | {"features": {"_target_": "fm_al.features.pca.PCA", **added}}

@@ -18,6 +18,7 @@ from fm_al.starts.strategy import StrategyStart
 from fm_al.starts.stratified import StratifiedStart, proportional
 from fm_al.strategies.base import Strategy
 from fm_al.strategies.entropy import Entropy
+from fm_al.strategies.kmeans import KMeans
 from fm_al.strategies.representation import FeatureOptions
 
 SIZES = [60, 5, 25, 10]
@@ -113,9 +114,15 @@ def test_a_strategy_chooses_by_features_with_nothing_labelled() -> None:
     assert start.choose(pool(), 3, generator()).tolist() == [99, 98, 97]
 
 
+def test_options_of_a_strategy_that_starts_are_named_as_they_are_typed() -> None:
+    start = StrategyStart(strategy=KMeans(representation="features", max_candidates=5))
+    with pytest.raises(ConfigError, match=r"^budget\.start\.strategy\.max_candidates=5: "):
+        start.check(20)
+
+
 def test_a_strategy_that_asks_the_network_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"budget\.start\.strategy=Entropy: asks the network"):
         StrategyStart(strategy=Entropy())
     start = StrategyStart(strategy=Largest(asks="embeddings"))
-    with pytest.raises(ConfigError, match=r"budget\.start: the strategy asks the network"):
+    with pytest.raises(ConfigError, match=r"budget\.start\.strategy=Largest: asks the net"):
         start.choose(pool(), 3, generator())
