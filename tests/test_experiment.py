@@ -20,9 +20,9 @@ from fm_al.launch.planning import planned_run
 from fm_al.preparation import initial_labels, load_data, preflight
 from fm_al.progress import RunProgress
 from fm_al.records.writing import open_run
+from fm_al.starts.random import RandomStart
 from fm_al.strategies.base import Query, Strategy
 from fm_al.strategies.candidates import CandidateOptions
-from fm_al.starts.random import RandomStart
 from fm_al.strategies.random import Random
 from tests.helpers.command_line import fm_al
 from tests.helpers.configs import names
