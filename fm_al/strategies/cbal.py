@@ -52,14 +52,8 @@ class CBAL(CandidateOptions, Strategy):
     weight: Annotated[float, Field(ge=0)] = 0.6
 
     def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
-        in_chunk = (
-            FLOAT
-            * sizes.classes
-            * max(
-                3 * most_rows(sizes.images),
-                6 * min(class_balance_swaps.ROWS, sizes.images),
-            )
-        )
+        pool, joining = most_rows(sizes.images), min(class_balance_swaps.ROWS, sizes.images)
+        in_chunk = FLOAT * sizes.classes * max(3 * pool, 6 * joining)
         rows = {"probabilities, some rows at a time": in_chunk}
         swapped = {"probabilities of the picks": 2 * FLOAT * n * sizes.classes}
         return sizes.embeddings | sizes.logits | rows | swapped | sizes.vectors(10)

@@ -15,7 +15,6 @@ from fm_al.strategies.class_balance_program import equal_ones_in_order, solve, s
 from fm_al.strategies.class_balance_swaps import improved
 from fm_al.strategies.class_levels import wanted
 from fm_al.strategies.entropy import Entropy
-from fm_al.strategies.random import Random
 from tests.helpers.rare_classes import share_of_rare_labels
 from tests.helpers.synthetic import given_query
 from tests.oracle_quota import cbal_least_integer_objective, cbal_objective, cbal_swapped
@@ -238,6 +237,7 @@ def test_permuting_the_pool_permutes_the_picks() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_it_collects_rare_classes(seed: int) -> None:
-    assert share_of_rare_labels(Random(), seed) < 0.05
-    assert share_of_rare_labels(CBAL(), seed) > 0.2
+def test_it_collects_more_of_rare_classes_than_entropy(seed: int) -> None:
+    share = share_of_rare_labels(CBAL(), seed)
+    assert share >= 0.29  # of at most 1/3
+    assert share > share_of_rare_labels(Entropy(), seed)
