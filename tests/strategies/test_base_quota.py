@@ -105,6 +105,10 @@ def test_the_lowest_are_those_of_a_stable_sort(values: list[float], data: st.Dat
     assert lowest(numbers, count).tolist() == numbers.argsort(stable=True)[:count].tolist()
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_it_collects_more_of_rare_classes_than_margin(seed: int) -> None:
-    assert share_of_rare_labels(BASE(), seed) > share_of_rare_labels(Margin(), seed)
+def test_it_collects_more_of_rare_classes_than_margin() -> None:
+    shares, of_margin = (
+        [share_of_rare_labels(strategy, seed) for seed in range(5)]
+        for strategy in (BASE(), Margin())
+    )
+    assert all(share >= other for share, other in zip(shares, of_margin, strict=True))
+    assert sum(shares) > sum(of_margin) + 0.05

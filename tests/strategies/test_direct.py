@@ -143,10 +143,27 @@ def test_both_phases_are_recorded_and_exhausted_intervals_hand_on_their_share() 
     query = query_of(probabilities, [1, 2], [0, 0, 1, 1, 1])
     picks = DIRECT(fraction=1.0).select(query, 3, torch.Generator())
     assert sorted(picks.tolist()) == [0, 3, 4]
-    assert query.recorded == {"direct": {"phase_1": 0, "exhausted": [0, 1]}}
+    assert query.recorded == {"direct": {"phase_1": 0, "exhausted": [0, 1], "shrunk": 0}}
     query = query_of(probabilities, [0, 4], [0, 0, 1, 1, 1])
     DIRECT(fraction=1.0).select(query, 3, torch.Generator())
-    assert query.recorded == {"direct": {"phase_1": 2, "exhausted": []}}
+    assert query.recorded == {"direct": {"phase_1": 2, "exhausted": [], "shrunk": 0}}
+
+
+def test_an_interval_shrinks_only_if_a_class_has_two_draws() -> None:
+    """100 images on a line and two classes: half of n picks give each class n / 4 in phase 1."""
+    score = torch.linspace(0.99, 0.01, 100)
+    probabilities = torch.stack([score, 1 - score], dim=1)
+
+    def recorded(n: int, parallel: int) -> dict[str, object]:
+        query = query_of(probabilities, [0, 99], [0] * 50 + [1] * 50)
+        DIRECT(parallel=parallel).select(query, n, torch.Generator().manual_seed(0))
+        return query.recorded["direct"]
+
+    assert recorded(3, parallel=1) == {"phase_1": 0, "exhausted": [], "shrunk": 0}
+    assert recorded(4, parallel=1) == {"phase_1": 2, "exhausted": [], "shrunk": 0}
+    assert recorded(12, parallel=2) == {"phase_1": 6, "exhausted": [], "shrunk": 0}
+    assert recorded(16, parallel=2) == {"phase_1": 8, "exhausted": [], "shrunk": 2}
+    assert recorded(16, parallel=1)["shrunk"] > 2
 
 
 def test_images_nearest_to_the_threshold_are_labelled_in_turn() -> None:
