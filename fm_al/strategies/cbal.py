@@ -66,8 +66,7 @@ class CBAL(CandidateOptions, Strategy):
         taking_part, solution = solve_by_columns(
             pool.columns, pool.reduced_costs, pool.most_uncertain(n), n, want, self.weight
         )
-        _, shares = pool.columns(taking_part)
-        z = equal_ones_in_order(solution.chosen.round(DIGITS), shares)
+        z = equal_ones_in_order(solution.chosen.round(DIGITS), pool.columns(taking_part)[1])
         largest = taking_part[(-z).argsort(kind="stable")[:n]]
         reduced = pool.reduced_costs(solution.class_prices, solution.pick_price)
         picks, swaps = class_balance_swaps.improved(
