@@ -48,8 +48,34 @@ def cbal_objective(p: np.ndarray, z: np.ndarray, want: np.ndarray, weight: float
     return float(z @ (p * logs).sum(axis=1) + weight * np.abs(p.T @ z - want).sum())
 
 
-def cbal_least_integer_objective(p: np.ndarray, n: int, want: np.ndarray, weight: float) -> float:
-    """The least objective over z in {0, 1} with sum n, by a solver of integer programs."""
+def cbal_swapped(
+    p: np.ndarray, picks: Sequence[int], want: np.ndarray, weight: float
+) -> list[list[int]]:
+    """The picks after each best swap of one pick, until none lowers the objective by 1e-9."""
+    all_picks, best = [list(picks)], True
+    while best:
+        picks, best, least = all_picks[-1], None, (-1e-9, -1, 0)
+        present = cbal_objective(p, np.isin(range(len(p)), picks).astype(float), want, weight)
+        for joining in set(range(len(p))) - set(picks):
+            for place, leaving in enumerate(picks):
+                changed = [*picks[:place], joining, *picks[place + 1 :]]
+                z = np.isin(range(len(p)), changed).astype(float)
+                change = round(cbal_objective(p, z, want, weight) - present, 10)
+                if (change, joining, -leaving) < least:
+                    least, best = (change, joining, -leaving), changed
+        if best:
+            all_picks.append(best)
+    return all_picks
+
+
+def cbal_least_integer_objective(
+    p: np.ndarray, n: int, want: np.ndarray, weight: float, gap: float = 0
+) -> float:
+    """The least objective over z in {0, 1} with sum n, by a solver of integer programs.
+
+    Args:
+        gap: The relative distance from the least objective at which the solver may stop.
+    """
     images, classes = p.shape
     logs = np.log(np.where(p > 0, p, 1))
     costs = np.concatenate([(p * logs).sum(axis=1), np.full(classes, weight)])
@@ -61,7 +87,13 @@ def cbal_least_integer_objective(p: np.ndarray, n: int, want: np.ndarray, weight
     ]
     whole = np.concatenate([np.ones(images), np.zeros(classes)])
     bounds = Bounds(0, np.concatenate([np.ones(images), np.full(classes, np.inf)]))
-    found = milp(costs, integrality=whole, bounds=bounds, constraints=constraints)
+    found = milp(
+        costs,
+        integrality=whole,
+        bounds=bounds,
+        constraints=constraints,
+        options={"mip_rel_gap": gap},
+    )
     assert found.success, found.message
     return float(found.fun)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -35,7 +36,7 @@ class ALFAMix(CandidateOptions, Strategy):
 
     Mixing is a step of length epsilon |z* - h| / sqrt(D) along g, so each image and anchor has a
     smallest epsilon, which is computed once; the authors try every epsilon. epsilon is raised from
-    `epsilon` by as much at a time until more than n images are candidates, or it is 1.
+    `epsilon` in steps of `epsilon` until more than n images are candidates, or it is 1.
 
     What the authors' code does otherwise: a class without labels has the mean of all labelled
     images as its anchor, here it has none; it adds 1e-8 to z* - h; too few candidates are completed
@@ -48,12 +49,12 @@ class ALFAMix(CandidateOptions, Strategy):
     anchors have many equal numbers, and that of k-means.
 
     Args:
-        epsilon: Where epsilon begins, and what it is raised by. The paper reports 0.2; the authors'
-            code uses 0.03125.
+        epsilon: First epsilon, and the step by which it is raised. The paper reports 0.2;
+            the authors' code uses 0.03125.
         iterations: Of Lloyd's algorithm, at most.
     """
 
-    epsilon: Annotated[float, Field(gt=0, le=1)] = 0.03125
+    epsilon: Annotated[float, Field(ge=1e-9, le=1)] = 0.03125
     iterations: Annotated[int, Field(ge=0)] = 100
 
     def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
@@ -67,7 +68,7 @@ class ALFAMix(CandidateOptions, Strategy):
         unlabelled = query.unlabelled
         margin = query.scores(margins)[unlabelled]
         smallest = self._smallest_epsilons(query)
-        epsilon = self._raised(smallest, n)
+        epsilon = self.raised(smallest, n)
         candidates = smallest < epsilon
         rest = (~candidates).nonzero().squeeze(1)
         by_margin = rest[margin[rest].argsort(stable=True)]
@@ -87,14 +88,19 @@ class ALFAMix(CandidateOptions, Strategy):
             points[rows] = normalize(points[rows])
         return unlabelled[changed[representatives(points, n, self.iterations, generator)]]
 
-    def _raised(self, smallest: Tensor, n: int) -> float:
+    def raised(self, smallest: Tensor, n: int) -> float:
         """The first epsilon for which more than n images are candidates, at most 1."""
-        epsilon = 0.0
-        for step in range(1, math.ceil(1 / self.epsilon) + 1):
-            epsilon = min(step * self.epsilon, 1.0)
-            if int((smallest < epsilon).sum()) > n:
-                break
-        return epsilon
+
+        def epsilon(step: int) -> float:
+            return min(step * self.epsilon, 1.0)
+
+        last = math.ceil(1 / self.epsilon)
+        if n >= len(smallest):
+            return epsilon(last)
+        needed = smallest.sort().values[n].cpu()  # candidates are more than n beyond
+        steps = range(1, last)
+        found = bisect_left(steps, True, key=lambda step: bool(needed < epsilon(step)))
+        return epsilon(1 + found)
 
     def _smallest_epsilons(self, query: Query) -> Tensor:
         """For every unlabelled image, the epsilon above which its prediction changes."""

@@ -28,6 +28,10 @@ class BASE(CandidateOptions, Strategy):
     and of one more for the first n mod C classes. It takes the images with the smallest distance
     that no earlier class took: d_c, or the least of all distances where c is predicted. Ties go to
     the lowest index.
+
+    With n < C only the first n classes are served, in every round: the authors' rule is for n much
+    larger than C. The authors combine BASE with self-supervised pretraining: the embeddings are
+    those of the network, pretrained.
     """
 
     def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:

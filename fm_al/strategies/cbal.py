@@ -12,6 +12,7 @@ from pydantic import Field
 from scipy.special import xlogy
 from torch import Tensor
 
+from fm_al.strategies import class_balance_swaps
 from fm_al.strategies.base import FLOAT, Query, QuerySizes, Strategy
 from fm_al.strategies.candidates import CandidateOptions
 from fm_al.strategies.chunks import most_rows, row_chunks
@@ -32,14 +33,16 @@ class CBAL(CandidateOptions, Strategy):
     P are the probabilities of the unlabelled images. want_c is what class c lacks to the level that
     n more labels reach: max(0, level - labelled_c), with the level for which these add up to n. The
     paper's level is the mean number of labels per class after the batch; its code assumes a first
-    set of twice a batch, rounds down, and may want more than n in all.
+    set of twice a batch and rounds down. If a class already has more, the numbers wanted add up to
+    more than n.
 
-    The authors solve for z in {0, 1} by a commercial solver. Here z may be a fraction, which it is
-    for at most C + 1 images; the n largest z are picked. `class_balance_program` proves that z is
-    optimal for the whole pool. Ties go to the lowest index.
+    The authors solve for z in {0, 1} by a commercial solver. Here z may be fractional; at most
+    C + 1 values are; the n largest are picked, then improved by swaps. `class_balance_program`
+    proves that z is optimal for the whole pool, and `class_balance_swaps` exchanges a pick for
+    another image while the objective falls. Ties go to the lowest index.
 
-    Recorded are `wanted`, per class, `expected`, the sum of the picks' probabilities, and
-    `fractional`, how many z are not whole.
+    Recorded are `wanted`, per class, `expected`, the sum of the picks' probabilities, `fractional`,
+    how many z are not whole, and `swaps`.
 
     Args:
         weight: lambda, of the balance against the entropy. The paper has 0.6 for CIFAR-10 and 2 for
@@ -49,9 +52,11 @@ class CBAL(CandidateOptions, Strategy):
     weight: Annotated[float, Field(ge=0)] = 0.6
 
     def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
-        in_chunk = 3 * FLOAT * most_rows(sizes.images) * sizes.classes
+        pool, joining = most_rows(sizes.images), min(class_balance_swaps.ROWS, sizes.images)
+        in_chunk = FLOAT * sizes.classes * max(3 * pool, 6 * joining)
         rows = {"probabilities, some rows at a time": in_chunk}
-        return sizes.embeddings | sizes.logits | rows | sizes.vectors(4)
+        swapped = {"probabilities of the picks": 2 * FLOAT * n * sizes.classes}
+        return sizes.embeddings | sizes.logits | rows | swapped | sizes.vectors(10)
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         unlabelled = query.unlabelled
@@ -61,13 +66,17 @@ class CBAL(CandidateOptions, Strategy):
         taking_part, solution = solve_by_columns(
             pool.columns, pool.reduced_costs, pool.most_uncertain(n), n, want, self.weight
         )
-        _, shares = pool.columns(taking_part)
-        z = equal_ones_in_order(solution.chosen.round(DIGITS), shares)
-        largest = (-z).argsort(kind="stable")[:n]
+        z = equal_ones_in_order(solution.chosen.round(DIGITS), pool.columns(taking_part)[1])
+        largest = taking_part[(-z).argsort(kind="stable")[:n]]
+        reduced = pool.reduced_costs(solution.class_prices, solution.pick_price)
+        picks, swaps = class_balance_swaps.improved(
+            largest, pool.columns, reduced, solution.objective, want, self.weight
+        )
         query.record("wanted", want.round(3).tolist())
-        query.record("expected", shares[largest].sum(axis=0).round(3).tolist())
+        query.record("expected", pool.columns(picks)[1].sum(axis=0).round(3).tolist())
         query.record("fractional", int(((z > 0) & (z < 1)).sum()))
-        return unlabelled[torch.from_numpy(taking_part[largest]).to(query.device)]
+        query.record("swaps", swaps)
+        return unlabelled[torch.from_numpy(picks).to(query.device)]
 
 
 class _Pool:

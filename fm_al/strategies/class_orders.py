@@ -15,8 +15,9 @@ UNKNOWN = -1  # in place of a class
 class ClassOrders:
     """For a class c, all images by p_c - max p + 1e-8 max p, the largest first.
 
-    So the images that are predicted as c come first, the surest of them at the very top; the others
-    follow by how far p_c is below the largest probability (GALAXY, arXiv 2202.01402, section 3).
+    So the images that are predicted as c come first, the surest of them at the very top (in
+    float32; images with p = 1 tie); the others follow by how far p_c is below the largest
+    probability (GALAXY, arXiv 2202.01402, section 3).
     Ties go to the lowest index.
 
     Args:

@@ -39,9 +39,13 @@ class DIRECT(CandidateOptions, Strategy):
     best accuracy on all labels, the first of several, and labels the nearest unlabelled images
     above and below it in turn. Every label is revealed at once, so later classes use it.
 
-    Completion: where [I, J] has no unlabelled image left, the class stops and its share goes to
-    phase 2, which always reaches n. The images of phase 1 and the classes that stopped early are
-    recorded as `direct`.
+    If [I, J] has no unlabelled image left, the class stops and phase 2 gets its share. Phase 2
+    always reaches n. The images of phase 1, the classes that stopped early (`exhausted`) and how
+    often an interval shrank (`shrunk`) are recorded as `direct`.
+
+    With n < 2 C and `fraction` 0.5, phase 1 is empty. An interval shrinks only if the share of its
+    class is at least 2 `parallel`: with the defaults, those of LabelBench's configuration, never
+    for n < 80 C. For small batches set `parallel` to 1.
 
     What the authors' code does otherwise: it goes from the most frequent class to the rarest; it
     tosses a coin where both ends are as accurate, here they move in turn, I first; it computes the
@@ -67,13 +71,15 @@ class DIRECT(CandidateOptions, Strategy):
         known = KnownClasses(query, n)
         orders = ClassOrders(query.take("logits"), keep=False)
         counts = torch.bincount(known.of[known.of != UNKNOWN], minlength=query.classes)
-        budget, exhausted = known.left, []
+        budget, exhausted, shrunk = known.left, [], 0
         classes, share = self.shares(counts, budget)
         for of_class in classes:
-            if not self._narrow(known, orders(of_class), of_class, share, generator):
-                exhausted.append(of_class)
+            times, is_exhausted = self._narrow(known, orders(of_class), of_class, share, generator)
+            shrunk += times
+            exhausted += [of_class] * is_exhausted
         rest = known.left
-        query.record("direct", {"phase_1": budget - rest, "exhausted": exhausted})
+        phases = {"phase_1": budget - rest, "exhausted": exhausted, "shrunk": shrunk}
+        query.record("direct", phases)
         turns = torch.randperm(query.classes, generator=generator).tolist()
         for turn, of_class in enumerate(turns):
             share = rest * (turn + 1) // len(turns) - rest * turn // len(turns)
@@ -101,8 +107,13 @@ class DIRECT(CandidateOptions, Strategy):
         of_class: int,
         share: int,
         generator: torch.Generator,
-    ) -> bool:
-        """Label images in [I, J] and shrink it; return whether there were enough."""
+    ) -> tuple[int, bool]:
+        """Label images in [I, J] and shrink it.
+
+        Returns:
+            How often it shrank, and whether it ran out of images.
+        """
+        shrunk = 0
         line = Line(known.of[order], of_class)
         first, last = line.interval()
         for left in range(share, 0, -self.parallel):
@@ -110,10 +121,12 @@ class DIRECT(CandidateOptions, Strategy):
             drawn = random_subset(free, min(self.parallel, left), generator)
             known.reveal(order[drawn])
             if len(drawn) < min(self.parallel, left):
-                return False
+                return shrunk, True
             line = Line(known.of[order], of_class)
-            first, last = line.shrunk(first, last, left // self.parallel)
-        return True
+            ends = line.shrunk(first, last, left // self.parallel)
+            shrunk += ends != (first, last)
+            first, last = ends
+        return shrunk, False
 
 
 class Line:

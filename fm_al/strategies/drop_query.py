@@ -29,10 +29,10 @@ class DropQuery(CandidateOptions, Strategy):
     length 1, as in the authors' code, and clustered by k-means into n clusters; the image nearest
     to each centre is picked.
 
-    The threshold of half is lowered by one mask at a time until there are
-    `candidates_per_pick` times n candidates, or all unlabelled images are; so there are never fewer
-    than n. The threshold (candidates have more changes than it; -1 for all images) and the number
-    of candidates are recorded as `drop_query`.
+    If there are fewer candidates than `candidates_per_pick` times n, the threshold of half is
+    lowered by one mask at a time, down to all unlabelled images. So there are at least n. The
+    threshold (candidates have more changes than it; -1 for all images) and the number of candidates
+    are recorded as `drop_query`.
 
     The authors drop numbers of frozen features under a linear classifier. Here the input of the
     last layer is dropped, the embedding of this round's network. The two are the same where a
@@ -43,7 +43,7 @@ class DropQuery(CandidateOptions, Strategy):
     Args:
         samples: Masks per image.
         dropout: Probability that a number of the embedding is dropped.
-        candidates_per_pick: How many candidates there are to be for each pick.
+        candidates_per_pick: Least number of candidates per pick.
         iterations: Of Lloyd's algorithm, at most.
     """
 

@@ -26,10 +26,11 @@ class LCMD(CandidateOptions, Strategy):
     with the older one. Clusters of equal sums are treated as one; ties between images go to the
     lowest index. If nothing is labelled, the first pick is the image of the largest norm.
 
-    The paper is about regression, where the gradient of the last layer is the embedding. For
-    `gradients` of a classifier the predicted class is taken as true and the bias is left out, as in
-    BADGE; their N x CD matrix is never built. A pick costs O(N (C + D)), of which the clusters are
-    O(N).
+    The paper is about regression. The authors recommend sketched gradients of all layers (sketched
+    finite-width neural tangent kernels). Here only the last layer's gradients are used, the weaker
+    variant; for regression these are the embeddings. With classes the predicted class is taken as
+    true and the bias is left out, as in `BADGE`; their N x CD matrix is never built. A pick costs
+    O(N (C + D)), of which the clusters are O(N).
 
     Args:
         representation: What distances are computed from: `gradients` of the last layer,

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fm_al.strategies import alfa_mix
@@ -62,6 +66,38 @@ def test_candidates_and_epsilon_equal_the_authors_formula(
             "by_margin": max(0, n - len(expected)),
         }
         assert len(set(picks) & set(expected)) == min(n, len(expected))
+
+
+@given(
+    smallest=st.lists(
+        st.one_of(st.floats(0, 1.25, width=32), st.sampled_from([0.25, 0.5, 1.0, math.inf])),
+        min_size=1,
+        max_size=12,
+    ),
+    step=st.one_of(st.floats(1e-3, 1), st.sampled_from([0.03125, 0.25, 0.1, 1 / 49, 1.0])),
+    data=st.data(),
+)
+@settings(deadline=None)
+def test_epsilon_is_raised_step_by_step(
+    smallest: list[float], step: float, data: st.DataObject
+) -> None:
+    needed, n = torch.tensor(smallest), data.draw(st.integers(1, len(smallest)))
+    epsilon = 0.0
+    for count in range(1, math.ceil(1 / step) + 1):
+        epsilon = min(count * step, 1.0)
+        if (needed < epsilon).sum() > n:
+            break
+    assert ALFAMix(epsilon=step).raised(needed, n) == epsilon
+
+
+def test_a_tiny_epsilon_takes_few_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    less = Tensor.__lt__
+    monkeypatch.setattr(Tensor, "__lt__", lambda *args: compared.append(1) or less(*args))
+    assert ALFAMix(epsilon=1e-6).raised(torch.tensor([0.1, 0.7, 0.3]), 1) == pytest.approx(
+        0.3, abs=2e-6
+    )
+    assert len(compared) <= 21
 
 
 def test_a_number_in_which_image_and_anchor_are_equal_cannot_change() -> None:

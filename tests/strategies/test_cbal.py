@@ -5,18 +5,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import xlogy
 from torch import Tensor
 
-from fm_al.strategies import class_balance_program
+from fm_al.strategies import class_balance_program, class_balance_swaps
 from fm_al.strategies.base import Query
 from fm_al.strategies.cbal import CBAL
 from fm_al.strategies.class_balance_program import equal_ones_in_order, solve, solve_by_columns
+from fm_al.strategies.class_balance_swaps import improved
 from fm_al.strategies.class_levels import wanted
 from fm_al.strategies.entropy import Entropy
-from fm_al.strategies.random import Random
 from tests.helpers.rare_classes import share_of_rare_labels
 from tests.helpers.synthetic import given_query
-from tests.oracle_quota import cbal_least_integer_objective, cbal_objective
+from tests.oracle_quota import cbal_least_integer_objective, cbal_objective, cbal_swapped
 
 KINDS = ["ordinary", "saturated", "duplicates", "equal", "nearly_saturated"]
 
@@ -65,7 +66,12 @@ def test_a_worked_example() -> None:
     assert query.recorded["wanted"] == [1.5, 2.5]
     query = query_of(50 * torch.eye(2).repeat_interleave(3, dim=0), [0])
     assert picks_of(query, 3) == [1, 4, 5]
-    assert query.recorded == {"wanted": [1.0, 2.0], "expected": [1.0, 2.0], "fractional": 0}
+    assert query.recorded == {
+        "wanted": [1.0, 2.0],
+        "expected": [1.0, 2.0],
+        "fractional": 0,
+        "swaps": 0,
+    }
 
 
 @given(
@@ -109,6 +115,70 @@ def test_rounding_is_mostly_next_to_optimal() -> None:
         least = cbal_least_integer_objective(shares, 8, want, 0.6)
         gaps.append(cbal_objective(shares, z, want, 0.6) / least - 1)
     assert np.mean(np.abs(gaps)) < 0.02
+
+
+@pytest.mark.parametrize(("classes", "images"), [(30, 120), (40, 150), (50, 150)])
+def test_with_many_classes_swaps_come_next_to_the_best_whole_solution(
+    classes: int, images: int
+) -> None:
+    """Rounding alone is 2 to 4 % worse for 40 and 50 classes."""
+    labelled, weight = [0, 0, 0, 0, 1], 2.0
+    logits = 0.75 * logits_of("ordinary", images, classes, seed=0)
+    query = query_of(logits, labelled)
+    picks = picks_of(query, 20, weight)
+    shares = query.probabilities[query.unlabelled].double().numpy()
+    z = np.isin(query.unlabelled.numpy(), picks).astype(float)
+    want = wanted([4, 1] + [0] * (classes - 2), 20)
+    least = cbal_least_integer_objective(shares, 20, want, weight, gap=0.05)
+    assert cbal_objective(shares, z, want, weight) < 0.99 * least
+    assert query.recorded["swaps"] > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("classes", "n"), [(3, 5), (12, 8), (30, 1), (30, 10)])
+def test_swaps_are_the_best_ones_and_the_objective_falls(
+    kind: str, classes: int, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(class_balance_swaps, "ROWS", 7)
+    shares = logits_of(kind, 40, classes, seed=3).softmax(dim=1).double().numpy()
+    costs = xlogy(shares, shares).sum(axis=1)
+    want, start = wanted([2, 1] + [0] * (classes - 2), n), np.arange(n) * 3
+    swapped = cbal_swapped(shares, start.tolist(), want, 2.0)
+    whole = solve(costs, shares, n, want, 2.0)
+    reduced = costs - shares @ whole.class_prices - whole.pick_price
+
+    def columns(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return costs[images], shares[images]
+
+    for most, expected in enumerate(swapped):
+        monkeypatch.setattr(class_balance_swaps, "MOST_SWAPS", most)
+        picks, swaps = improved(start, columns, reduced, whole.objective, want, 2.0)
+        assert (picks.tolist(), swaps) == (expected, most)
+    monkeypatch.setattr(class_balance_swaps, "MOST_SWAPS", 100)
+    picks, swaps = improved(start, columns, reduced, whole.objective, want, 2.0)
+    assert (picks.tolist(), swaps) == (swapped[-1], len(swapped) - 1)
+    values = [
+        cbal_objective(shares, np.isin(range(40), some).astype(float), want, 2.0)
+        for some in swapped
+    ]
+    assert values == sorted(values, reverse=True)
+
+
+def test_in_large_pools_the_images_of_lowest_reduced_costs_join(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shares = logits_of("ordinary", 40, 3, seed=0).softmax(dim=1).double().numpy()
+    costs = xlogy(shares, shares).sum(axis=1)
+    reduced = np.arange(40.0)[::-1] - 100
+    monkeypatch.setattr(class_balance_swaps, "MOST_NUMBERS", 5 * 3 * 10)
+    looked_at: list[int] = []
+
+    def columns(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        looked_at.extend(images.tolist())
+        return costs[images], shares[images]
+
+    improved(np.arange(5), columns, reduced, 0.0, wanted([0, 0, 0], 5), 2.0)
+    assert set(looked_at[:15]) == {*range(5), *range(30, 40)}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -167,6 +237,7 @@ def test_permuting_the_pool_permutes_the_picks() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_it_collects_rare_classes(seed: int) -> None:
-    assert share_of_rare_labels(Random(), seed) < 0.05
-    assert share_of_rare_labels(CBAL(), seed) > 0.2
+def test_it_collects_more_of_rare_classes_than_entropy(seed: int) -> None:
+    share = share_of_rare_labels(CBAL(), seed)
+    assert share >= 0.29  # of at most 1/3
+    assert share > share_of_rare_labels(Entropy(), seed)

@@ -9,7 +9,6 @@ from torch import Tensor
 from fm_al.strategies.base import Query
 from fm_al.strategies.class_orders import UNKNOWN
 from fm_al.strategies.galaxy import GALAXY, next_on_line
-from fm_al.strategies.random import Random
 from tests import oracle_reveal
 from tests.helpers.rare_classes import share_of_rare_labels
 from tests.helpers.synthetic import given_query
@@ -144,6 +143,6 @@ def test_permuting_the_pool_permutes_the_picks() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_more_of_rare_classes_is_collected_than_at_random(seed: int) -> None:
-    assert share_of_rare_labels(Random(), seed) < 0.05
-    assert share_of_rare_labels(GALAXY(), seed) > 0.25  # of at most 1/3
+def test_it_collects_nearly_all_of_the_rare_classes(seed: int) -> None:
+    """Of at most 1/3; entropy collects 0.2 to 0.28."""
+    assert share_of_rare_labels(GALAXY(), seed) >= 0.29
