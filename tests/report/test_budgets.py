@@ -87,3 +87,30 @@ def test_starts_are_compared_by_name_and_decide_the_first_labels(tmp_path: Path)
     assert not runs.start_alike
     only = read_runs(tmp_path, {"budget.start": ["typiclust"]})
     assert [run.options["budget.start"] for run in only.runs] == ["typiclust"]
+
+
+def test_growth_of_1_is_compared_and_chosen_though_records_leave_it_out(tmp_path: Path) -> None:
+    make(tmp_path / "a", sizes=[20, 20])
+    make(tmp_path / "b", sizes=[20, 40], growth=2)
+    runs = read_runs(tmp_path, by=["budget.growth", "budget.total"])
+    assert runs.groups == ["growth=1 total=50", "growth=2 total=70"]
+    assert not runs.left_out
+    for text in ("1", "1.0"):
+        (chosen,) = read_runs(tmp_path, {"budget.growth": [text]}).runs
+        assert chosen.rounds[-1].labelled == 50
+    assert len(read_runs(tmp_path, {"budget.whole_pool": ["false"]}).runs) == 2
+
+
+def test_settings_are_named_by_growth_of_1(tmp_path: Path) -> None:
+    make(tmp_path / "a", sizes=[20, 40, 20], per_round=[20, 40, 20])
+    make(tmp_path / "b", sizes=[20, 40, 20], growth=2, per_round=[20, 40, 20])
+    assert read_runs(tmp_path).settings == ["trial (growth=1)", "trial (growth=2)"]
+
+
+def test_budgets_with_and_without_what_has_no_effect_are_one_setting(tmp_path: Path) -> None:
+    start = {"_target_": "fm_al.starts.random.RandomStart"}
+    make(tmp_path, sizes=[20])
+    make(tmp_path, "badge", sizes=[20], growth=1.0, whole_pool=False, start=None)
+    make(tmp_path, "margin", sizes=[20], growth=1, start=start)
+    runs = read_runs(tmp_path)
+    assert (runs.settings, len(runs.runs)) == (["trial"], 3)
