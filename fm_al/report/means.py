@@ -64,17 +64,23 @@ def means_table(
         standing(-frame if is_lower_better(column) else frame) for column, frame in frames.items()
     ]
     groups, rows = by_area(runs), []
+    has_few = has_constant = False
     for group in groups:
         row = [Cell(group)]
         for frame, stands in zip(frames.values(), standings, strict=True):
             cell = mean_cell(frame[group])
             is_best = group in stands.best and len(groups) > 1
-            is_untested = group in stands.untested | stands.constant and cell != NO_NUMBER
+            is_untested = cell != NO_NUMBER and group in stands.untested | stands.constant
+            has_few |= is_untested and group in stands.untested
+            has_constant |= is_untested and group in stands.constant
             mark = LEVEL if group in stands.level else UNTESTED if is_untested else ""
             row.append(Cell(cell.text, cell.value, cell.spread, is_best, mark))
         rows.append(row)
-    notes = _notes(runs, has_constant=any(stands.constant for stands in standings))
-    notes += _unrecorded(runs, frames)
+    notes = _notes(runs, frames)
+    reasons = [f"fewer than {FEWEST_FOR_T} pairs"] * has_few + [SAME_DIFFERENCE] * has_constant
+    if reasons:
+        notes.append(f"{UNTESTED}: cannot be tested against the best ({', '.join(reasons)})")
+    notes += _lacking_seeds(runs) + _unrecorded(runs, frames)
     if any(map(is_lower_better, frames)):
         notes.append(f"{LOWER.strip()}: lower is better")
     columns = [compared_by(runs), *frames]
@@ -94,38 +100,42 @@ def _unrecorded(runs: Runs, frames: Mapping[str, pd.DataFrame]) -> list[str]:
     ]
 
 
-def _notes(runs: Runs, has_constant: bool) -> list[str]:
-    """Notes on a table of means. has_constant: a group differs from the best by the same amount for
-    every seed."""
-    seeds, frame = runs.seeds, runs.final("accuracy")
+def _notes(runs: Runs, frames: Mapping[str, pd.DataFrame]) -> list[str]:
+    """What the values of a table of means are, and how its best groups were chosen."""
+    seeds = runs.seeds
     notes = [f"mean ± standard deviation over {len(seeds)} seed{'s' * (len(seeds) > 1)}"]
-    lacking = missing_seeds(frame)
-    if len(runs.groups) > 1 and common_seeds(frame).empty:
-        notes.append("no best is marked, since no seed is common to all")
-    elif len(runs.groups) > 1 and len(seeds) >= FEWEST_FOR_T:
+    if len(runs.groups) < 2:
+        return notes
+    apart = [
+        column.removesuffix(LOWER)
+        for column, frame in frames.items()
+        if common_seeds(frame).empty and frame.notna().to_numpy().any()
+    ]
+    if apart:
+        of_these = f" of {listed(apart)}" * (len(apart) < len(frames))
+        notes.append(f"no best{of_these} is marked, since no seed is common to all")
+    if len(apart) == len(frames):
+        return notes
+    if len(seeds) < FEWEST_FOR_T:
+        return [*notes, "bold: best of its column; too few seeds to test differences"]
+    notes.append(
+        f"bold: best of its column; {LEVEL}: not significantly worse (paired t-test over "
+        f"seeds, {ALPHA}, Holm over all pairs)"
+    )
+    if any(missing_seeds(frame) for frame in frames.values()):
         notes.append(
-            f"bold: best of its column; {LEVEL}: not significantly worse (paired t-test over "
-            f"seeds, {ALPHA}, Holm over all pairs)"
-        )
-        if lacking:
-            notes.append(
-                "the best is chosen by the seeds that all have, among groups with enough seeds to "
-                "test"
-            )
-        reasons = [
-            *([f"fewer than {FEWEST_FOR_T} pairs"] if lacking else []),
-            *([SAME_DIFFERENCE] if has_constant else []),
-        ]
-        if reasons:
-            notes.append(f"{UNTESTED}: cannot be tested against the best ({', or '.join(reasons)})")
-    elif len(runs.groups) > 1:
-        notes.append("bold: best of its column; too few seeds to test differences")
-    for group, lacks in lacking.items():
-        plural = "s" * (len(lacks) > 1)
-        notes.append(
-            f"{group} lacks seed{plural} {', '.join(map(str, lacks))}, so it has fewer pairs"
+            "the best is chosen by the seeds that all have, among groups with enough seeds to test"
         )
     return notes
+
+
+def _lacking_seeds(runs: Runs) -> list[str]:
+    """A note on every group that lacks runs."""
+    return [
+        f"{group} lacks seed{'s' * (len(lacks) > 1)} {', '.join(map(str, lacks))}, so it has fewer "
+        "pairs"
+        for group, lacks in missing_seeds(runs.final("accuracy")).items()
+    ]
 
 
 def compared_by(runs: Runs) -> str:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from fm_al.records.naming import cut
 from fm_al.report.reading import FEATURES, OPTIONS
 from fm_al.report.runs import FinishedRun, LeftOut, Run
-from fm_al.report.values import MISSING, canonical, format_value, option_of
+from fm_al.report.values import MISSING, canonical, format_value, option_of, start_is_strategy
 
 NOT_OF_A_SETTING = ("seed", "device")
 LONGEST_NAME = 100  # characters of a group's name
@@ -137,13 +137,21 @@ def _setting_names(
         if len({*names.values()}) == len(names) and all(names.values()):
             return names
     differ = [n for n in range(4) if len({parts[n] for parts in levels.values()}) > 1] or [0]
-    # A start has a name, which says more than its options do.
-    named = {"budget.start"} - {*compared_keys}
-    details = {
-        setting: _shared(run, compared_keys) | {key: run.value(key) for key in named}
-        for setting, run in of_settings.items()
-    }
+    details = {setting: _details(run, compared_keys) for setting, run in of_settings.items()}
     return _unambiguous(joined(differ), details)
+
+
+def _details(run: FinishedRun, compared_keys: Sequence[str]) -> dict[str, Any]:
+    """What a run shares with its setting, with the name of its start for the start's classes."""
+    details = _shared(run, compared_keys)
+    if "budget.start" in compared_keys:
+        return details
+    start = run.config["budget"].get("start")
+    told = {"budget.start._target_"}
+    if start and start_is_strategy(start):
+        told.add("budget.start.strategy._target_")
+    named = {"budget.start": run.value("budget.start")}
+    return {key: value for key, value in details.items() if key not in told} | named
 
 
 def _levels(run: FinishedRun, by: Sequence[str]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from fm_al.records.discovery import runs_below
 from fm_al.records.json_files import Schema, shortened, validated
 from fm_al.records.naming import option_names
 from fm_al.records.reading import StoredRun, stored_run
-from fm_al.records.result_config import Config
+from fm_al.records.result_config import NO_EFFECT_IN_BUDGET, Config
 from fm_al.records.schema import Count, Provenance, Result, Round
 from fm_al.report.runs import FinishedRun, LeftOut
 from fm_al.report.text import all_printable, printable
@@ -35,6 +35,8 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "strategy": ("strategy", "budget.train_before_first_query", *FEATURES),
     "budget.start": ("budget.start",),
 }
+# Records leave these options of the budget out, since a run with them is as it was before them.
+BUDGET_DEFAULTS: Config = {"growth": 1, "whole_pool": False}
 LIKE_A_RUN = {"config.yaml", "rounds.jsonl", "result.json"}
 
 NEEDED_OF_A_ROUND = ("balanced_accuracy", "macro_f1", "per_class_accuracy", "queried_classes")
@@ -111,7 +113,7 @@ def _printable_run(
     directory: Path, rounds: Sequence[Round], result: Result, provenance: Provenance
 ) -> FinishedRun:
     """A run whose names, such as those of classes, can be printed in one line."""
-    config = provenance.result_config
+    config = _with_whole_budget(provenance.result_config)
     names = all_printable(result.class_names)
     return FinishedRun(
         directory,
@@ -126,6 +128,13 @@ def _printable_run(
             | {"budget.start": start_name(config["budget"].get("start"))}
         ),
     )
+
+
+def _with_whole_budget(config: Config) -> Config:
+    """A result config whose budget has the options that records leave out, but for a start."""
+    recorded = config["budget"].items()
+    told = {k: v for k, v in recorded if v not in NO_EFFECT_IN_BUDGET.get(k, ())}
+    return config | {"budget": BUDGET_DEFAULTS | told}
 
 
 def chosen_runs(

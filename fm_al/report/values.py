@@ -10,6 +10,7 @@ from typing import Any
 from fm_al.records.result_config import Config
 from fm_al.report.text import printable
 
+STRATEGY_START = "fm_al.starts.strategy.StrategyStart"
 MISSING = object()  # of a key that a run does not have
 
 
@@ -53,9 +54,17 @@ def option_of(target: object) -> str:
 
 
 def start_name(start: Config | None) -> str:
-    """What chose the first labels: `random`, `balanced`, or the strategy's name."""
+    """What chose the first labels: `random`, `balanced`, or the strategy's name.
+
+    Starts and strategies of the user's own are named by their class, since a module may have
+    several.
+    """
     if not start:
         return "random"
-    of_strategy = start.get("strategy")
-    node = of_strategy if isinstance(of_strategy, dict) else start
-    return option_of(node["_target_"])
+    target = str((start["strategy"] if start_is_strategy(start) else start)["_target_"])
+    return option_of(target) if target.startswith("fm_al.") else target.rpartition(".")[2]
+
+
+def start_is_strategy(start: Config) -> bool:
+    """Whether a strategy of `start` chooses the first labels."""
+    return start["_target_"] == STRATEGY_START and isinstance(start.get("strategy"), dict)

@@ -10,6 +10,7 @@ import pytest
 
 from fm_al.report.budgets import budgets_in_words
 from fm_al.report.notices import notices_of
+from fm_al.report.runs import Runs
 from fm_al.report.selection import read_runs
 from tests.helpers.made_runs import make_run
 from tests.report.made_pages import change_provenance
@@ -87,3 +88,68 @@ def test_starts_are_compared_by_name_and_decide_the_first_labels(tmp_path: Path)
     assert not runs.start_alike
     only = read_runs(tmp_path, {"budget.start": ["typiclust"]})
     assert [run.options["budget.start"] for run in only.runs] == ["typiclust"]
+
+
+def test_growth_of_1_is_compared_and_chosen_though_records_leave_it_out(tmp_path: Path) -> None:
+    make(tmp_path / "a", sizes=[20, 20])
+    make(tmp_path / "b", sizes=[20, 40], growth=2)
+    runs = read_runs(tmp_path, by=["budget.growth", "budget.total"])
+    assert runs.groups == ["growth=1 total=50", "growth=2 total=70"]
+    assert not runs.left_out
+    for text in ("1", "1.0"):
+        (chosen,) = read_runs(tmp_path, {"budget.growth": [text]}).runs
+        assert chosen.rounds[-1].labelled == 50
+    assert len(read_runs(tmp_path, {"budget.whole_pool": ["false"]}).runs) == 2
+
+
+def test_settings_are_named_by_growth_of_1(tmp_path: Path) -> None:
+    make(tmp_path / "a", sizes=[20, 40, 20], per_round=[20, 40, 20])
+    make(tmp_path / "b", sizes=[20, 40, 20], growth=2, per_round=[20, 40, 20])
+    assert read_runs(tmp_path).settings == ["trial (growth=1)", "trial (growth=2)"]
+
+
+def test_budgets_with_and_without_what_has_no_effect_are_one_setting(tmp_path: Path) -> None:
+    start = {"_target_": "fm_al.starts.random.RandomStart"}
+    make(tmp_path, sizes=[20])
+    make(tmp_path, "badge", sizes=[20], growth=1.0, whole_pool=False, start=None)
+    make(tmp_path, "margin", sizes=[20], growth=1, start=start)
+    runs = read_runs(tmp_path)
+    assert (runs.settings, len(runs.runs)) == (["trial"], 3)
+
+
+def of_strategy(target: str, **options: Any) -> dict[str, Any]:
+    start = "fm_al.starts.strategy.StrategyStart"
+    return {"_target_": start, "strategy": {"_target_": target} | options}
+
+
+def test_a_start_is_named_once_and_one_of_the_users_own_by_its_class(tmp_path: Path) -> None:
+    starts = [
+        {"_target_": "mine.First"},
+        {"_target_": "mine.Second"},
+        of_strategy("fm_al.strategies.coreset.Coreset"),
+        of_strategy("mine.Spread"),
+        {"_target_": "mine.Third", "strategy": {"_target_": "fm_al.strategies.coreset.Coreset"}},
+    ]
+    for number, start in enumerate(starts):
+        make(tmp_path / str(number), sizes=[20], start=start)
+    for size in (20, 30):
+        make(tmp_path / f"of_{size}", sizes=[size], per_round=size, start=BALANCED)
+    assert read_runs(tmp_path).settings == [
+        f"trial (per_round={size}, start={name})"
+        for size, name in (
+            (20, "First"), (20, "Second"), (20, "Spread"), (20, "Third"), (20, "balanced"),
+            (20, "coreset"), (30, "balanced"),
+        )
+    ]  # fmt: skip
+    of_20 = read_runs(tmp_path, {"budget.per_round": ["20"]}, ["budget.start"])
+    names = ["First", "Second", "Spread", "Third", "balanced", "coreset"]
+    assert of_20.groups == names
+    (chosen,) = read_runs(tmp_path, {"budget.start": ["Second"]}).runs
+    assert "(start: Second)" in budgets_in_words(Runs([chosen]))
+
+
+def test_options_of_a_strategy_that_starts_tell_settings_apart(tmp_path: Path) -> None:
+    for power in (1, 2):
+        start = of_strategy("mine.Spread", power=power)
+        make(tmp_path / str(power), sizes=[20], start=start)
+    assert read_runs(tmp_path).settings == ["trial (power=1)", "trial (power=2)"]

@@ -94,6 +94,55 @@ def test_a_run_resumed_since_has_the_last_value_and_no_area(better: Path) -> Non
     assert "worst class, ECE and Brier score: not recorded by 4 of 8 runs" in tables["areas"].notes
 
 
+CHOSEN = "the best is chosen by the seeds that all have, among groups with enough seeds to test"
+UNTESTED = "†: cannot be tested against the best (fewer than 3 pairs)"
+
+
+def test_a_mark_for_too_few_recorded_values_is_explained(tmp_path: Path) -> None:
+    for seed in range(3):
+        make_run(tmp_path, "random", seed, [0.3, 0.4, 0.5 + 0.01 * seed**2], further=True)
+        make_run(tmp_path, "badge", seed, [0.3, 0.4, 0.6 + 0.01 * seed], further=True)
+    for run in read_runs(tmp_path).of_group("random")[:2]:
+        without(run.directory, [0, 1, 2], *FIELDS)
+    tables = tables_of(tmp_path)
+    for name in ("metrics", "areas"):
+        badge, random = tables[name].rows
+        assert badge[-1].best
+        assert random[-1].mark == "†"
+        assert {CHOSEN, UNTESTED} < {*tables[name].notes}
+    assert not {CHOSEN, UNTESTED} & {*tables["accuracy"].notes}
+
+
+def test_without_a_mark_none_is_explained(better: Path) -> None:
+    for run in read_runs(better).of_group("badge"):
+        without(run.directory, [0, 1, 2], *FIELDS)
+    notes = tables_of(better)["metrics"].notes
+    assert CHOSEN in notes
+    assert UNTESTED not in notes
+
+
+def test_a_metric_without_a_recorded_seed_in_common_has_no_best(tmp_path: Path) -> None:
+    for seed in range(2):
+        for strategy in ("random", "badge"):
+            gap = 0.1 * (strategy == "badge")
+            run = make_run(tmp_path, strategy, seed, [0.3, 0.4 + gap], further=True)
+            if (strategy == "badge") == seed:
+                without(run, [0, 1], *FIELDS)
+    table = tables_of(tmp_path)["metrics"]
+    assert [cell.best for cell in table.rows[0][1:]] == [True] * 3 + [False] * 3
+    assert (
+        "no best of worst class, ECE and Brier score is marked, since no seed is common to all"
+    ) in table.notes
+
+
+def test_a_mark_is_explained_though_no_group_has_seeds_for_a_test(tmp_path: Path) -> None:
+    make_run(tmp_path, "random", 0, [0.3, 0.4])
+    make_run(tmp_path, "badge", 0, [0.3, 0.5])
+    table = tables_of(tmp_path)["accuracy"]
+    assert table.rows[1][-1].mark == "†"
+    assert UNTESTED in table.notes
+
+
 def test_a_worst_class_that_is_never_right_is_left_out_and_told(tmp_path: Path) -> None:
     for strategy in ("random", "badge"):
         path = make_run(tmp_path, strategy, 0, [0.3, 0.4], further=True) / "rounds.jsonl"
