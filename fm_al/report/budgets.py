@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fm_al.budget import Budget
 from fm_al.records.result_config import Config
@@ -29,7 +29,7 @@ def budgets_in_words(runs: Runs) -> str:
     start = f" ({' or '.join(starts)})" if starts else ""
     words = (
         f"{alternatives([each.initial for each in budgets])} initial labels{start}, "
-        f"{alternatives([_queries(each) for each in budgets])} per round, "
+        f"{_queries_in_words(budgets)} per round, "
         f"{alternatives([each.total for each in budgets])} in total"
     )
     if runs.bounds:
@@ -43,11 +43,23 @@ def _start(start: Config | None) -> str:
     return "" if name == "random" else f"start: {name}"
 
 
-def _queries(budget: Budget) -> str:
-    """Sizes of the queries: one number if `per_round` is one, else of every query."""
-    sizes = budget.query_sizes
+def _queries_in_words(budgets: Iterable[Budget]) -> str:
+    """Sizes of the queries: one number if `per_round` is one, else of every query; in brackets
+    where several budgets differ."""
+    listed = sorted({tuple(_sizes(each)) for each in budgets}, key=lambda each: (len(each), each))
+    texts = [_schedule_in_words(each, in_brackets=len(listed) > 1) for each in listed]
+    return " or ".join(dict.fromkeys(texts))
+
+
+def _sizes(budget: Budget) -> list[int]:
     if isinstance(budget.per_round, int) and budget.growth == 1:
-        return str(budget.per_round)
-    if len(sizes) > MOST_SIZES:
-        return f"{', '.join(map(str, sizes[: MOST_SIZES - 1]))}, …, {sizes[-1]}"
-    return ", ".join(map(str, sizes))
+        return [budget.per_round]
+    return budget.query_sizes or [0]
+
+
+def _schedule_in_words(sizes: Sequence[int], in_brackets: bool) -> str:
+    words = [*map(str, sizes)]
+    if len(words) > MOST_SIZES:
+        words = [*words[: MOST_SIZES - 1], "…", words[-1]]
+    text = ", ".join(words)
+    return f"[{text}]" if in_brackets and len(words) > 1 else text

@@ -48,6 +48,7 @@ def make(folder: Path, strategy: str = "random", **budget: Any) -> Path:
         ({"per_round": [20, 40]}, [20, 40, 40, 5], "20, 40, 40, 5 per round"),
         ({"per_round": 20, "growth": 2.0}, [20, 40, 80], "20, 40, 80 per round, 150 in total"),
         ({"per_round": 1, "growth": 2}, [2**n for n in range(9)], "8, 16, 32, 64, …, 256 per"),
+        ({"per_round": [20, 40]}, [], "10 initial labels, 0 per round, 10 in total"),
         ({"start": BALANCED}, [20], "10 initial labels (start: balanced), 20 per round"),
         ({"start": TYPICLUST}, [20], "10 initial labels (start: typiclust), 20 per round"),
     ],
@@ -59,6 +60,16 @@ def test_a_budget_is_told(
     runs = read_runs(tmp_path)
     assert not runs.left_out
     assert words in budgets_in_words(runs.of("trial"))
+
+
+def test_schedules_of_several_budgets_are_in_brackets_the_shortest_first(tmp_path: Path) -> None:
+    for number, (per_round, sizes) in enumerate(
+        [([10, 30], [10, 30]), (20, [20, 20]), ([10, 20, 10], [10, 20, 10]), (10, [10] * 4)]
+    ):
+        make(tmp_path / str(number), sizes=sizes, per_round=per_round)
+    runs = read_runs(tmp_path, by=["budget.per_round"])
+    words = "10 initial labels, 10 or 20 or [10, 30] or [10, 20, 10] per round, 50 in total"
+    assert budgets_in_words(runs.of("trial")) == words
 
 
 def test_rounds_that_do_not_follow_the_schedule_are_damaged(tmp_path: Path) -> None:

@@ -13,9 +13,12 @@ from fm_al.report.report import report_of
 from fm_al.report.runs import Runs
 from fm_al.report.selection import read_runs
 from fm_al.report.tables import tables_of_setting
+from fm_al.report.whole_pool import VARIES
 from fm_al.report.writing import markdown
+from tests.helpers.command_line import ROOT
 from tests.helpers.made_runs import make_run
 from tests.report.left_out import RISING
+from tests.report.made_pages import change_provenance
 
 POOL = [400, 400, 200]
 
@@ -62,6 +65,13 @@ def test_it_bounds_every_setting_that_differs_in_the_budget_alone(tmp_path: Path
     assert "no other run here has its setting" in runs.left_out[0].why
 
 
+def test_the_docs_name_all_in_which_a_bound_may_differ() -> None:
+    docs = " ".join((ROOT / "docs" / "report.md").read_text().split())
+    sentence = docs.partition("agrees with it in all but ")[2].partition(", one run for each")[0]
+    named = {word.strip("`") for word in sentence.replace(" and ", ", ").split(", ")}
+    assert named == {*VARIES} - {"features_content"}
+
+
 def test_of_two_of_a_seed_the_one_of_the_experiment_is_used(tmp_path: Path) -> None:
     make_compared(tmp_path)
     for experiment in ("another", "trial", "zeroth"):
@@ -83,6 +93,15 @@ def test_conditions_on_strategy_and_budget_keep_it_and_others_choose(tmp_path: P
     runs = read_runs(tmp_path, where)
     assert runs.groups == ["badge"]
     assert [run.seed for run in runs.of("trial").bounds] == [0]
+
+
+def test_features_do_not_choose_the_bound(tmp_path: Path) -> None:
+    make_compared(tmp_path)
+    bound = make_bound(tmp_path, 0)
+    added = {"features": {"_target_": "fm_al.features.pca.PCA"}, "features_content": "a"}
+    for run in read_runs(tmp_path).of_group("badge"):
+        change_provenance(run.directory, lambda there: there["decides"].update(added))
+    assert [each.directory for each in read_runs(tmp_path).of("trial").bounds] == [bound]
 
 
 def test_groups_that_differ_in_more_have_no_common_bound(tmp_path: Path) -> None:
