@@ -110,7 +110,7 @@ class Round(_Metrics):
         _about(
             "fraction",
             "Accuracy on the training batches of the last epoch; with `trainer.sampling=balanced` "
-            "these have as many images of each class.",
+            "its draws have every class equally often, on average.",
         ),
     ] = math.nan
     epoch_cap_hit: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import logging
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ class MedMNIST(Dataset):
     """A data set of MedMNIST (Yang et al. 2023, doi 10.1038/s41597-022-01721-8).
 
     The pool is its training split, the test set its test split; its validation split is not used.
-    The file is `<data_dir>/medmnist/<name>.npz`, or `<name>_<size>.npz` above 28 pixels.
+    The file is `<data_dir>/medmnist/<name>.npz`, or `<name>_<size>.npz` above 28 pixels. Its MD5 is
+    compared with the package's whenever it is read.
 
     Args:
         name: Which data set; all have one label per image.
@@ -61,19 +63,11 @@ class MedMNIST(Dataset):
             torch.device("cpu"),
             "lower it",
         )
-        folder = data_dir / "medmnist"
-        try:
-            train, test = self._open(package, folder)
-        except Exception as error:  # the package has no errors of its own; zip and numpy have many
-            if not download:
-                raise self._missing_or_damaged(data_dir, info, "download=false", error) from error
-            try:
-                with exclusive_download(folder), quiet_unless_on_terminal():
-                    logger.info("downloading %s to %s", self.name, folder.resolve())
-                    train, test = self._open(package, folder, download=True)
-            except Exception as failed:
-                why = "its download failed"
-                raise self._missing_or_damaged(data_dir, info, why, failed) from failed
+        path = (data_dir / "medmnist" / self._file).resolve()
+        problem = self._problem(path, info)
+        if problem is not None:
+            self._download(package, path, problem, data_dir, download)
+        train, test = (_split(self._open(package, path, split)) for split in ("train", "test"))
         labels = info["label"]
         return ImageData(train, test, tuple(labels[str(number)] for number in range(len(labels))))
 
@@ -81,32 +75,60 @@ class MedMNIST(Dataset):
     def _file(self) -> str:
         return f"{self.name}.npz" if self.size == 28 else f"{self.name}_{self.size}.npz"
 
-    def _open(self, package: ModuleType, folder: Path, download: bool = False) -> list[Split]:
-        info = package.INFO[self.name]
-        reader = getattr(package, info["python_class"])
-        splits = []
-        for split in ("train", "test"):
-            stored = reader(split=split, root=str(folder), size=self.size, download=download)
-            if len(stored.imgs) != info["n_samples"][split]:
-                raise ValueError(f"{len(stored.imgs)} images in {split}")
-            splits.append(_split(stored))
-        return splits
+    def _key(self, key: str) -> str:
+        """The package's key for files of this size, such as `MD5` or `MD5_64`."""
+        return key if self.size == 28 else f"{key}_{self.size}"
 
-    def _missing_or_damaged(
-        self, data_dir: Path, info: dict[str, Any], why: str, error: Exception
-    ) -> RunError:
-        path = (data_dir / "medmnist" / self._file).resolve()
-        found, remedy = f"{path} is not there", ""
-        if path.exists():
-            found, remedy = f"{path} is damaged or incomplete", f"delete {path}, then "
-        cause = error.__context__ or error  # the package answers any failure with instructions
-        reason = " ".join(str(cause).split())[:200] or type(cause).__name__
-        url = info["url" if self.size == 28 else f"url_{self.size}"]
-        options = f"dataset.name={self.name} dataset.size={self.size} data_dir={data_dir}"
-        return RunError(
-            f"dataset {self.name}: {found} and {why} ({reason}); {remedy}run `fm-al-data medmnist "
-            f"{options}` on a machine with a network, or download {url} to that place"
+    def _problem(self, path: Path, info: dict[str, Any]) -> str | None:
+        """Say what is wrong with a file; None if it is there, with the digest the package knows."""
+        if not path.exists():
+            return f"{path} is not there"
+        found, expected = _md5(path), info[self._key("MD5")]
+        if found == expected:
+            return None
+        return (
+            f"{path} is damaged, incomplete or another file (its MD5 is {found}, "
+            f"medmnist expects {expected})"
         )
+
+    def _open(self, package: ModuleType, path: Path, split: str, download: bool = False) -> Any:
+        reader = getattr(package, package.INFO[self.name]["python_class"])
+        return reader(split=split, root=str(path.parent), size=self.size, download=download)
+
+    def _download(
+        self, package: ModuleType, path: Path, problem: str, data_dir: Path, allowed: bool
+    ) -> None:
+        """Let the package download a file and check its digest.
+
+        Raises:
+            RunError: If that fails or is not allowed; says what is wrong with the file.
+        """
+        why, cause = "download=false", None
+        if allowed:
+            try:
+                with exclusive_download(path.parent), quiet_unless_on_terminal():
+                    logger.info("%s; downloading %s", problem, self.name)
+                    self._open(package, path, "test", download=True)
+                    return
+            except Exception as error:  # the package has no errors of its own
+                cause = error.__context__ or error  # it answers any failure with instructions
+                reason = " ".join(str(cause).split())[:200] or type(cause).__name__
+                why = f"its download failed ({reason})"
+        url = package.INFO[self.name][self._key("url")]
+        options = f"dataset.name={self.name} dataset.size={self.size} data_dir={data_dir}"
+        remedy = f"delete {path}, then " if path.exists() else ""
+        raise RunError(
+            f"dataset {self.name}: {problem} and {why}; {remedy}run `fm-al-data medmnist "
+            f"{options}` on a machine with a network, or download {url} to that place"
+        ) from cause
+
+
+def _md5(path: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def _split(stored: Any) -> Split:

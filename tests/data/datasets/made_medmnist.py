@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -33,8 +35,20 @@ def write(folder: Path, name: str, side: int = 28) -> Path:
     """Write a file where the package does."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / (f"{name}.npz" if side == 28 else f"{name}_{side}.npz")
-    np.savez(path, **arrays(name, side))
+    path.write_bytes(content(name, side))
     return path
+
+
+def content(name: str, side: int) -> bytes:
+    """The bytes of a file."""
+    file = io.BytesIO()
+    np.savez(file, **arrays(name, side))
+    return file.getvalue()
+
+
+def digest(name: str, side: int) -> str:
+    """The MD5 of a file as it should be."""
+    return hashlib.md5(content(name, side), usedforsecurity=False).hexdigest()
 
 
 def install(monkeypatch: pytest.MonkeyPatch, version: str = "3.0.2", network: bool = False) -> None:
@@ -51,6 +65,8 @@ def install(monkeypatch: pytest.MonkeyPatch, version: str = "3.0.2", network: bo
             "label": {str(number): label for number, label in enumerate(labels)},
             "n_channels": CHANNELS[name],
             "n_samples": COUNTS,
+            "MD5": digest(name, 28),
+            "MD5_64": digest(name, 64),
             "url": f"https://there.example/{name}.npz",
             "url_64": f"https://there.example/{name}_64.npz",
         }

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from fm_al.config import build
-from fm_al.data.datasets.medmnist import NAMES, MedMNIST
+from fm_al.data.datasets.medmnist import NAMES, SEVERAL_LABELS, MedMNIST
 from fm_al.errors import ConfigError, RunError
 from tests.data.datasets import made_medmnist as made
 from tests.helpers.configs import node
@@ -68,18 +70,37 @@ def test_without_network_one_line_says_what_is_missing_where_and_how_to_get_it(
     assert "https://there.example/bloodmnist_64.npz" in message
 
 
-@pytest.mark.parametrize("damage", ["cut", "few"])
-def test_a_damaged_file_is_named_and_to_be_deleted(damage, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("size", [28, 64])
+@pytest.mark.parametrize("download", [False, True])
+@pytest.mark.parametrize("damage", ["cut", "one pixel", "another size"])
+def test_a_file_with_another_digest_is_refused(damage, download, size, tmp_path, monkeypatch):
     made.install(monkeypatch)
-    path = made.write(tmp_path / "medmnist", "octmnist")
+    path = made.write(tmp_path / "medmnist", "octmnist", size)
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:1000])
+    elif damage == "one pixel":  # the right images, but for one
+        arrays = dict(np.load(path))
+        arrays["train_images"][0, 0, 0] ^= 1
+        np.savez(path, **arrays)
     else:
-        monkeypatch.setitem(made.COUNTS, "train", 31)
+        path.write_bytes(made.content("octmnist", 92 - size))
+    found = hashlib.md5(path.read_bytes()).hexdigest()
     with pytest.raises(RunError) as raised:
-        medmnist("octmnist").load(tmp_path, download=True)
-    assert f"{path} is damaged or incomplete" in str(raised.value)
-    assert f"delete {path}, then run `fm-al-data medmnist" in str(raised.value)
+        medmnist("octmnist", size).load(tmp_path, download=download)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert f"{path} is damaged, incomplete or another file (its MD5 is {found}, " in message
+    assert f"expects {made.digest('octmnist', size)}) and " in message
+    assert ("its download failed (<urlopen error" if download else "download=false") in message
+    assert f"delete {path}, then run `fm-al-data medmnist" in message
+
+
+def test_a_file_with_another_digest_is_downloaded_anew(tmp_path, monkeypatch) -> None:
+    made.install(monkeypatch, network=True)
+    path = made.write(tmp_path / "medmnist", "octmnist")
+    path.write_bytes(path.read_bytes()[:1000])  # as a killed download leaves it
+    medmnist("octmnist").load(tmp_path, download=True)
+    assert path.read_bytes() == made.content("octmnist", 28)
 
 
 @pytest.mark.parametrize(
@@ -95,10 +116,25 @@ def test_a_data_set_that_cannot_be_classified_is_refused_before_anything_is_read
         medmnist(name)
 
 
-def test_every_name_that_is_offered_is_one_of_the_packages() -> None:
-    package = pytest.importorskip("medmnist")
-    flat = {name for name, info in package.INFO.items() if "url_224" in info}
-    assert {*NAMES} == {name for name in flat if "multi-label" not in package.INFO[name]["task"]}
+def test_every_flat_data_set_with_one_label_is_offered() -> None:
+    """`INFO` of medmnist 3.0.2: the names that have a url_224, and their tasks."""
+    tasks = {
+        "pathmnist": "multi-class",
+        "chestmnist": "multi-label, binary-class",
+        "dermamnist": "multi-class",
+        "octmnist": "multi-class",
+        "pneumoniamnist": "binary-class",
+        "retinamnist": "ordinal-regression",
+        "breastmnist": "binary-class",
+        "bloodmnist": "multi-class",
+        "tissuemnist": "multi-class",
+        "organamnist": "multi-class",
+        "organcmnist": "multi-class",
+        "organsmnist": "multi-class",
+    }
+    several = {name for name, task in tasks.items() if "multi-label" in task}
+    assert {*SEVERAL_LABELS} == several
+    assert sorted(NAMES) == sorted({*tasks} - several)
 
 
 def test_without_the_package_one_line_says_how_to_install_it(tmp_path, monkeypatch) -> None:
