@@ -181,7 +181,7 @@ class Trainer:
                 if self._reached(accuracy):
                     break
         if self.batch_norm == "recompute":
-            # Other images than those of the fit, such as each one once, would shift what it learnt.
+            # From what the network learnt from: docs/training.md has both ways.
             drawn = self._epoch(targets, order).to(pool.device)
             parts = _even_parts(labelled[drawn], self.batch_size)
             with mixed_precision(pool.device, autocast):

@@ -44,4 +44,4 @@ def test_the_options_of_imbalances_are_those_of_conf() -> None:
     "command", re.findall(r"^fm-al (.*)$", PAGE, re.MULTILINE), ids=lambda line: line[:40]
 )
 def test_the_commands_compose(command: str, compose: Compose) -> None:
-    check(resolved(compose(*shlex.split(command))))
+    check(resolved(compose(*shlex.split(command, comments=True))))
