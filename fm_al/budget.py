@@ -53,7 +53,9 @@ class Budget:
 
     def schedule(self, pool_size: int) -> list[int]:
         """The number of labelled images in each round, in a pool of this size."""
-        return [pool_size] if self.whole_pool else self._schedule
+        if self.whole_pool:
+            return [pool_size]
+        return list(accumulate(self.query_sizes, initial=self.initial))
 
     @property
     def trains_first(self) -> bool:
@@ -68,11 +70,6 @@ class Budget:
     @property
     def _listed(self) -> list[int]:
         return [self.per_round] if isinstance(self.per_round, int) else self.per_round
-
-    @property
-    def _schedule(self) -> list[int]:
-        sizes = self.query_sizes
-        return [self.initial, *(self.initial + labels for labels in accumulate(sizes))]
 
     @cached_property
     def query_sizes(self) -> list[int]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fm_al.strategies.base import FLOAT, Query, QuerySizes, Strategy
 from fm_al.strategies.candidates import CandidateOptions
+from fm_al.strategies.dropout import dropped_logits, mask_generator
 
 MAX_SAMPLES = 100_000  # the mean is then within a third of a percent of a standard deviation
 CHUNK = 4096  # images at a time; changing it changes the picks, since it orders the draws of masks
@@ -37,8 +38,7 @@ class BALD(CandidateOptions, Strategy):
         return sizes.embeddings | masked | sizes.vectors(12)
 
     def select(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
-        masks = torch.Generator(query.device)
-        masks.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        masks = mask_generator(generator, query.device)
         scores = [
             mutual_information(
                 query.model.head, query.embeddings[images], self.samples, self.dropout, masks
@@ -67,8 +67,7 @@ def mutual_information(
     mean = embeddings.new_zeros(len(embeddings), head.out_features)
     expected_entropy = embeddings.new_zeros(len(embeddings))
     for _ in range(samples):
-        mask = torch.empty_like(embeddings).bernoulli_(1 - dropout, generator=generator)
-        probabilities = head(embeddings * mask / (1 - dropout)).softmax(dim=1)
+        probabilities = dropped_logits(head, embeddings, dropout, generator).softmax(dim=1)
         mean += probabilities / samples
         expected_entropy += torch.special.entr(probabilities).sum(dim=1) / samples
     return torch.special.entr(mean).sum(dim=1) - expected_entropy

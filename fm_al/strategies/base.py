@@ -52,6 +52,12 @@ class QuerySizes:
         }
 
     @property
+    def fixed_features(self) -> dict[str, int]:
+        """Bytes of `Query.features`."""
+        name = f"features, {self.images:,} x {self.features:,}"
+        return {name: FLOAT * self.images * self.features}
+
+    @property
     def logits(self) -> dict[str, int]:
         """Bytes of `Query.logits`."""
         return {f"logits, {self.images:,} x {self.classes:,}": FLOAT * self.images * self.classes}

@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 from fm_al.strategies.base import FLOAT, Query, QuerySizes, Strategy
 from fm_al.strategies.candidates import CandidateOptions
 from fm_al.strategies.chunks import row_chunks
+from fm_al.strategies.dropout import dropped_logits, mask_generator
 from fm_al.strategies.kmeans import compacted, representatives, representatives_memory
 
 MAX_SAMPLES = 100_000
@@ -72,8 +73,7 @@ class DropQuery(CandidateOptions, Strategy):
 
     def _candidates(self, query: Query, n: int, generator: torch.Generator) -> Tensor:
         """Indices among the unlabelled images of the candidates, int64, at least n."""
-        masks = torch.Generator(query.device)
-        masks.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        masks = mask_generator(generator, query.device)
         changes = torch.cat(
             [
                 class_changes(
@@ -110,6 +110,6 @@ def class_changes(
     predicted = head(embeddings).argmax(dim=1)
     changes = torch.zeros_like(predicted)
     for _ in range(samples):
-        mask = torch.empty_like(embeddings).bernoulli_(1 - dropout, generator=generator)
-        changes += head(embeddings * mask / (1 - dropout)).argmax(dim=1) != predicted
+        dropped = dropped_logits(head, embeddings, dropout, generator)
+        changes += dropped.argmax(dim=1) != predicted
     return changes

@@ -48,10 +48,7 @@ class LCMD(CandidateOptions, Strategy):
         if self.representation == "gradients":
             points, dimension = sizes.embeddings | sizes.logits, dimension + sizes.classes
         if self.representation == "features":
-            dimension = sizes.features
-            points = {
-                f"features, {sizes.images:,} x {dimension:,}": FLOAT * sizes.images * dimension
-            }
+            points, dimension = sizes.fixed_features, sizes.features
         in_chunk = FLOAT * most_rows(sizes.images) * (3 * CENTRES + 2 * dimension)
         rows = {f"distances to {CENTRES} labelled images, some rows at a time": in_chunk}
         return points | rows | sizes.vectors(16)

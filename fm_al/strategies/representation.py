@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from fm_al.strategies.base import FLOAT, Query, QuerySizes
+from fm_al.strategies.base import Query, QuerySizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +33,7 @@ class FeatureOptions:
 
     def points_memory(self, sizes: QuerySizes) -> dict[str, int]:
         """Bytes of `points`."""
-        if not self.reads_features:
-            return sizes.embeddings
-        name = f"features, {sizes.images:,} x {sizes.features:,}"
-        return {name: FLOAT * sizes.images * sizes.features}
+        return sizes.fixed_features if self.reads_features else sizes.embeddings
 
     def dimension(self, sizes: QuerySizes) -> int:
         """D, the numbers of a point."""
