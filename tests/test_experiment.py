@@ -17,8 +17,10 @@ from fm_al.config import build
 from fm_al.errors import ConfigError, MethodError, RunError
 from fm_al.experiment import ADDED_METRICS, run_rounds
 from fm_al.launch.planning import planned_run
+from fm_al.planned_run import PlannedRun
 from fm_al.preparation import initial_labels, load_data, preflight
 from fm_al.progress import RunProgress
+from fm_al.records.schema import Result
 from fm_al.records.writing import open_run
 from fm_al.starts.random import RandomStart
 from fm_al.strategies.base import Query, Strategy
@@ -44,14 +46,20 @@ def ran(compose, *overrides: str) -> Path:
     """Runs what is missing of an experiment; its directory."""
     composed = compose(*QUICK, *overrides)
     planned = planned_run(composed, composed.hydra.runtime.choices, [*QUICK, *overrides])
+    result_of(planned, Path(composed.output_dir))
+    return planned.directory
+
+
+def result_of(planned: PlannedRun, data_dir: Path) -> Result:
+    """Runs what is missing of a run."""
     experiment = planned.experiment
-    data = load_data(experiment, Path(composed.output_dir), download=False)
+    data = load_data(experiment, data_dir, download=False)
     preflight(experiment, data)
     with (
         open_run(planned.directory, {}, planned.result_config, [], []) as records,
         RunProgress(Console(quiet=True), experiment.budget.schedule(len(data.train))) as progress,
     ):
-        run_rounds(
+        return run_rounds(
             experiment,
             data,
             initial_labels(experiment, data),
@@ -59,7 +67,6 @@ def ran(compose, *overrides: str) -> Path:
             build(planned.config["tracker"]),
             progress,
         )
-    return planned.directory
 
 
 def test_a_run_labels_its_budget_and_records_every_round(compose) -> None:
@@ -512,21 +519,7 @@ def class_accuracies_at_155_labels(compose, *overrides: str) -> list[float]:
         *overrides,
     )
     planned = planned_run(composed, composed.hydra.runtime.choices, [])
-    experiment = planned.experiment
-    data = load_data(experiment, Path(planned.config["data_dir"]), download=False)
-    with (
-        open_run(planned.directory, {}, planned.result_config, [], []) as records,
-        RunProgress(Console(quiet=True), [155]) as progress,
-    ):
-        result = run_rounds(
-            experiment,
-            data,
-            initial_labels(experiment, data),
-            records,
-            build(planned.config["tracker"]),
-            progress,
-        )
-    return result.per_class_accuracy
+    return result_of(planned, Path(planned.config["data_dir"])).per_class_accuracy
 
 
 @pytest.mark.slow

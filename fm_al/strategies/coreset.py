@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fm_al.errors import ConfigError
 from fm_al.strategies.base import FLOAT, Query, QuerySizes, Strategy
 from fm_al.strategies.candidates import CandidateOptions
 from fm_al.strategies.chunks import product_rows, row_chunks
@@ -24,11 +25,18 @@ class Coreset(FeatureOptions, CandidateOptions, Strategy):
     costs O(N D).
 
     Args:
-        augment: Score images as training sees them.
+        augment: Score images as training sees them. Fixed features do not change with that.
     """
 
     representation: Literal["features", "embeddings"] = "embeddings"
     augment: bool = False
+
+    def __post_init__(self) -> None:
+        if self.augment and self.reads_features:
+            raise ConfigError(
+                "strategy.augment=true: fixed features are those of images as they are; use "
+                "strategy.representation=embeddings, or strategy.augment=false"
+            )
 
     def memory(self, sizes: QuerySizes, n: int) -> dict[str, int]:
         to_labelled = 3 * FLOAT * product_rows(sizes.images) * CENTRES

@@ -77,3 +77,22 @@ def given_query(
     query = query_of(TinyBackbone(classes), images, classes, labelled, embeddings.clone(), targets)
     query.embeddings, query.logits = embeddings.clone(), logits.clone()
     return query
+
+
+# Rows of probabilities with ties within rows and, if drawn several times, between them.
+TIED_PREDICTIONS = [
+    (0.5, 0.25, 0.25),
+    (0.25, 0.5, 0.25),
+    (0.5, 0.5, 0.0),
+    (1.0, 0.0, 0.0),
+    (0.0, 0.0, 1.0),
+]
+
+
+def points_to_cover(seed: int, labelled: int) -> tuple[Tensor, list[int]]:
+    """60 random points, float32 (60, 4), and so many of them; for odd seeds 20 points twice."""
+    generator = torch.Generator().manual_seed(seed)
+    points = torch.randn(60, 4, generator=generator)
+    if seed % 2:
+        points[20:40] = points[:20]
+    return points, torch.randperm(60, generator=generator)[:labelled].tolist()

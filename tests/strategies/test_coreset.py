@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fm_al.errors import ConfigError
 from fm_al.strategies.coreset import Coreset
 from tests import oracle
 from tests.helpers.synthetic import given_query
@@ -39,3 +41,9 @@ def test_ties_go_to_the_lowest_index(data: st.DataObject) -> None:
 def test_without_labelled_images_the_first_pick_is_closest_to_the_mean() -> None:
     embeddings = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
     assert picks_of(embeddings, [], 40) == oracle.coreset(embeddings.double().numpy(), [], 40)
+
+
+def test_augmented_images_have_no_fixed_features() -> None:
+    with pytest.raises(ConfigError, match=r"^strategy\.augment=true: fixed features are those of"):
+        Coreset(representation="features", augment=True)
+    assert Coreset(representation="embeddings", augment=True).augment

@@ -12,7 +12,7 @@ from fm_al.strategies.class_orders import UNKNOWN
 from fm_al.strategies.direct import DIRECT, Line
 from tests import oracle_reveal
 from tests.helpers.rare_classes import share_of_rare_labels
-from tests.helpers.synthetic import given_query
+from tests.helpers.synthetic import TIED_PREDICTIONS, given_query
 
 
 def query_of(probabilities: Tensor, labelled: list[int], targets: list[int]) -> Query:
@@ -66,19 +66,10 @@ def test_picks_equal_the_oracle_on_random_pools(classes: int, strategy: DIRECT) 
         )
 
 
-PREDICTIONS = [
-    (0.5, 0.25, 0.25),
-    (0.25, 0.5, 0.25),
-    (0.5, 0.5, 0.0),
-    (1.0, 0.0, 0.0),
-    (0.0, 0.0, 1.0),
-]
-
-
 @settings(max_examples=300, deadline=None)
 @given(
     images=st.lists(
-        st.tuples(st.sampled_from(PREDICTIONS), st.integers(0, 2)), min_size=1, max_size=40
+        st.tuples(st.sampled_from(TIED_PREDICTIONS), st.integers(0, 2)), min_size=1, max_size=40
     ),
     data=st.data(),
     seed=st.integers(0, 1000),

@@ -11,7 +11,7 @@ from fm_al.strategies.class_orders import UNKNOWN
 from fm_al.strategies.galaxy import GALAXY, next_on_line
 from tests import oracle_reveal
 from tests.helpers.rare_classes import share_of_rare_labels
-from tests.helpers.synthetic import given_query
+from tests.helpers.synthetic import TIED_PREDICTIONS, given_query
 
 
 def query_of(probabilities: Tensor, labelled: list[int], targets: list[int]) -> Query:
@@ -45,21 +45,12 @@ def test_picks_equal_the_oracle_on_random_pools(classes: int, n: int) -> None:
         assert_picks_equal_the_oracle(logits.softmax(dim=1), labelled, targets.tolist(), n)
 
 
-PREDICTIONS = [
-    (0.5, 0.25, 0.25),
-    (0.25, 0.5, 0.25),
-    (0.5, 0.5, 0.0),
-    (1.0, 0.0, 0.0),
-    (0.0, 0.0, 1.0),
-]
-
-
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_picks_equal_the_oracle_among_ties_and_few_labels(data: st.DataObject) -> None:
     images = data.draw(
         st.lists(
-            st.tuples(st.sampled_from(PREDICTIONS), st.integers(0, 2)), min_size=1, max_size=14
+            st.tuples(st.sampled_from(TIED_PREDICTIONS), st.integers(0, 2)), min_size=1, max_size=14
         )
     )
     labelled = data.draw(st.sets(st.integers(0, len(images) - 1), max_size=len(images) - 1))

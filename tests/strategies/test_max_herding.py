@@ -9,7 +9,7 @@ from fm_al.strategies import coverage
 from fm_al.strategies.coverage import Coverage, Directions, GaussianKernel
 from fm_al.strategies.max_herding import MaxHerding, herded
 from tests import oracle_cover as oracle
-from tests.helpers.synthetic import given_query
+from tests.helpers.synthetic import given_query, points_to_cover
 
 
 def picks_of(points: torch.Tensor, labelled: list[int], n: int, sigma: float) -> list[int]:
@@ -24,11 +24,7 @@ def test_picks_are_those_of_the_plain_greedy(
 ) -> None:
     monkeypatch.setattr(coverage, "BLOCK", block)
     for seed in range(4):
-        generator = torch.Generator().manual_seed(seed)
-        points = torch.randn(60, 4, generator=generator)
-        if seed % 2:
-            points[20:40] = points[:20]
-        labelled = torch.randperm(60, generator=generator)[:count].tolist()
+        points, labelled = points_to_cover(seed, count)
         for sigma in (1.0, 0.2):  # at 0.1 gains differ by what may be rounding
             expected = oracle.herding(points.numpy(), labelled, 60 - count, sigma)
             assert picks_of(points, labelled, 60 - count, sigma) == expected

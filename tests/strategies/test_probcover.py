@@ -9,7 +9,7 @@ from fm_al.strategies import coverage
 from fm_al.strategies.coverage import Directions
 from fm_al.strategies.probcover import ProbCover, clusters_of, pure_radius
 from tests import oracle_cover as oracle
-from tests.helpers.synthetic import given_query
+from tests.helpers.synthetic import given_query, points_to_cover
 
 
 def picks_of(
@@ -27,11 +27,7 @@ def test_picks_are_those_from_the_whole_graph(
 ) -> None:
     monkeypatch.setattr(coverage, "BLOCK", block)
     for seed in range(4):
-        generator = torch.Generator().manual_seed(seed)
-        points = torch.randn(60, 4, generator=generator)
-        if seed % 2:
-            points[20:40] = points[:20]
-        labelled = torch.randperm(60, generator=generator)[:count].tolist()
+        points, labelled = points_to_cover(seed, count)
         for delta in (0.05, 0.4, 1.0, 1.9):
             expected = oracle.probcover(points.numpy(), labelled, 60 - count, delta)
             assert picks_of(points, labelled, 60 - count, delta) == expected

@@ -9,7 +9,7 @@ from fm_al.strategies import clustering, typiclust
 from fm_al.strategies.clustering import clusters
 from fm_al.strategies.typiclust import TypiClust, most_typical
 from tests import oracle_cover as oracle
-from tests.helpers.synthetic import given_query
+from tests.helpers.synthetic import given_query, points_to_cover
 
 
 def picks_and_clusters(
@@ -32,11 +32,7 @@ def picks_and_clusters(
 def test_picks_are_those_of_the_definition(most: int, count: int, monkeypatch) -> None:
     monkeypatch.setattr(typiclust, "ROWS", 16)
     for seed in range(4):
-        generator = torch.Generator().manual_seed(seed)
-        points = torch.randn(60, 4, generator=generator)
-        if seed % 2:
-            points[20:40] = points[:20]
-        labelled = torch.randperm(60, generator=generator)[:count].tolist()
+        points, labelled = points_to_cover(seed, count)
         strategy, n = TypiClust(max_clusters=most, neighbours=7), 60 - count
         picks, assigned, recorded = picks_and_clusters(strategy, points, labelled, n, monkeypatch)
         expected = oracle.typiclust(points.numpy(), assigned.numpy(), labelled, n, 7)
