@@ -24,6 +24,7 @@ ADDED_TO: dict[str, Config] = {
     "fm_al.strategies.coreset.Coreset": {"representation": "embeddings"},
     "fm_al.strategies.kmeans.KMeans": {"representation": "embeddings"},
     "fm_al.features.pca.PCA": {"whiten": True},
+    "fm_al.training.Trainer": {"sampling": "uniform"},
 }
 ADDED_TO_FISHER_STRATEGIES = {
     "regularization_scale": "absolute",
@@ -32,9 +33,6 @@ ADDED_TO_FISHER_STRATEGIES = {
     "approximation": None,
     "top_classes": 5,
 }
-# Of this package's trainer. Configurations of the user's own may lack it, so a result config of now
-# is completed as well.
-ADDED_TO_TRAINER = {"sampling": "uniform"}
 # The group `features` was added later, too: without features, a run is what it was before.
 NO_FEATURES = {"_target_": "fm_al.features.none.NoFeatures"}
 # Options of the budget that were added later, at values with which a run is what it was before.
@@ -61,35 +59,26 @@ def result_config_of(config: Config, device: Config) -> Config:
         }
     kept["dataset"] = {k: v for k, v in config["dataset"].items() if k != "root"}
     if "trainer" in kept:
-        kept["trainer"] = _completed_trainer(kept["trainer"])
+        kept["trainer"] = _completed(kept["trainer"])  # a file of the user's own may lack options
     return json.loads(json.dumps(kept))
 
 
 def as_now(there: Config) -> Config:
     """Completes a recorded result config with the options that were added since its run began."""
-
-    def completed(node: Any) -> Any:
-        if not isinstance(node, dict):
-            return node
-        target = str(node.get("_target_"))
-        added: Config = ADDED_TO.get(target, {})
-        if target.startswith("fm_al.strategies."):
-            added = ADDED_TO_STRATEGIES | added
-        if "regularization" in node:
-            added = added | ADDED_TO_FISHER_STRATEGIES
-        return added | {key: completed(value) for key, value in node.items()}
-
-    done = there | {"strategy": completed(there.get("strategy"))}
-    if "features" in there:
-        done["features"] = completed(there["features"])
-    if "trainer" in there:
-        done["trainer"] = _completed_trainer(there["trainer"])
-    return done
+    done = there | {"strategy": _completed(there.get("strategy"))}
+    return done | {key: _completed(there[key]) for key in ("features", "trainer") if key in there}
 
 
-def _completed_trainer(node: Any) -> Any:
-    is_ours = isinstance(node, dict) and node.get("_target_") == "fm_al.training.Trainer"
-    return ADDED_TO_TRAINER | node if is_ours else node
+def _completed(node: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    target = str(node.get("_target_"))
+    added = ADDED_TO.get(target, {})
+    if target.startswith("fm_al.strategies."):
+        added = ADDED_TO_STRATEGIES | added
+    if "regularization" in node:
+        added = added | ADDED_TO_FISHER_STRATEGIES
+    return added | {key: _completed(value) for key, value in node.items()}
 
 
 def refuse_another_run(directory: Path, there: Config, now: Config) -> None:
