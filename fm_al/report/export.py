@@ -25,6 +25,12 @@ def save(figure: Figure, folder: Path) -> None:
             figure.mpl.savefig(path, metadata=metadata, dpi=200)
 
 
+def save_png(figure: Figure, folder: Path) -> None:
+    """Write `<name>.png`."""
+    with style.context(STYLE):
+        figure.mpl.savefig(folder / f"{figure.name}.png", metadata={}, dpi=200)
+
+
 def inline_svg(figure: Figure) -> str:
     """Return an `svg` element for an HTML page, as wide as the space it is given.
 

@@ -1,0 +1,121 @@
+"""How all strategies stand over the data sets together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+from scipy import stats
+
+from fm_al.report.class_tiers import Tiers, tiers_of
+from fm_al.report.runs import REFERENCE, Runs
+from fm_al.report.statistics import Ranks, ranks
+from fm_al.report.verdict.effects import Effect, corrected, effect, effects
+from fm_al.report.verdict.records import areas, dataset_of
+
+
+@dataclass(frozen=True)
+class Standings:
+    """The strategies that all settings have, over the seeds that all of them have.
+
+    Attributes:
+        settings: The runs of each setting, by the name of its data set.
+    """
+
+    settings: Sequence[Runs]
+
+    @cached_property
+    def frames(self) -> list[pd.DataFrame]:
+        """The area under the accuracy curve for each setting: seeds x groups, without gaps."""
+        found = areas(self.settings)
+        groups = [g for g in found[0] if all(g in frame for frame in found)]
+        return [frame[groups].dropna() for frame in found]
+
+    @property
+    def labels(self) -> int:
+        """The last number of labels."""
+        return self.settings[0].labels[-1]
+
+    @property
+    def names(self) -> list[str]:
+        """What the data sets are called."""
+        return [dataset_of(runs) for runs in self.settings]
+
+    @cached_property
+    def of_settings(self) -> pd.DataFrame:
+        """The mean area: groups x data sets."""
+        return pd.DataFrame({n: f.mean() for n, f in zip(self.names, self.frames, strict=True)})
+
+    @cached_property
+    def mean(self) -> Mapping[str, float]:
+        """The mean area over the data sets, the largest first."""
+        return dict(self.of_settings.mean(axis=1).sort_values(ascending=False, kind="stable"))
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups, the largest mean area first."""
+        return list(self.mean)
+
+    def place(self, group: str) -> int:
+        """A group's place by mean area."""
+        return 1 + self.groups.index(group)
+
+    def against(self, group: str) -> list[Effect]:
+        """A group compared with every other, corrected by Holm over these."""
+        return effects(self.frames, group, [other for other in self.groups if other != group])
+
+    @cached_property
+    def ranks_over_settings(self) -> Ranks:
+        """Ranks by the mean area on each data set."""
+        found = ranks(self.of_settings.T)
+        assert found is not None
+        return found
+
+    @cached_property
+    def ranks(self) -> Ranks:
+        """Ranks within each pair of data set and seed, which count like settings."""
+        blocks = pd.concat(dict(zip(self.names, self.frames, strict=True)))
+        found = ranks(blocks.set_axis([f"{name} {seed}" for name, seed in blocks.index]))
+        assert found is not None
+        return found
+
+    @cached_property
+    def tiers(self) -> list[Tiers]:
+        """Frequent and rare classes of each setting."""
+        found = [tiers_of(runs) for runs in self.settings]
+        assert all(found)  # the paper's settings are imbalanced
+        return [tiers for tiers in found if tiers]
+
+    @cached_property
+    def rare_share(self) -> pd.DataFrame:
+        """The share of the last labels that are of rare classes, mean over seeds: groups x data
+        sets."""
+        columns = {}
+        for name, runs, tiers in zip(self.names, self.settings, self.tiers, strict=True):
+            share = {run: tiers.share(tiers.rarest, run.at(self.labels)) for run in runs.runs}
+            columns[name] = runs.framed(share).mean()
+        return pd.DataFrame(columns).loc[self.groups]
+
+    @property
+    def pool_share(self) -> float:
+        """The share of the pool that is of rare classes, mean over the data sets."""
+        shares = [tiers.pool_share(tiers.rarest) for tiers in self.tiers]
+        return sum(shares) / len(shares)
+
+    @cached_property
+    def lead(self) -> dict[str, Effect]:
+        """What each group gains over random."""
+        others = [group for group in self.groups if group != REFERENCE]
+        found = corrected([effect(self.frames, group, REFERENCE) for group in others])
+        return {each.first: each for each in found}
+
+    def of_rare_labels(self) -> str:
+        """How far the labels of rare classes explain the area, in a sentence."""
+        share = self.rare_share.mean(axis=1)
+        rho = float(stats.spearmanr(share, [self.mean[group] for group in share.index]).statistic)
+        return (
+            f"Over the strategies, area goes with the share of labels that are of rare classes "
+            f"(Spearman's rank correlation {rho:.2f})."
+        )
