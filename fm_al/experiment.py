@@ -23,18 +23,13 @@ from fm_al.evaluation import Evaluation, evaluate
 from fm_al.preparation import Experiment
 from fm_al.progress import RunProgress
 from fm_al.randomness import generator_for
-from fm_al.records.curve import area_under_curve
+from fm_al.records.result import NEEDED_FOR_RESULT, result_of
 from fm_al.records.schema import Result, Round
 from fm_al.records.writing import RunRecords
 from fm_al.strategies.base import Query
 from fm_al.strategies.picking import checked_picks
 from fm_al.tracking.tracker import Tracker
 from fm_al.training import UNTRAINED, Fit, load_network, save_network
-
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "per_class_accuracy", "loss")
-NEEDED_FOR_RESULT = ("labelled", *METRICS, "seconds")
-# Metrics that rounds of older versions lack.
-ADDED_METRICS = ("worst_class_accuracy", "expected_calibration_error", "brier_score")
 
 
 def run_rounds(
@@ -132,7 +127,7 @@ def run_rounds(
 
     records.remove_weights()
     if records.result is None:
-        records.finish(_result(records.rounds, data.class_names))
+        records.finish(result_of(records.rounds, data.class_names))
     assert records.result is not None
     return records.result
 
@@ -247,25 +242,4 @@ def _round(
         seconds=seconds,
         strategy=recorded,
         **only_in_the_last,
-    )
-
-
-def _result(rounds: list[Round], class_names: tuple[str, ...]) -> Result:
-    """The result, from the records alone."""
-    final = rounds[-1]
-    lacks = final.lacks(*ADDED_METRICS)
-    metrics = [*METRICS, *(name for name in ADDED_METRICS if name not in lacks)]
-    return Result(
-        rounds=len(rounds),
-        labelled=final.labelled,
-        **{name: getattr(final, name) for name in metrics},
-        area_under_curve=area_under_curve(
-            [record.labelled for record in rounds], [record.accuracy for record in rounds]
-        ),
-        class_names=list(class_names),
-        confusion_matrix=final.confusion_matrix,
-        seconds={
-            stage: round(sum(record.seconds.get(stage, 0.0) for record in rounds), 3)
-            for stage in rounds[0].seconds
-        },
     )

@@ -15,11 +15,12 @@ from rich.console import Console
 
 from fm_al.config import build
 from fm_al.errors import ConfigError, MethodError, RunError
-from fm_al.experiment import ADDED_METRICS, run_rounds
+from fm_al.experiment import run_rounds
 from fm_al.launch.planning import planned_run
 from fm_al.planned_run import PlannedRun
 from fm_al.preparation import initial_labels, load_data, preflight
 from fm_al.progress import RunProgress
+from fm_al.records.result import ADDED_METRICS
 from fm_al.records.schema import Result
 from fm_al.records.writing import open_run
 from fm_al.starts.random import RandomStart

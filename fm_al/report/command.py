@@ -48,7 +48,8 @@ def report(arguments: Sequence[str]) -> None:
 def report_from(options: argparse.Namespace) -> Report:
     """Make the report that a command line asks for. Raises ConfigError."""
     _check_options(options)
-    runs = read_runs(options.folder, where_of(options.where), options.by.split(","))
+    where, by = where_of(options.where), options.by.split(",")
+    runs = read_runs(options.folder, where, by, up_to=options.up_to)
     if options.wandb:
         trackers_of(runs, _wandb_options(options))  # fails before minutes of drawing
     return report_of(
@@ -98,6 +99,7 @@ def _command_of_experiment(options: argparse.Namespace, experiment: str, name: s
 
 def _joined(options: argparse.Namespace, where: Sequence[str], output: Sequence[str]) -> str:
     by = [] if options.by == ",".join(STRATEGY) else [f"--by={options.by}"]
+    up_to = [] if options.up_to is None else [f"--up-to={options.up_to}"]
     targets = ["--target", *(f"{target:g}" for target in options.target)] if options.target else []
     return shlex.join(
         [
@@ -105,6 +107,7 @@ def _joined(options: argparse.Namespace, where: Sequence[str], output: Sequence[
             str(options.folder),
             *(["--where", *where] if where else []),
             *by,
+            *up_to,
             *targets,
             *(["--published"] if options.published else []),
             *output,
@@ -148,6 +151,13 @@ def parser() -> ArgumentParser:
         default=",".join(STRATEGY),
         metavar="KEY[,KEY]",
         help="compare the values of these keys, such as strategy.fraction (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--up-to",
+        type=int,
+        metavar="LABELS",
+        help="cut runs after the round with this number of labels, as if started with that budget;"
+        " unfinished runs that have such a round are used, too",
     )
     parser.add_argument(
         "--target",

@@ -86,7 +86,10 @@ def _few(names: Sequence[str]) -> str:
 
 def test_image_count(runs: Runs) -> int | None:
     """Number of test images; None if runs differ in it or do not record it."""
-    counts = {sum(map(sum, run.result.confusion_matrix)) for run in runs.runs}
+    counts = {
+        sum(run.provenance.test_counts) or sum(map(sum, run.result.confusion_matrix))
+        for run in runs.runs
+    }
     return (counts.pop() or None) if len(counts) == 1 else None
 
 

@@ -20,10 +20,21 @@ def notices_of(runs: Runs) -> list[str]:
     for setting in runs.settings:
         for notice in _notices_of_setting(runs.of(setting), runs.groups):
             of_notice.setdefault(notice, []).append(setting)
-    return [
+    cut = [] if runs.up_to is None else [_cut_at(runs, runs.up_to)]
+    return cut + [
         f"{ALL_SETTINGS if 1 < len(runs.settings) == len(those) else ', '.join(those)}: {notice}"
         for notice, those in of_notice.items()
     ]
+
+
+def _cut_at(runs: Runs, labels: int) -> str:
+    further = sum(run.is_cut for run in runs.runs)
+    unfinished = sum(bool(run.unfinished) for run in runs.runs)
+    return (
+        f"compared up to {labels} labels: {further} of {len(runs.runs)} runs "
+        f"go{'es' * (further == 1)} further, {unfinished} {'is' if unfinished == 1 else 'are'} "
+        "unfinished"
+    )
 
 
 def _notices_of_setting(runs: Runs, groups: Sequence[str]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from fm_al.records.result_config import NO_EFFECT_IN_BUDGET, Config
 from fm_al.records.schema import Count, Provenance, Result, Round
 from fm_al.report.runs import FinishedRun, LeftOut
 from fm_al.report.text import all_printable, printable
+from fm_al.report.up_to import ended
 from fm_al.report.values import matches, start_name
 
 # Keys that stand for the option of that name, and the configuration behind it. Only some strategies
@@ -92,25 +93,56 @@ class _ResultConfig(Schema):
     experiment_name: Annotated[str, Field(min_length=1)]
 
 
-def finished_runs(folder: Path, left_out: list[LeftOut]) -> Iterator[FinishedRun]:
-    """Read the finished runs in a folder and below; `left_out` receives the other runs."""
+def finished_runs(
+    folder: Path, left_out: list[LeftOut], with_unfinished: bool = False
+) -> Iterator[FinishedRun]:
+    """Read the finished runs in a folder and below.
+
+    Args:
+        folder: Where to look.
+        left_out: Receives the other runs.
+        with_unfinished: Read unfinished runs, too, as if each ended with its last recorded round.
+            Those on the whole pool, and those without a round, are left out all the same.
+    """
     directories = runs_below(folder)
     left_out += _foreign(folder, {*directories})
     for directory in directories:
         try:
             stored = stored_run(directory)
             result, provenance = stored.result, stored.provenance
-            if result is None or provenance is None:
+            if result is not None and provenance is not None:
+                _check(stored.rounds, result.class_names, provenance, "result.json")
+                _check_counts(stored.rounds, result, provenance.decides["budget"])
+                yield _printable_run(directory, stored.rounds, result, provenance)
+            elif with_unfinished and provenance is not None and stored.rounds:
+                yield _unfinished_run(stored, provenance)
+            else:
                 left_out.append(LeftOut(directory, _why_unfinished(stored)))
-                continue
-            _check(stored.rounds, result, provenance)
-            yield _printable_run(directory, stored.rounds, result, provenance)
         except (RunError, OSError) as error:
             left_out.append(LeftOut(directory, str(error).replace(f"{directory}/", "")))
 
 
+def _unfinished_run(stored: StoredRun, provenance: Provenance) -> FinishedRun:
+    """The run as if it ended with its last recorded round. Raises RunError."""
+    why, names = _why_unfinished(stored), provenance.class_names
+    _check(stored.rounds, names, provenance, "provenance.json")
+    budget = provenance.decides["budget"]
+    if budget.get("whole_pool"):
+        raise RunError(why)
+    if not names:
+        raise RunError(f"{why}; provenance.json does not name its classes")
+    rounds, result = ended(stored.rounds, names)
+    total = max(budget["initial"], min(budget["total"], result.labelled))
+    _check_counts(rounds, result, budget | {"total": total})
+    return _printable_run(stored.directory, rounds, result, provenance, why)
+
+
 def _printable_run(
-    directory: Path, rounds: Sequence[Round], result: Result, provenance: Provenance
+    directory: Path,
+    rounds: Sequence[Round],
+    result: Result,
+    provenance: Provenance,
+    unfinished: str = "",
 ) -> FinishedRun:
     """A run whose names, such as those of classes, can be printed in one line."""
     config = _with_whole_budget(provenance.result_config)
@@ -127,6 +159,7 @@ def _printable_run(
             option_names(directory, config)
             | {"budget.start": start_name(config["budget"].get("start"))}
         ),
+        unfinished=unfinished,
     )
 
 
@@ -174,8 +207,10 @@ def check_key(option: str, key: str, finished: Sequence[FinishedRun]) -> None:
         raise ConfigError(f"{option} {key}: no run has this key{hint}; keys: {', '.join(known)}")
 
 
-def _check(rounds: Sequence[Round], result: Result, provenance: Provenance) -> None:
-    """Raise RunError if a report cannot use these records."""
+def _check(
+    rounds: Sequence[Round], class_names: Sequence[str], provenance: Provenance, names_file: str
+) -> None:
+    """Raise RunError if a report cannot use these records. names_file: has the class names."""
     missing = {name: None for each in rounds for name in each.lacks(*NEEDED_OF_A_ROUND)}
     if missing:
         raise RunError(f"has rounds without {', '.join(missing)}")
@@ -185,10 +220,10 @@ def _check(rounds: Sequence[Round], result: Result, provenance: Provenance) -> N
     _check_values("provenance.json", config, _ResultConfig, "decides")
     if "torch" not in provenance.software:
         raise RunError("provenance.json lacks software.torch")
-    names = result.class_names
-    if len({*map(printable, names)}) < len(names):
-        raise RunError(f"result.json is damaged (class_names={shortened(names)}: should differ)")
-    _check_counts(rounds, result, config["budget"])
+    if len({*map(printable, class_names)}) < len(class_names):
+        raise RunError(
+            f"{names_file} is damaged (class_names={shortened([*class_names])}: should differ)"
+        )
 
 
 def _check_values(place: str, values: Config, schema: type[Schema], key: str) -> None:

@@ -42,7 +42,7 @@ def value_of(record: Round, metric: Metric) -> float:
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun:
-    """A finished run, not yet named.
+    """A finished run, or as much of an unfinished one as is recorded, not yet named.
 
     Attributes:
         directory: Where it is.
@@ -51,6 +51,7 @@ class FinishedRun:
         rounds: Its rounds.
         result: Its result.
         options: Names of the options of some groups, such as `dataset`.
+        unfinished: Why it is not finished; empty if it is.
     """
 
     directory: Path
@@ -59,6 +60,7 @@ class FinishedRun:
     rounds: Sequence[Round]
     result: Result
     options: Mapping[str, str]
+    unfinished: str = field(default="", kw_only=True)
 
     @cached_property
     def flat(self) -> dict[str, Any]:
@@ -73,6 +75,11 @@ class FinishedRun:
     def is_on_whole_pool(self) -> bool:
         """Whether it was trained on the whole pool, once: an upper bound."""
         return bool(self.flat.get("budget.whole_pool"))
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it was started with a larger budget than it is reported with."""
+        return bool(self.provenance.decides["budget"]["total"] > self.flat["budget.total"])
 
     def value(self, key: str) -> Any:
         """The value of a key of the configuration, or MISSING."""
@@ -122,12 +129,14 @@ class Runs:
         left_out: What is not used.
         by: The keys whose values are compared.
         on_whole_pool: Runs that were trained on the whole pool, by setting: upper bounds.
+        up_to: The number of labels that runs are cut at; None if they are not cut.
     """
 
     runs: Sequence[Run]
     left_out: Sequence[LeftOut] = ()
     by: Sequence[str] = STRATEGY
     on_whole_pool: Mapping[str, Sequence[FinishedRun]] = field(default_factory=dict)
+    up_to: int | None = None
 
     @cached_property
     def settings(self) -> list[str]:
