@@ -7,14 +7,16 @@ from collections.abc import Sequence
 import pandas as pd
 
 from fm_al.report.text import listed
+from fm_al.report.variants import WAYS
 from fm_al.report.verdict.claims import PAPERS, Finding
 from fm_al.report.verdict.effects import Effect, corrected, effect, effects
-from fm_al.report.verdict.families import FISHER, IMBALANCE, family_of
+from fm_al.report.verdict.families import FISHER, IMBALANCE, family_of, strategy_of
 from fm_al.report.verdict.records import Ablation, Records, areas, dataset_of, of_settings
 from fm_al.report.verdict.standings import Standings
-from fm_al.report.verdict.words import all_spoken, number, ordinal, signed, spoken
+from fm_al.report.verdict.words import all_spoken, ordinal, signed, spoken
 
-WAYS = ("as published", "rescaled", "repaired")
+PUBLISHED, RESCALED, REPAIRED = WAYS
+NAMES = "bait", "fishermask"
 
 
 def whole_network(records: Records) -> Finding:
@@ -26,75 +28,70 @@ def whole_network(records: Records) -> Finding:
         return effect(of_frames, f"fishermask ({way})", f"bait ({way})")
 
     found = corrected([gain(way, frames) for way in WAYS])
-    together = listed([f"{each} {way}" for way, each in zip(WAYS, found, strict=True)])
+    together = [f"{each} {way}" for way, each in zip(WAYS, found, strict=True)]
     apart = [
-        f"{listed([signed(gain(way, [frame]).difference) for way in WAYS])} on {dataset_of(runs)}"
+        f"{dataset_of(runs)} {', '.join(signed(gain(way, [frame]).difference) for way in WAYS)}"
         for runs, frame in zip(settings, frames, strict=True)
     ]
-    gains = sum(each.is_gain for each in found)
-    answer = "Yes." if gains == len(WAYS) else "Not on the whole." if not gains else "In part."
+    gains = [way for way, each in zip(WAYS, found, strict=True) if each.is_gain]
+    answer = f"Only {listed(gains)}." if gains else "Not over the data sets together."
     return Finding(
-        "Does the mask add anything over the last layer alone, which is BAIT?",
-        answer,
-        f"FisherMask less BAIT with equal regularization is {together}, over the data sets "
-        f"together; in this order it is {'; '.join(apart)}. {_kinds_of_mask(records.ablations)}",
+        "Does the mask add anything over the last layer alone?",
+        "Yes." if len(gains) == len(WAYS) else answer,
+        f"BAIT is the last layer alone. FisherMask less BAIT, both with the same regularization, "
+        f"is {listed(together)}, over the data sets together ({'; '.join(apart)}). "
+        f"{_kinds_of_mask(records)}",
     )
 
 
-def _kinds_of_mask(ablations: Sequence[Ablation]) -> str:
-    (kinds,) = (each for each in ablations if each.name == "mask_kind")
-    frame, base = kinds.runs.area("accuracy"), kinds.base_group
-    others = [group for group in frame if group != base]
-    found = effects([frame], base, others)
-    apart = listed([f"{each.second.partition('=')[2]} ({each})" for each in found])
-    told = "significantly better" if any(each.is_gain for each in found) else "not better"
+def _kinds_of_mask(records: Records) -> str:
+    kinds = records.ablation("mask_kind")
+    found = effects(areas([kinds.runs]), kinds.base_group, kinds.others)
+    apart = [f"{each} beside the {_value(each.second)} one" for each in found]
     return (
-        f"On {dataset_of(kinds.runs)}, the weights with the largest Fisher information are {told} "
-        f"than other weights of the same number, area less that of masks that are {apart}."
+        f"On {dataset_of(kinds.runs)}, the mask of the weights with the largest Fisher information "
+        f"has an area of {listed(apart)}."
     )
 
 
 def regularization(records: Records) -> Finding:
     """What the constant lambda and the repairs of the objective change."""
     frames = areas(of_settings(records.full_length))
-    pairs = [(name, way) for name in ("bait", "fishermask") for way in WAYS[1:]]
-    found = corrected([effect(frames, f"{n} ({way})", f"{n} (as published)") for n, way in pairs])
-    changed = {pair: each for pair, each in zip(pairs, found, strict=True)}
-    told = [
-        f"{spoken(name)} gains {changed[name, WAYS[1]]} from the scale of lambda alone and "
-        f"{changed[name, WAYS[2]]} from all repairs"
-        for name in ("bait", "fishermask")
+    pairs = [(name, way) for name in NAMES for way in (RESCALED, REPAIRED)]
+    found = corrected([effect(frames, f"{n} ({way})", f"{n} ({PUBLISHED})") for n, way in pairs])
+    changed = dict(zip(pairs, found, strict=True))
+    sentences = [
+        f"{spoken(name)} gains {changed[name, RESCALED]} from the scale of lambda alone and "
+        f"{changed[name, REPAIRED]} with all repairs."
+        for name in NAMES
     ]
-    helps = [spoken(name) for name, way in pairs if way == WAYS[2] and changed[name, way].is_gain]
+    helped = [spoken(name) for name in NAMES if changed[name, REPAIRED].is_gain]
+    of_lambda = _of_lambda(records.ablation("regularization"))
     return Finding(
-        "What does regularization do?",
-        f"The repairs help {listed(helps)}." if helps else "Little.",
-        f"{listed(told)}. {_repaired(records)} {_values_of_lambda(records.ablations)}",
+        "What does the regularization do?",
+        f"The repairs help {listed(helped)}." if helped else "Little.",
+        " ".join([*sentences, *_of_repaired(frames), of_lambda]),
     )
 
 
-def _repaired(records: Records) -> str:
+def _of_repaired(frames: Sequence[pd.DataFrame]) -> list[str]:
     """What the repaired methods are better than."""
-    frames = areas(of_settings(records.full_length))
-    others = [
-        group for group in frames[0] if family_of(group) != FISHER
-    ]
-    parts = []
-    for name in ("bait (repaired)", "fishermask (repaired)"):
-        better = [each.second for each in effects(frames, name, others) if each.is_gain]
-        told = f"significantly better than {all_spoken(better)}" if better else "better than none"
-        parts.append(f"{spoken(name)} is {told}")
-    return f"To the last label, {listed(parts)}."
+    others = [group for group in frames[0] if family_of(group) != FISHER]
+    sentences = []
+    for name in NAMES:
+        found = effects(frames, f"{name} ({REPAIRED})", others)
+        better = all_spoken([each.second for each in found if each.is_gain]) or "none"
+        sentences.append(f"{spoken(name)} {REPAIRED} is significantly better than {better}.")
+    return sentences
 
 
-def _values_of_lambda(ablations: Sequence[Ablation]) -> str:
-    (values,) = (each for each in ablations if each.name == "regularization")
-    frame = values.runs.area("accuracy")
-    means = frame.mean()
+def _of_lambda(values: Ablation) -> str:
+    means = values.runs.area("accuracy").mean()
+    first, *_, last = values.runs.groups
     return (
-        f"Between {_value(values.runs.groups[0])} and {_value(values.runs.groups[-1])} of the mean "
-        f"eigenvalue, the area of FisherMask repaired on {dataset_of(values.runs)} is "
-        f"{means.min():.3f} to {means.max():.3f}."
+        f"With lambda from {_value(first)} to {_value(last)} mean eigenvalues, the area of "
+        f"FisherMask {REPAIRED} on {dataset_of(values.runs)} is {means.min():.3f} to "
+        f"{means.max():.3f}."
     )
 
 
@@ -103,29 +100,32 @@ def _value(group: str) -> str:
 
 
 def rivals(standings: Standings) -> Finding:
-    """Whether strategies made for imbalance, or any other, make the question moot."""
-    best = standings.groups[0]
-    versus = {each.second: each for each in standings.against(PAPERS)}
-    ahead = [other for other, each in versus.items() if each.is_loss]
-    made = [group for group in standings.groups if family_of(group) == IMBALANCE]
-    moot = [group for group in made if group in ahead]
-    places = {name: standings.place(name) for name in (PAPERS, "fishermask (repaired)")}
-    told = listed([f"{spoken(name)} is {ordinal(place)}" for name, place in places.items()])
-    best_made = made[0]
+    """Whether strategies made for imbalance, or any others, make the question moot."""
+    groups, mean = standings.groups, standings.mean
+    versus = {each.second: each.turned for each in standings.against(PAPERS)}
+    ahead = [group for group in groups if group in versus and versus[group].is_gain]
+    made = [group for group in groups if family_of(group) == IMBALANCE]
+    places = [
+        f"{spoken(group)} is {ordinal(standings.place(group))} ({mean[group]:.3f})"
+        for group in groups
+        if strategy_of(group) == "fishermask"
+    ]
+    sentences = [
+        f"Of {len(groups)} strategies to {standings.labels} labels, {spoken(groups[0])} has the "
+        f"largest mean area ({mean[groups[0]]:.3f}); {listed(places)}.",
+        f"Significantly better than FisherMask as published: {all_spoken(ahead) or 'none'}.",
+    ]
+    if made:
+        first = made[0]
+        sentences.append(
+            f"The first of those made for imbalance, {spoken(first)}, is "
+            f"{ordinal(standings.place(first))}, {versus[first]} beside FisherMask as published."
+        )
+    is_moot = any(group in ahead for group in made)
     return Finding(
         "Do strategies made for imbalance make the question moot?",
-        "Yes." if moot else "No.",
-        f"Of {len(standings.groups)} strategies to {standings.labels} labels, {spoken(best)} has "
-        f"the largest mean area, {standings.mean[best]:.3f}; {told} "
-        f"({standings.mean[PAPERS]:.3f} and {standings.mean['fishermask (repaired)']:.3f}). "
-        + (
-            f"Significantly better than FisherMask as published are {all_spoken(ahead)}. "
-            if ahead
-            else "None is significantly better than FisherMask as published. "
-        )
-        + f"The best of those made for imbalance is {spoken(best_made)}, "
-        f"{ordinal(standings.place(best_made))}: FisherMask as published less it is "
-        f"{versus[best_made]}. {standings.of_rare_labels()}",
+        "Yes." if is_moot else "No." if made else "Not measured.",
+        " ".join([*sentences, standings.of_rare_labels()]),
     )
 
 
@@ -134,17 +134,12 @@ def ablations(records: Records) -> list[str]:
     sentences = []
     for each in records.ablations:
         frame = each.runs.area("accuracy")
-        others = [group for group in frame if group != each.base_group]
-        found = effects([frame], each.base_group, others)
-        apart = listed([f"{_value(one.second)} ({signed(-one.difference)})" for one in found])
-        significant = [_value(one.second) for one in found if one.is_significant]
-        told = (
-            f"{listed(significant)} differ{'s' * (len(significant) == 1)} significantly"
-            if significant
-            else "none differs significantly"
-        )
+        found = [one.turned for one in effects([frame], each.base_group, each.others)]
+        apart = [f"{_value(one.first)} {one}" for one in found]
+        significant = [_value(one.first) for one in found if one.is_significant]
+        told = f"significant: {listed(significant)}" if significant else "none is significant"
         sentences.append(
-            f"{each.name}: {_value(each.base_group)} has an area of "
-            f"{frame[each.base_group].mean():.3f}; beside it {apart}; {told}."
+            f"{each.name}: beside {_value(each.base_group)}, whose area is "
+            f"{frame[each.base_group].mean():.3f}, {listed(apart)}; {told}."
         )
     return sentences

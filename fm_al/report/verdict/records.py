@@ -24,7 +24,7 @@ from fm_al.records.reading import stored_run
 from fm_al.report.runs import Run, Runs
 from fm_al.report.selection import read_runs
 from fm_al.report.values import format_value
-from fm_al.report.variants import variant_of
+from fm_al.report.variants import with_ways
 
 FOLDERS = ("full_length", "rivals", "balanced", "ablations", "ratios")
 ABLATED = {
@@ -57,6 +57,11 @@ class Ablation:
         """The group with the value that the other ablations have."""
         return f"{self.key.rpartition('.')[2]}={self.base}"
 
+    @property
+    def others(self) -> list[str]:
+        """The groups with other values."""
+        return [group for group in self.runs.groups if group != self.base_group]
+
 
 @dataclass(frozen=True)
 class Records:
@@ -73,6 +78,10 @@ class Records:
     balanced: Runs
     ablations: Sequence[Ablation]
     ratios: Runs
+
+    def ablation(self, name: str) -> Ablation:
+        """The ablation of this name."""
+        return next(each for each in self.ablations if each.name == name)
 
     @cached_property
     def by_ratio(self) -> dict[float, Runs]:
@@ -130,18 +139,13 @@ def _balanced(folder: Path) -> Runs:
     if not common:
         raise ConfigError(f"{folder}: the runs have no number of labels in common")
     found = read_runs(folder, by=["strategy", "experiment_name"], up_to=max(common))
-    strategies = [run.options["strategy"] for run in found.runs]
-    variants = [variant_of(run.flat) for run in found.runs]
-    several = {
-        strategy
-        for strategy in strategies
-        if len({v for s, v in zip(strategies, variants, strict=True) if s == strategy}) > 1
-    }
-    runs = [
-        replace(run, group=f"{strategy} ({variant})" if strategy in several else strategy)
-        for run, strategy, variant in zip(found.runs, strategies, variants, strict=True)
-    ]
-    return Runs(runs, found.left_out)
+    of_groups = {run.group: run for run in found.runs}
+    strategies = {group: run.options["strategy"] for group, run in of_groups.items()}
+    options = {group: run.part(["strategy"]) for group, run in of_groups.items()}
+    names = with_ways({folder: strategies}, {folder: options})[folder]
+    if len({*names.values()}) < len(names):
+        raise ConfigError(f"{folder}: two experiments have the same strategy, with other options")
+    return Runs([replace(run, group=names[run.group]) for run in found.runs], found.left_out)
 
 
 def _ablations(folder: Path) -> list[Ablation]:
@@ -161,4 +165,3 @@ def _ablations(folder: Path) -> list[Ablation]:
 
 def _most_frequent(runs: Sequence[Run], key: str) -> str:
     return Counter(format_value(run.value(key)) for run in runs).most_common(1)[0][0]
-

@@ -94,7 +94,7 @@ class Standings:
         sets."""
         columns = {}
         for name, runs, tiers in zip(self.names, self.settings, self.tiers, strict=True):
-            share = {run: tiers.share(tiers.rarest, run.at(self.labels)) for run in runs.runs}
+            share = {run: tiers.share(tiers.rarest, run.at(runs.labels[-1])) for run in runs.runs}
             columns[name] = runs.framed(share).mean()
         return pd.DataFrame(columns).loc[self.groups]
 

@@ -64,4 +64,3 @@ def _less_papers(papers_less: Effect | None) -> Cell:
 
 def _seeds(counts: list[int]) -> str:
     return str(counts[0]) if len({*counts}) == 1 else listed([str(count) for count in counts])
-

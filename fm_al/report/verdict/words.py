@@ -42,8 +42,8 @@ def spoken(group: str) -> str:
 
 
 def all_spoken(groups: Sequence[str]) -> str:
-    """Groups in a sentence."""
-    return listed([spoken(group) for group in groups])
+    """Groups in a sentence; empty without groups."""
+    return listed([spoken(group) for group in groups]) if groups else ""
 
 
 def number(count: int) -> str:
