@@ -14,7 +14,15 @@ from fm_al.report.text import listed
 from fm_al.report.variants import group_of_paper
 from fm_al.report.verdict.effects import Effect, effect, effects
 from fm_al.report.verdict.records import Records, areas, dataset_of, of_settings
-from fm_al.report.verdict.words import all_spoken, is_fisher, number, ordinal, percent, spoken
+from fm_al.report.verdict.words import (
+    all_spoken,
+    is_fisher,
+    number,
+    ordinal,
+    percent,
+    signed,
+    spoken,
+)
 
 PAPERS = "fishermask (as published)"
 LAST_LAYER = "bait (as published)"
@@ -84,15 +92,22 @@ def _compared(found: Sequence[Effect]) -> str:
     """Which of the others the first group is significantly better and worse than."""
     better = [each.second for each in found if each.is_gain]
     worse = [each.second for each in found if each.is_loss]
-    level = [each.second for each in found if not each.is_significant]
+    level = [each for each in found if not each.is_significant]
     if len(better) == len(found):
         return f"significantly better than all {number(len(found))} others"
     parts = [
         *([f"significantly better than {all_spoken(better)}"] if better else []),
         *([f"significantly worse than {all_spoken(worse)}"] if worse else []),
-        *([f"not to be told apart from {all_spoken(level)}"] if level else []),
+        *([f"level with {_with_range(level)}"] if level else []),
     ]
-    return "; ".join(parts)
+    return listed(parts)
+
+
+def _with_range(level: Sequence[Effect]) -> str:
+    """Groups with the smallest and the largest difference to them."""
+    differences = sorted(each.difference for each in level)
+    ends = {signed(differences[0]): None, signed(differences[-1]): None}
+    return f"{all_spoken([each.second for each in level])} ({' to '.join(ends)})"
 
 
 def under_imbalance(records: Records) -> Finding:
@@ -121,7 +136,7 @@ def under_imbalance(records: Records) -> Finding:
 
 
 def _leads(of_ratios: Iterable[Runs], other: str) -> str:
-    return listed([f"{_lead(runs, other).mean():+.3f}" for runs in of_ratios])
+    return listed([signed(float(_lead(runs, other).mean())) for runs in of_ratios])
 
 
 def _lead(runs: Runs, other: str) -> pd.Series:

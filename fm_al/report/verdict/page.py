@@ -20,12 +20,12 @@ from fm_al.report.report import Part, Report
 from fm_al.report.runs import Runs
 from fm_al.report.tables import beside_published, tables_of_setting
 from fm_al.report.verdict.claims import headline, outperforms, saves_labels, under_imbalance
+from fm_al.report.verdict.facts import facts_of
 from fm_al.report.verdict.picture import finding, standings_figure
 from fm_al.report.verdict.questions import ablations, regularization, rivals, whole_network
 from fm_al.report.verdict.records import Records, dataset_of, of_settings
 from fm_al.report.verdict.standings import Standings
-from fm_al.report.verdict.table import standings_table
-from fm_al.report.verdict.facts import facts_of
+from fm_al.report.verdict.table import ablation_table, ratio_table, standings_table
 from fm_al.report.writing import markdown
 
 TITLE = "FisherMask: the verdict"
@@ -96,7 +96,12 @@ def verdict_of(records: Records, command: str, folder: str) -> Verdict:
             beside = _published(runs)
             figures.append(_curves(runs, beside))
             lines += _beside_published(runs, beside, figures[-1], folder)
-    lines += ["## Ablations", "\n".join(f"- {text.markdown(each)}" for each in ablations(records))]
+    lines += [
+        "## Ablations",
+        "\n".join(f"- {text.markdown(each)}" for each in ablations(records)),
+        typeset.markdown(ablation_table(records)),
+        typeset.markdown(ratio_table(records)),
+    ]
     lines += ["## The runs", "\n".join(f"- {each}" for each in _runs(records, folder))]
     long_tables = {name: _long_tables(title, command, of) for name, title, of in _parts(records)}
     page = "\n\n".join(line.rstrip() for line in lines) + "\n"

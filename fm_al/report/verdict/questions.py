@@ -135,11 +135,12 @@ def ablations(records: Records) -> list[str]:
     for each in records.ablations:
         frame = each.runs.area("accuracy")
         found = [one.turned for one in effects([frame], each.base_group, each.others)]
-        apart = [f"{_value(one.first)} {one}" for one in found]
-        significant = [_value(one.first) for one in found if one.is_significant]
-        told = f"significant: {listed(significant)}" if significant else "none is significant"
-        sentences.append(
-            f"{each.name}: beside {_value(each.base_group)}, whose area is "
-            f"{frame[each.base_group].mean():.3f}, {listed(apart)}; {told}."
-        )
+        told = [
+            f"{_value(one.first)} is {'better' if one.is_gain else 'worse'} than "
+            f"{_value(each.base_group)} by {abs(one.difference):.3f}"
+            for one in found
+            if one.is_significant
+        ]
+        level = f"no value differs significantly from {_value(each.base_group)}"
+        sentences.append(f"{each.name}: {listed(told) if told else level}.")
     return sentences

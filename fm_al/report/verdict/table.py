@@ -1,13 +1,15 @@
-"""The one table of the verdict: all strategies, over the data sets together."""
+"""The tables of the verdict's page: all strategies over the data sets together, and the ablations."""
 
 from __future__ import annotations
 
+from fm_al.report.means import mean_cell
 from fm_al.report.statistics import ALPHA
 from fm_al.report.text import listed
 from fm_al.report.typeset import Cell, Table
 from fm_al.report.verdict.claims import PAPERS
-from fm_al.report.verdict.effects import Effect
+from fm_al.report.verdict.effects import Effect, effects
 from fm_al.report.verdict.families import family_of
+from fm_al.report.verdict.records import Records, dataset_of
 from fm_al.report.verdict.standings import Standings
 
 
@@ -58,9 +60,63 @@ def _less_papers(papers_less: Effect | None) -> Cell:
     """The difference the other way round, as a cell."""
     if papers_less is None:
         return Cell("-")
-    turned = papers_less.turned
-    return Cell(f"{turned}{'*' * turned.is_significant}", turned.difference)
+    return _significant(papers_less.turned)
+
+
+def _significant(found: Effect) -> Cell:
+    return Cell(f"{found}{'*' * found.is_significant}", found.difference)
 
 
 def _seeds(counts: list[int]) -> str:
     return str(counts[0]) if len({*counts}) == 1 else listed([str(count) for count in counts])
+
+
+def ablation_table(records: Records) -> Table:
+    """A row for each value of each option of FisherMask."""
+    rows = []
+    for each in records.ablations:
+        frame = each.runs.area("accuracy")
+        versus = {one.second: one.turned for one in effects([frame], each.base_group, each.others)}
+        for group in each.runs.groups:
+            found = versus.get(group)
+            rows.append(
+                [
+                    Cell(each.name),
+                    Cell(group.partition("=")[2]),
+                    mean_cell(frame[group]),
+                    Cell("default") if found is None else _significant(found),
+                ]
+            )
+    runs = records.ablations[0].runs
+    return Table(
+        "ablations",
+        "Options of FisherMask",
+        ["ablation", "value", "area", "less the default"],
+        rows,
+        [
+            f"{dataset_of(runs)} to {runs.labels[-1]} labels, mean ± standard deviation over "
+            f"{len(runs.seeds)} seeds; in brackets 95% intervals, * if significant (paired t-test, "
+            f"{ALPHA}, Holm over the values of an option)"
+        ],
+    )
+
+
+def ratio_table(records: Records) -> Table:
+    """A row for each ratio of the largest class to the smallest."""
+    ratios = records.by_ratio
+    groups = next(iter(ratios.values())).groups
+    rows = []
+    for ratio, runs in ratios.items():
+        area = runs.area("accuracy")
+        rows.append([Cell(f"{ratio:.0f}:1", ratio), *(mean_cell(area[group]) for group in groups)])
+    runs = next(iter(ratios.values()))
+    return Table(
+        "imbalance_ratio",
+        "Ratio of the largest class to the others",
+        ["imbalance_ratio", *groups],
+        rows,
+        [
+            f"area on {dataset_of(runs)} to {runs.labels[-1]} labels, mean ± standard deviation "
+            f"over {len(runs.seeds)} seeds; BAIT and FisherMask as published"
+        ],
+    )
