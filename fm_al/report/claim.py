@@ -1,12 +1,13 @@
 """What runs say about the claim of the FisherMask paper (arXiv 2411.05752), in sentences.
 
 The claim: FisherMask is better than BAIT, coreset, entropy, margin and random, most of all with
-imbalanced classes. Every sentence follows from the statistics.
+imbalanced classes. Where BAIT or FisherMask is run in several ways, it is of the published one.
+Every sentence follows from the statistics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -17,10 +18,34 @@ from fm_al.report.published import Published
 from fm_al.report.runs import Runs
 from fm_al.report.statistics import ALPHA, ROUNDING, all_compared, common_seeds, rankable
 from fm_al.report.text import listed
+from fm_al.report.variants import PUBLISHED, gathered, group_of_paper, parted
 
 CLAIMED = "fishermask"
 CLAIMED_WORSE = ("bait", "coreset", "entropy", "margin", "random")
 FEWEST_FOR_ORDER = 3  # strategies
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """The groups of the claim.
+
+    Attributes:
+        ours: FisherMask.
+        worse: What it is claimed to be better than.
+    """
+
+    ours: str
+    worse: Sequence[str]
+
+    @classmethod
+    def of(cls, groups: Sequence[str]) -> _Claim:
+        worse = [group_of_paper(strategy, groups) for strategy in CLAIMED_WORSE]
+        return cls(group_of_paper(CLAIMED, groups), worse)
+
+    @property
+    def subject(self) -> str:
+        """FisherMask in a sentence."""
+        return "FisherMask" if self.ours == CLAIMED else f"FisherMask {PUBLISHED}"
 
 
 @dataclass(frozen=True)
@@ -51,13 +76,14 @@ def claim(runs: Runs, published: Published) -> list[str]:
         runs: The runs of one setting.
         published: Published accuracies, whose order is compared with the measured one.
     """
-    if CLAIMED not in runs.groups or len(runs.groups) < 2:
+    claimed = _Claim.of(runs.groups)
+    if claimed.ours not in runs.groups or len(runs.groups) < 2:
         return []
     areas = runs.area("accuracy")
     return [
-        *_place_in_words(areas),
-        _verdict(areas, "By the area under the accuracy curve"),
-        _verdict(runs.final("accuracy"), f"At {runs.labels[-1]} labels"),
+        *_place_in_words(areas, claimed),
+        _verdict(areas, claimed, "By the area under the accuracy curve"),
+        _verdict(runs.final("accuracy"), claimed, f"At {runs.labels[-1]} labels"),
         *_order(runs, published),
     ]
 
@@ -69,16 +95,17 @@ def claim_together(of_settings: Mapping[str, Runs]) -> list[str]:
         What holds, what does not, and what is known about imbalance. Empty if no setting compares
         FisherMask with a strategy that it is claimed to beat.
     """
+    claimed = _Claim.of([group for runs in of_settings.values() for group in runs.groups])
     verdicts = {
-        setting: _verdicts(runs.area("accuracy"))
+        setting: _verdicts(runs.area("accuracy"), claimed.ours)
         for setting, runs in of_settings.items()
-        if CLAIMED in runs.groups
+        if claimed.ours in runs.groups
     }
     tested = {
         other: [name for name, each in verdicts.items() if other in _against(each)]
-        for other in CLAIMED_WORSE
+        for other in claimed.worse
     }
-    opponents = [other for other in CLAIMED_WORSE if tested[other]]
+    opponents = [other for other in claimed.worse if tested[other]]
     if not opponents:
         return []
     better = {o: sum(o in verdicts[name].better for name in tested[o]) for o in opponents}
@@ -91,9 +118,9 @@ def claim_together(of_settings: Mapping[str, Runs]) -> list[str]:
         f"paired t-test of the area under the accuracy curve, {ALPHA}, Holm over a setting's pairs"
     )
     holds = (
-        f"FisherMask is significantly better than {counted(better)} settings ({how})"
+        f"{claimed.subject} is significantly better than {counted(better)} settings ({how})"
         if any(better.values())
-        else f"nothing: FisherMask is significantly better than none of them ({how})"
+        else f"nothing: {claimed.subject} is significantly better than none of them ({how})"
     )
     never = [other for other in opponents if not better[other]]
     fails = [
@@ -103,13 +130,13 @@ def claim_together(of_settings: Mapping[str, Runs]) -> list[str]:
             if any(worse.values())
             else []
         ),
-        *_places(of_settings),
+        *_places(of_settings, claimed.ours),
     ]
     return [
         f"The paper claims that FisherMask is better than {listed(CLAIMED_WORSE)}. "
         f"What holds: {holds}.",
         f"What does not hold or is not shown: {'; '.join(fails)}.",
-        _of_imbalance(of_settings, verdicts),
+        _of_imbalance(of_settings, verdicts, claimed),
     ]
 
 
@@ -117,9 +144,9 @@ def _against(verdicts: _Verdicts) -> list[str]:
     return [*verdicts.better, *verdicts.worse, *verdicts.level]
 
 
-def _places(of_settings: Mapping[str, Runs]) -> list[str]:
+def _places(of_settings: Mapping[str, Runs], ours: str) -> list[str]:
     """FisherMask's place among all strategies, in words."""
-    found = {name: _place(runs.area("accuracy")) for name, runs in of_settings.items()}
+    found = {name: _place(runs.area("accuracy"), ours) for name, runs in of_settings.items()}
     places = {name: place for name, place in found.items() if place is not None}
     if not places:
         return []
@@ -130,7 +157,9 @@ def _places(of_settings: Mapping[str, Runs]) -> list[str]:
     return [f"{text}, and {_ordinal(place)} of {of} in {last}" if place > 1 else text]
 
 
-def _of_imbalance(of_settings: Mapping[str, Runs], verdicts: Mapping[str, _Verdicts]) -> str:
+def _of_imbalance(
+    of_settings: Mapping[str, Runs], verdicts: Mapping[str, _Verdicts], claimed: _Claim
+) -> str:
     kinds: dict[str, list[str]] = {"imbalanced": [], "balanced": []}
     for name in verdicts:
         kinds["balanced" if _is_balanced(of_settings[name]) else "imbalanced"].append(name)
@@ -143,10 +172,10 @@ def _of_imbalance(of_settings: Mapping[str, Runs], verdicts: Mapping[str, _Verdi
             )
     counts = []
     for kind, names in kinds.items():
-        won = sum(o in CLAIMED_WORSE for name in names for o in verdicts[name].better)
-        of = sum(o in CLAIMED_WORSE for name in names for o in _against(verdicts[name]))
+        won = sum(o in claimed.worse for name in names for o in verdicts[name].better)
+        of = sum(o in claimed.worse for name in names for o in _against(verdicts[name]))
         counts.append(f"{won} of {of} comparisons with {kind} classes")
-    return f"FisherMask is significantly better than them in {listed(counts)}."
+    return f"{claimed.subject} is significantly better than them in {listed(counts)}."
 
 
 def _is_balanced(runs: Runs) -> bool:
@@ -157,43 +186,45 @@ def _is_balanced(runs: Runs) -> bool:
     return str(imbalance["_target_"]).endswith(".NoImbalance")
 
 
-def _place(areas: pd.DataFrame) -> tuple[int, int] | None:
+def _place(areas: pd.DataFrame, ours: str) -> tuple[int, int] | None:
     """FisherMask's place by mean area and the number of groups; None if it cannot be ranked."""
     means = rankable(areas).mean()
-    if CLAIMED not in means or len(means) < 2:
+    if ours not in means or len(means) < 2:
         return None
-    return 1 + int((means > means[CLAIMED] + ROUNDING).sum()), len(means)
+    return 1 + int((means > means[ours] + ROUNDING).sum()), len(means)
 
 
-def _place_in_words(areas: pd.DataFrame) -> list[str]:
-    place = _place(areas)
+def _place_in_words(areas: pd.DataFrame, claimed: _Claim) -> list[str]:
+    ours = claimed.ours
+    place = _place(areas, ours)
     if place is None:
         return []
     ranked = rankable(areas)
     means = ranked.mean().sort_values(ascending=False, kind="stable")
-    others = means.drop(CLAIMED)
+    others = means.drop(ours)
     beside, relation = str(others.index[0]), "ahead of" if place[0] == 1 else "behind first-placed"
-    if abs(means[CLAIMED] - means[beside]) <= ROUNDING:
+    if abs(means[ours] - means[beside]) <= ROUNDING:
         relation = "level with"
     # Enough digits to distinguish the two.
-    is_apart = f"{means[CLAIMED]:.3f}" != f"{means[beside]:.3f}" or relation == "level with"
+    is_apart = f"{means[ours]:.3f}" != f"{means[beside]:.3f}" or relation == "level with"
     digits = 3 if is_apart else 5
     lacking = areas[ranked.columns].isna().any(axis=None)
     over = f", over the {len(ranked)} seeds that all have" * bool(lacking)
+    variants = " and variants" * any(parted(group)[1] for group in means.index)
     unranked = [group for group in areas if group not in ranked]
-    without = f"; too few seeds to rank {listed(unranked)}" if unranked else ""
+    without = f"; too few seeds to rank {_listed(unranked)}" if unranked else ""
     return [
-        f"By the mean area under the accuracy curve{over}, FisherMask is "
-        f"{_ordinal(place[0])} of {place[1]} strategies: {means[CLAIMED]:.{digits}f}, "
+        f"By the mean area under the accuracy curve{over}, {claimed.subject} is "
+        f"{_ordinal(place[0])} of {place[1]} strategies{variants}: {means[ours]:.{digits}f}, "
         f"{relation} {beside} with {means[beside]:.{digits}f}{without}."
     ]
 
 
-def _verdicts(frame: pd.DataFrame) -> _Verdicts:
+def _verdicts(frame: pd.DataFrame, ours: str) -> _Verdicts:
     compared = all_compared(frame)
     verdicts = _Verdicts(sum(each.t_test is not None for each in compared))
     for each in compared:
-        other = each.against(CLAIMED)
+        other = each.against(ours)
         if other is None:
             continue
         if each.is_constant:
@@ -203,40 +234,40 @@ def _verdicts(frame: pd.DataFrame) -> _Verdicts:
         elif each.winner is None:
             verdicts.level.append(other)
         else:
-            (verdicts.better if each.winner == CLAIMED else verdicts.worse).append(other)
+            (verdicts.better if each.winner == ours else verdicts.worse).append(other)
     return verdicts
 
 
-def _verdict(frame: pd.DataFrame, where: str) -> str:
-    verdicts = _verdicts(frame)
-    as_claimed = [other for other in verdicts.better if other in CLAIMED_WORSE]
-    beyond = [other for other in verdicts.better if other not in CLAIMED_WORSE]
+def _verdict(frame: pd.DataFrame, claimed: _Claim, where: str) -> str:
+    verdicts = _verdicts(frame, claimed.ours)
+    as_claimed = [other for other in verdicts.better if other in claimed.worse]
+    beyond = [other for other in verdicts.better if other not in claimed.worse]
     better = [
-        *([f"{listed(as_claimed)}, as claimed"] if as_claimed else []),
-        *([f"{listed(beyond)}, which the paper does not claim"] if beyond else []),
+        *([f"{_listed(as_claimed)}, as claimed"] if as_claimed else []),
+        *([f"{_listed(beyond)}, which the paper does not claim"] if beyond else []),
     ]
     parts = [
         *([f"is significantly better than {', and than '.join(better)}"] if better else []),
-        *([f"is significantly worse than {listed(verdicts.worse)}"] if verdicts.worse else []),
+        *([f"is significantly worse than {_listed(verdicts.worse)}"] if verdicts.worse else []),
         *(
-            [f"does not differ significantly from {listed(verdicts.level)}"]
+            [f"does not differ significantly from {_listed(verdicts.level)}"]
             if verdicts.level
             else []
         ),
         *(
-            [f"cannot be tested against {listed(verdicts.constant)}: {SAME_DIFFERENCE}"]
+            [f"cannot be tested against {_listed(verdicts.constant)}: {SAME_DIFFERENCE}"]
             if verdicts.constant
             else []
         ),
         *(
-            [f"cannot be compared with {listed(verdicts.untested)} because of too few seeds"]
+            [f"cannot be compared with {_listed(verdicts.untested)} because of too few seeds"]
             if verdicts.untested
             else []
         ),
     ]
     pairs = f"the {verdicts.tested} pairs" if verdicts.tested > 1 else "the one pair"
     how = f" (paired t-test over seeds, {ALPHA}, Holm over {pairs})" if verdicts.tested else ""
-    return f"{where}, FisherMask {'; it '.join(parts)}{how}."
+    return f"{where}, {claimed.subject} {'; it '.join(parts)}{how}."
 
 
 def _order(runs: Runs, published: Published) -> list[str]:
@@ -262,11 +293,16 @@ def _order(runs: Runs, published: Published) -> list[str]:
         return []  # level, so there is no order
     rho = float(stats.spearmanr(theirs, ours).statistic)
     return [
-        f"At {labels} labels, the published order is {', '.join(theirs.index)}; the measured order "
-        f"is {', '.join(order)} (Spearman's rank correlation {rho:.2f})."
+        f"At {labels} labels, the published order is "
+        f"{', '.join(parted(group)[0] for group in theirs.index)}; the measured order is "
+        f"{', '.join(order)} (Spearman's rank correlation {rho:.2f})."
     ]
 
 
 def _ordinal(number: int) -> str:
     words = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
     return words[number - 1] if number <= len(words) else f"number {number}"
+
+
+def _listed(groups: Sequence[str]) -> str:
+    return listed(gathered(groups))

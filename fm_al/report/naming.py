@@ -15,6 +15,7 @@ from fm_al.records.naming import cut
 from fm_al.report.reading import FEATURES, OPTIONS
 from fm_al.report.runs import FinishedRun, LeftOut, Run
 from fm_al.report.values import MISSING, canonical, format_value, option_of, start_is_strategy
+from fm_al.report.variants import with_ways
 
 NOT_OF_A_SETTING = ("seed", "device")
 LONGEST_NAME = 100  # characters of a group's name
@@ -46,12 +47,17 @@ def named_runs(
     of_settings: defaultdict[str, dict[str, FinishedRun]] = defaultdict(dict)
     for each in placed:
         of_settings[each.setting][each.group] = each.run
-    group_names = {
-        setting: _unambiguous(
-            {group: _group_name(run, by) for group, run in of_groups.items()},
-            {group: run.part(compared_keys) for group, run in of_groups.items()},
-        )
+    compared = {
+        setting: {group: run.part(compared_keys) for group, run in of_groups.items()}
         for setting, of_groups in of_settings.items()
+    }
+    short_names = {
+        setting: {group: _group_name(run, by) for group, run in of_groups.items()}
+        for setting, of_groups in of_settings.items()
+    }
+    group_names = {
+        setting: _unambiguous(names, compared[setting])
+        for setting, names in with_ways(short_names, compared).items()
     }
     return [
         Run(

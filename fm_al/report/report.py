@@ -23,6 +23,7 @@ from fm_al.report.runs import Runs
 from fm_al.report.statistics import all_compared, penalties, rankable, ranks
 from fm_al.report.tables import beside_published, tables_of_setting
 from fm_al.report.typeset import Table
+from fm_al.report.variants import group_of_paper
 
 LONGEST_SLUG = 60  # characters
 
@@ -101,7 +102,8 @@ def report_of(
         experiment = _experiment(of_setting)
         beside: Published = {}
         if with_published:
-            beside = published(experiment, of_setting.runs[0].options["dataset"])
+            of_paper = published(experiment, of_setting.runs[0].options["dataset"])
+            beside = {group_of_paper(k, of_setting.groups): each for k, each in of_paper.items()}
             if not beside:
                 notices.append(f"{setting}: no published numbers are known")
         is_alone = 1 == experiments[experiment] < len(slugs)
