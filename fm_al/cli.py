@@ -240,6 +240,14 @@ def report() -> None:
 
 
 @_command
+def verdict() -> None:
+    """`fm-al-verdict FOLDER`."""
+    from fm_al.report.verdict.command import verdict  # imports matplotlib: only here
+
+    verdict(sys.argv[1:])
+
+
+@_command
 def status() -> None:
     """`fm-al-status DIR`."""
     show(sys.argv[1:])

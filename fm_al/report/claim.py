@@ -84,7 +84,7 @@ def claim(runs: Runs, published: Published) -> list[str]:
         *_place_in_words(areas, claimed),
         _verdict(areas, claimed, "By the area under the accuracy curve"),
         _verdict(runs.final("accuracy"), claimed, f"At {runs.labels[-1]} labels"),
-        *_order(runs, published),
+        *published_order(runs, published),
     ]
 
 
@@ -270,7 +270,7 @@ def _verdict(frame: pd.DataFrame, claimed: _Claim, where: str) -> str:
     return f"{where}, {claimed.subject} {'; it '.join(parts)}{how}."
 
 
-def _order(runs: Runs, published: Published) -> list[str]:
+def published_order(runs: Runs, published: Published) -> list[str]:
     """The published and the measured order of strategies, at the last number of labels of both."""
     of_labels = {
         labels: {

@@ -94,7 +94,8 @@ def _compared(found: Sequence[Effect]) -> str:
     worse = [each.second for each in found if each.is_loss]
     level = [each for each in found if not each.is_significant]
     if len(better) == len(found):
-        return f"significantly better than all {number(len(found))} others"
+        all_others = "both others" if len(found) == 2 else f"all {number(len(found))} others"
+        return f"significantly better than {all_others}"
     parts = [
         *([f"significantly better than {all_spoken(better)}"] if better else []),
         *([f"significantly worse than {all_spoken(worse)}"] if worse else []),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from scipy import special
 
-from fm_al.report.statistics import ALPHA, compared, holm
+from fm_al.report.statistics import ALPHA, FEWEST_FOR_T, compared, holm
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ def effect(frames: Sequence[pd.DataFrame], first: str, second: str) -> Effect:
 
     The settings are fixed, so the seeds are the only chance: the variance of the mean difference is
     the sum of the settings' own, with Satterthwaite's degrees of freedom (Welch 1947). For one
-    setting this is the paired t-test.
+    setting this is the paired t-test. There is no estimate if a setting has too few pairs, or if no
+    difference varies.
 
     Args:
         frames: Seeds x groups, for each setting.
@@ -77,9 +78,9 @@ def effect(frames: Sequence[pd.DataFrame], first: str, second: str) -> Effect:
     """
     each = [compared(frame, first, second) for frame in frames]
     mean = sum(one.difference for one in each) / len(each)
-    if any(one.t_test is None for one in each):
+    variances = [(one.spread or 0) ** 2 / max(1, one.pairs) for one in each]
+    if any(one.pairs < FEWEST_FOR_T for one in each) or not any(variances):
         return Effect(first, second, mean)
-    variances = [(one.spread or 0) ** 2 / one.pairs for one in each]
     freedom = sum(variances) ** 2 / sum(
         variance**2 / (one.pairs - 1) for variance, one in zip(variances, each, strict=True)
     )

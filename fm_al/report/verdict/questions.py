@@ -125,7 +125,7 @@ def rivals(standings: Standings) -> Finding:
     return Finding(
         "Do strategies made for imbalance make the question moot?",
         "Yes." if is_moot else "No." if made else "Not measured.",
-        " ".join([*sentences, standings.of_rare_labels()]),
+        " ".join([*sentences, *standings.of_rare_labels()]),
     )
 
 

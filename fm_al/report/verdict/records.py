@@ -21,12 +21,14 @@ import pandas as pd
 from fm_al.errors import ConfigError
 from fm_al.records.discovery import runs_below
 from fm_al.records.reading import stored_run
-from fm_al.report.runs import Run, Runs
+from fm_al.report.runs import REFERENCE, Run, Runs
 from fm_al.report.selection import read_runs
+from fm_al.report.text import listed
 from fm_al.report.values import format_value
-from fm_al.report.variants import with_ways
+from fm_al.report.variants import WAYS, with_ways
 
 FOLDERS = ("full_length", "rivals", "balanced", "ablations", "ratios")
+FEWEST_RATIOS = 2
 ABLATED = {
     "strategy.fraction": "mask_fraction",
     "strategy.mask": "mask_kind",
@@ -89,6 +91,8 @@ class Records:
         of_ratios = {}
         for runs in map(self.ratios.of, self.ratios.settings):
             counts = runs.runs[0].provenance.pool_counts
+            if not counts or not min(counts):
+                raise ConfigError(f"{runs.settings[0]}: its pool lacks images of a class")
             of_ratios[max(counts) / min(counts)] = runs
         return dict(sorted(of_ratios.items()))
 
@@ -102,13 +106,27 @@ def read_records(folder: Path) -> Records:
     for name in FOLDERS:
         if not (folder / name).is_dir():
             raise ConfigError(f"{folder / name}: no such folder; expected {', '.join(FOLDERS)}")
-    return Records(
+    found = Records(
         read_runs(folder / "full_length"),
         read_runs(folder / "rivals"),
         _balanced(folder / "balanced"),
         _ablations(folder / "ablations"),
         read_runs(folder / "ratios"),
     )
+    ways = [f"{name} ({way})" for name in ("fishermask", "bait") for way in WAYS]
+    _check_groups(folder / "full_length", found.full_length, [*ways, REFERENCE])
+    _check_groups(folder / "rivals", found.rivals, [ways[0], REFERENCE])
+    _check_groups(folder / "balanced", found.balanced, [ways[0]])
+    if len(found.by_ratio) < FEWEST_RATIOS:
+        raise ConfigError(f"{folder / 'ratios'}: needs runs of {FEWEST_RATIOS} ratios to compare")
+    return found
+
+
+def _check_groups(folder: Path, runs: Runs, needed: Sequence[str]) -> None:
+    """Raise ConfigError if a setting lacks one of these groups."""
+    for setting in runs.settings:
+        if lacking := [group for group in needed if group not in runs.of(setting).groups]:
+            raise ConfigError(f"{folder}: {setting} has no runs of {listed(lacking)}")
 
 
 def dataset_of(runs: Runs) -> str:

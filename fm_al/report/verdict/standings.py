@@ -111,11 +111,14 @@ class Standings:
         found = corrected([effect(self.frames, group, REFERENCE) for group in others])
         return {each.first: each for each in found}
 
-    def of_rare_labels(self) -> str:
-        """How far the labels of rare classes explain the area, in a sentence."""
+    def of_rare_labels(self) -> list[str]:
+        """How far the labels of rare classes explain the area, in a sentence; none if these labels
+        do not vary."""
         share = self.rare_share.mean(axis=1)
+        if share.nunique() == 1:
+            return []
         rho = float(stats.spearmanr(share, [self.mean[group] for group in share.index]).statistic)
-        return (
-            f"Over the strategies, area goes with the share of labels that are of rare classes "
+        return [
+            "Over the strategies, area goes with the share of labels that are of rare classes "
             f"(Spearman's rank correlation {rho:.2f})."
-        )
+        ]

@@ -1,4 +1,4 @@
-"""The tables of the verdict's page: all strategies over the data sets together, and the ablations."""
+"""The tables of the verdict's page: all strategies together, and the ablations."""
 
 from __future__ import annotations
 

@@ -1,0 +1,153 @@
+"""The verdict follows from the records: other records, other answers."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fm_al.errors import ConfigError
+from fm_al.report.verdict.claims import outperforms, saves_labels, under_imbalance
+from fm_al.report.verdict.command import verdict, verdict_from
+from fm_al.report.verdict.families import FAMILIES, OTHER, family_of
+from fm_al.report.verdict.questions import ablations, regularization, rivals, whole_network
+from fm_al.report.verdict.records import of_settings, read_records
+from fm_al.report.verdict.standings import Standings
+from fm_al.report.verdict.words import ordinal, spoken
+from tests.helpers.command_line import ROOT
+from tests.report.verdict.made_records import BAIT, FISHER, LEVELS, make_records
+
+WEAK = {"published": 0.5, "rescaled": 0.5, "repaired": 0.5}
+
+
+@pytest.fixture(scope="module")
+def strong(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_records(tmp_path_factory.mktemp("strong"), balanced=0.8)
+
+
+@pytest.fixture(scope="module")
+def weak(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weak")
+    return make_records(folder, fisher=WEAK, bait=FISHER, imbalance_made=0.9, balanced=0.5)
+
+
+def test_claims_hold_where_fishermask_is_better(strong: Path) -> None:
+    records = read_records(strong)
+    found = outperforms(records)
+    assert found.answer == "Holds."
+    assert found.evidence.count("significantly better than all six others") == 3
+    assert under_imbalance(records).answer == "Holds."
+    assert under_imbalance(records).evidence.endswith(
+        "With three balanced classes of Fashion-MNIST, to 150 labels, it is significantly better "
+        "than both others."
+    )
+    assert saves_labels(records).answer.startswith("Holds")
+
+
+def test_claims_do_not_hold_where_it_is_not(weak: Path) -> None:
+    records = read_records(weak)
+    found = outperforms(records)
+    assert found.answer == "Does not hold."
+    assert found.evidence.count("significantly worse than BAIT as published") == 3
+    assert saves_labels(records).answer == "Does not hold."
+    assert whole_network(records).answer == "Not over the data sets together."
+
+
+def test_the_mask_and_regularization_are_judged_by_paired_differences(strong: Path) -> None:
+    records = read_records(strong)
+    mask = whole_network(records)
+    assert mask.answer == "Yes."
+    lead = (FISHER["published"] - BAIT["published"]) / 2
+    assert f"is +{lead:.2f}"[:-1] in mask.evidence
+    assert "beside the random one" in mask.evidence
+    assert regularization(records).answer == "The repairs help BAIT and FisherMask."
+    sentences = ablations(records)
+    assert sentences[0] == "mask_fraction: no value differs significantly from 0.003."
+    assert sentences[1].startswith("mask_kind: random is better than standard by 0.05")
+
+
+def test_strategies_made_for_imbalance_may_make_it_moot(strong: Path, weak: Path) -> None:
+    assert rivals(Standings(of_settings(read_records(strong).rivals))).answer == "No."
+    found = rivals(Standings(of_settings(read_records(weak).rivals)))
+    assert found.answer == "Yes."
+    assert "GALAXY has the largest mean area" in found.evidence
+
+
+def test_standings_are_over_the_seeds_that_all_have(strong: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(strong, tmp_path / "records")
+    (seed,) = folder.glob("rivals/imbalanced_mnist/*/*/galaxy/seed3")
+    shutil.rmtree(seed)
+    standings = Standings(of_settings(read_records(folder).rivals))
+    assert [len(frame) for frame in standings.frames] == [4, 4, 3]
+    assert standings.names == ["CIFAR-10", "Fashion-MNIST", "MNIST"]
+    assert standings.groups[0] == "fishermask (repaired)"
+    assert standings.groups[-1] == "random"
+    assert standings.place("random") == len(standings.groups) == len(LEVELS) + 7
+    assert len(standings.ranks.settings) == 11
+    assert standings.ranks.critical_difference is not None
+    assert standings.lead["entropy"].difference == pytest.approx(0.1, abs=0.01)
+
+
+def test_the_page_its_tables_and_its_figures_are_written(
+    strong: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    verdict([str(strong), "--page", "PAGE.md", "--out", "out/long"])
+    printed = capsys.readouterr().out
+    assert "FisherMask as published is 1st of 7 on CIFAR-10" in printed
+    assert "verdict: PAGE.md" in printed
+    page = Path("PAGE.md").read_text()
+    links = [part.partition(")")[0] for part in page.split("](")[1:]]
+    assert len(links) == 13
+    assert all(Path(link).is_file() for link in links), links
+    order = ["## Verdict", "## All strategies", "## The paper's figures", "## Ablations"]
+    assert sorted(order, key=page.index) == order
+    assert "4 runs" not in page
+    again = verdict_from(strong, Path("PAGE.md"), Path("out/long"))
+    assert again.page == page
+    assert set(again.long_tables) == {path.stem for path in Path("out/long").glob("*.md")}
+
+
+@pytest.mark.parametrize("part", ["full_length", "rivals", "balanced", "ablations", "ratios"])
+def test_a_missing_part_is_named(strong: Path, tmp_path: Path, part: str) -> None:
+    folder = shutil.copytree(strong, tmp_path / "records")
+    shutil.rmtree(folder / part)
+    with pytest.raises(ConfigError, match=f"{part}: no such folder; expected full_length"):
+        read_records(folder)
+    (folder / part).mkdir()
+    with pytest.raises(ConfigError, match=part):
+        read_records(folder)
+
+
+def test_missing_runs_are_named(strong: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(strong, tmp_path / "records")
+    for way in folder.glob("full_length/*/*/*/bait/rescaled"):
+        shutil.rmtree(way)
+    with pytest.raises(ConfigError, match=r"full_length: .* has no runs of bait \(rescaled\)"):
+        read_records(folder)
+
+
+def test_one_ratio_is_no_comparison(strong: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(strong, tmp_path / "records")
+    for ratio in (1, 50):
+        for run in folder.glob(f"ratios/*/*/*/*/ratio={ratio}"):
+            shutil.rmtree(run)
+    with pytest.raises(ConfigError, match="needs runs of 2 ratios"):
+        read_records(folder)
+
+
+def test_a_page_needs_a_folder(strong: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--page .*nowhere/PAGE\.md: must be a file"):
+        verdict_from(strong, tmp_path / "nowhere" / "PAGE.md", tmp_path)
+
+
+def test_every_strategy_has_an_idea_and_a_name() -> None:
+    strategies = {path.stem for path in (ROOT / "conf" / "strategy").glob("*.yaml")}
+    assert strategies == {name for names in FAMILIES.values() for name in names}
+    assert family_of("mine (option=1)") == OTHER
+    assert spoken("bait (repaired)") == "BAIT repaired"
+    assert spoken("balanced (inner=badge)") == "balanced BADGE"
+    assert [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 21, 22, 101)] == [
+        *("1st", "2nd", "3rd", "4th", "11th", "12th", "21st", "22nd", "101st")
+    ]
