@@ -184,7 +184,8 @@ def chosen_runs(
     chosen = matching(finished, where)
     if not chosen:
         conditions = " ".join(f"{key}={','.join(values)}" for key, values in where.items())
-        raise ConfigError(f"--where {conditions}: matches none of {len(finished)} finished runs")
+        what = "runs" if any(run.unfinished for run in finished) else "finished runs"
+        raise ConfigError(f"--where {conditions}: matches none of {len(finished)} {what}")
     return chosen
 
 

@@ -14,7 +14,8 @@ from fm_al.records.schema import Result, Round
 from fm_al.report.runs import FinishedRun, LeftOut
 
 MOST_NUMBERS = 12  # of labels in an error
-ONLY_BEFORE_A_ROUND = ("weights_digest", "digest")  # a last round has no checkpoint after it
+# Of a round's record: the checkpoint for the next round, and the line as it was written.
+NOT_OF_A_LAST_ROUND = ("weights_digest", "digest")
 
 
 def ended(rounds: Sequence[Round]) -> list[Round]:
@@ -39,7 +40,7 @@ def result_of_ended(rounds: Sequence[Round], class_names: Sequence[str]) -> Resu
 def _without_query(record: Round) -> Round:
     """A round as it is recorded if it is the last one."""
     value = record.as_json()
-    kept = {key: each for key, each in value.items() if key not in ONLY_BEFORE_A_ROUND}
+    kept = {key: each for key, each in value.items() if key not in NOT_OF_A_LAST_ROUND}
     return Round.model_validate(
         kept
         | {
@@ -111,7 +112,7 @@ def _why_not(run: FinishedRun, numbers: Sequence[int], labels: int) -> str:
         return f"ends at {numbers[-1]} of {labels} labels"
     place = bisect(numbers, labels)
     near = " and ".join(str(each) for each in numbers[max(0, place - 1) : place + 1])
-    return f"has no round with {labels} labels; the nearest have {near}"
+    return f"has no round with {labels} labels; nearest: {near}"
 
 
 def _listed(numbers: Collection[int], labels: int) -> str:

@@ -150,8 +150,8 @@ def test_runs_without_that_number_of_labels_are_left_out_with_those_near_it(tmp_
     runs = read_runs(tmp_path, up_to=50)
     assert [run.seed for run in runs.runs] == [0]
     assert whys(runs) == {
-        "random/seed1": "has no round with 50 labels; the nearest have 40 and 55",
-        "random/seed2": "has no round with 50 labels; the nearest have 55",
+        "random/seed1": "has no round with 50 labels; nearest: 40 and 55",
+        "random/seed2": "has no round with 50 labels; nearest: 55",
         "random/seed3": "has reached 30 of 50 labels; is not finished: 2 rounds so far",
         "random/seed4": ("has reached 10 of 50 labels; failed after 1 round: the disk is full"),
         "random/seed5": "is not finished: 0 rounds so far",
