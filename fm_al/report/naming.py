@@ -19,6 +19,13 @@ from fm_al.report.variants import with_ways
 
 NOT_OF_A_SETTING = ("seed", "device")
 LONGEST_NAME = 100  # characters of a group's name
+# In these, runs differ that make the same rounds as parts of different budgets.
+NO_MATTER: dict[str, Any] = {
+    "seconds": {},
+    "digest": "",
+    "weights_digest": None,
+    "confusion_matrix": [],
+}
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -100,12 +107,12 @@ def _without_duplicates(placed: Sequence[_Placed], left_out: list[LeftOut]) -> l
 
 def _original(runs: Sequence[FinishedRun], left_out: list[LeftOut]) -> FinishedRun | None:
     """The first of several runs with the same setting, group and seed if the others are copies of
-    it; None if they differ."""
+    it, or repeat its rounds; None if they differ."""
     first, *others = sorted(runs, key=_displacement)
-    if all(other.rounds == first.rounds for other in others):
-        left_out += [
-            LeftOut(other.directory, f"is a copy of {first.directory}") for other in others
-        ]
+    if all(_repeats(other, first) for other in others):
+        for copy in others:
+            why = "is a copy of" if copy.rounds == first.rounds else "repeats the rounds of"
+            left_out.append(LeftOut(copy.directory, f"{why} {first.directory}"))
         return first
     remedy = "keep one, or report on a folder that contains one"
     if differ := _differing([run.flat for run in runs]):
@@ -116,6 +123,18 @@ def _original(runs: Sequence[FinishedRun], left_out: list[LeftOut]) -> FinishedR
             LeftOut(run.directory, f"has the same setting and seed as {other}: {remedy}")
         )
     return None
+
+
+def _repeats(run: FinishedRun, other: FinishedRun) -> bool:
+    """Whether a run has the rounds of another one. Of runs that were started with different budgets
+    and then cut, the picks and the metrics count."""
+    totals = {each.provenance.decides["budget"]["total"] for each in (run, other)}
+    if len(totals) == 1:
+        return run.rounds == other.rounds
+    mine, others = (
+        [record.model_copy(update=NO_MATTER) for record in each.rounds] for each in (run, other)
+    )
+    return mine == others
 
 
 def _displacement(run: FinishedRun) -> tuple[bool, int]:

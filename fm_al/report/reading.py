@@ -23,7 +23,7 @@ from fm_al.records.result_config import NO_EFFECT_IN_BUDGET, Config
 from fm_al.records.schema import Count, Provenance, Result, Round
 from fm_al.report.runs import FinishedRun, LeftOut
 from fm_al.report.text import all_printable, printable
-from fm_al.report.up_to import ended
+from fm_al.report.up_to import ended, result_of_ended
 from fm_al.report.values import matches, start_name
 
 # Keys that stand for the option of that name, and the configuration behind it. Only some strategies
@@ -112,7 +112,7 @@ def finished_runs(
             result, provenance = stored.result, stored.provenance
             if result is not None and provenance is not None:
                 _check(stored.rounds, result.class_names, provenance, "result.json")
-                _check_counts(stored.rounds, result, provenance.decides["budget"])
+                _check_counts(stored.rounds, len(result.class_names), provenance.decides["budget"])
                 yield _printable_run(directory, stored.rounds, result, provenance)
             elif with_unfinished and provenance is not None and stored.rounds:
                 yield _unfinished_run(stored, provenance)
@@ -131,9 +131,10 @@ def _unfinished_run(stored: StoredRun, provenance: Provenance) -> FinishedRun:
         raise RunError(why)
     if not names:
         raise RunError(f"{why}; provenance.json does not name its classes")
-    rounds, result = ended(stored.rounds, names)
-    total = max(budget["initial"], min(budget["total"], result.labelled))
-    _check_counts(rounds, result, budget | {"total": total})
+    rounds = ended(stored.rounds)
+    total = max(budget["initial"], min(budget["total"], rounds[-1].labelled))
+    _check_counts(rounds, len(names), budget | {"total": total})
+    result = result_of_ended(rounds, names)
     return _printable_run(stored.directory, rounds, result, provenance, why)
 
 
@@ -183,7 +184,8 @@ def chosen_runs(
     chosen = matching(finished, where)
     if not chosen:
         conditions = " ".join(f"{key}={','.join(values)}" for key, values in where.items())
-        raise ConfigError(f"--where {conditions}: matches none of {len(finished)} finished runs")
+        what = "runs" if any(run.unfinished for run in finished) else "finished runs"
+        raise ConfigError(f"--where {conditions}: matches none of {len(finished)} {what}")
     return chosen
 
 
@@ -236,7 +238,7 @@ def _check_values(place: str, values: Config, schema: type[Schema], key: str) ->
         raise RunError(f"{place} is damaged ({key}.{what})") from None
 
 
-def _check_counts(rounds: Sequence[Round], result: Result, options: Config) -> None:
+def _check_counts(rounds: Sequence[Round], classes: int, options: Config) -> None:
     """Check that the rounds are those of the budget, with as many queried images and classes."""
     try:
         budget = Budget(**{k: v for k, v in options.items() if k in _Budget.model_fields})
@@ -251,7 +253,6 @@ def _check_counts(rounds: Sequence[Round], result: Result, options: Config) -> N
         raise RunError(f"has {len(rounds)} rounds, its budget is of {budget.rounds}")
     labels = budget.schedule(pool_size=rounds[0].labelled)
     queried = [*budget.query_sizes, 0]
-    classes = len(result.class_names)
     for number, each in enumerate(rounds):
         for what, found, expected in (
             ("labelled", each.labelled, labels[number]),

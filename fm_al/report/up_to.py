@@ -6,34 +6,41 @@ from bisect import bisect
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from pydantic import ValidationError
+
 from fm_al.errors import ConfigError, RunError
 from fm_al.records.result import NEEDED_FOR_RESULT, result_of
 from fm_al.records.schema import Result, Round
 from fm_al.report.runs import FinishedRun, LeftOut
 
 MOST_NUMBERS = 12  # of labels in an error
-ONLY_BEFORE_A_ROUND = ("weights_digest", "digest")  # a last round has no checkpoint after it
+# Of a round's record: the checkpoint for the next round, and the line as it was written.
+NOT_OF_A_LAST_ROUND = ("weights_digest", "digest")
 
 
-def ended(rounds: Sequence[Round], class_names: Sequence[str]) -> tuple[list[Round], Result]:
-    """The rounds and the result of a run that ends with the last of these rounds.
-
-    Raises:
-        RunError: A round lacks what a result is made from.
-    """
+def ended(rounds: Sequence[Round]) -> list[Round]:
+    """The rounds of a run that ends with the last of these. Raises RunError if they lack values."""
     missing = {name: None for each in rounds for name in each.lacks(*NEEDED_FOR_RESULT)}
     if missing:
         raise RunError(f"has rounds without {', '.join(missing)}")
-    as_ended = [*rounds[:-1], _without_query(rounds[-1])]
-    if not as_ended[0].seconds:
-        raise RunError("rounds.jsonl: line 1 is damaged (seconds={}: should have stages)")
-    return as_ended, result_of(as_ended, class_names)
+    return [*rounds[:-1], _without_query(rounds[-1])]
+
+
+def result_of_ended(rounds: Sequence[Round], class_names: Sequence[str]) -> Result:
+    """The result of these rounds. Raises RunError if it is not one that a run can have."""
+    try:
+        return result_of(rounds, class_names)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise RunError(
+            f"rounds.jsonl is damaged (it gives a result with {first['loc'][0]}: {first['msg']})"
+        ) from None
 
 
 def _without_query(record: Round) -> Round:
     """A round as it is recorded if it is the last one."""
     value = record.as_json()
-    kept = {key: each for key, each in value.items() if key not in ONLY_BEFORE_A_ROUND}
+    kept = {key: each for key, each in value.items() if key not in NOT_OF_A_LAST_ROUND}
     return Round.model_validate(
         kept
         | {
@@ -88,7 +95,8 @@ def _cut(run: FinishedRun, labels: int) -> FinishedRun:
         raise RunError(_why_not(run, numbers, labels))
     if labels == numbers[-1]:
         return run
-    rounds, result = ended(run.rounds[: numbers.index(labels) + 1], run.result.class_names)
+    rounds = ended(run.rounds[: numbers.index(labels) + 1])
+    result = result_of_ended(rounds, run.result.class_names)
     # The confusion matrix was of the last round; older records count the test images nowhere else.
     provenance = run.provenance
     if not provenance.test_counts:
@@ -104,7 +112,7 @@ def _why_not(run: FinishedRun, numbers: Sequence[int], labels: int) -> str:
         return f"ends at {numbers[-1]} of {labels} labels"
     place = bisect(numbers, labels)
     near = " and ".join(str(each) for each in numbers[max(0, place - 1) : place + 1])
-    return f"has no round with {labels} labels; the nearest have {near}"
+    return f"has no round with {labels} labels; nearest: {near}"
 
 
 def _listed(numbers: Collection[int], labels: int) -> str:

@@ -43,10 +43,15 @@ def report(folder: Path, *arguments: str) -> Ended:
     return fm_al(folder, *arguments, function="report")
 
 
-def markdown_of(folder: Path, targets: Sequence[float] = (), with_published: bool = False) -> str:
+def markdown_of(
+    folder: Path,
+    targets: Sequence[float] = (),
+    with_published: bool = False,
+    up_to: int | None = None,
+) -> str:
     """As the report's, without the time that drawing takes; paths start from the folder."""
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
-        runs = read_runs(Path())
+        runs = read_runs(Path(), up_to=up_to)
         made = report_of(runs, "A trial", "fm-al-report .", alone, targets, with_published)
     return report_markdown(made, "figures")
