@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.markers import MarkerStyle
 
 from fm_al.report.values import by_numbers
+from fm_al.report.variants import PUBLISHED, parted
 
 # Of groups: distinct in lightness, neighbours most, and for the colour-blind.
 COLOURS = (
@@ -25,6 +26,8 @@ KNOWN = (
     *("fishermask", "badge", "bait", "coreset", "entropy", "margin"),
     *("kmeans", "bald", "least_confidence", "fishermask_entropy"),
 )
+# Variants have a shade of their strategy's colour: so much of black (0) or white (1) is added.
+SHADES = {"rescaled": (1.0, 0.25), "repaired": (0.0, 0.3)}
 # Of what is stacked: Tol's muted colours, light ones between dark ones.
 FILLS = (
     *("#332288", "#DDCC77", "#117733", "#88CCEE", "#882255"),
@@ -62,17 +65,40 @@ class Palette:
 
     @classmethod
     def of(cls, groups: Sequence[str]) -> Palette:
-        """Assign looks: `fishermask` first, `random` last, the others by name."""
-        others = sorted({*groups} - {"fishermask", "random"}, key=by_numbers)
-        names = [name for name in ("fishermask", *others) if name in groups]
-        unknown = [name for name in names if name not in KNOWN]
+        """Assign looks: `fishermask` first, `random` last, the others by name. What is as published
+        has the look of its strategy."""
+        names = sorted(
+            {*groups} - {"random"},
+            key=lambda name: (parted(name)[0] != "fishermask", by_numbers(name)),
+        )
+        own = {name: _own_name(name, groups) for name in names}
+        unknown = [name for name in own.values() if name not in KNOWN]
         # Beside known groups, others get only looks that those do not use.
-        numbered = [*KNOWN, *unknown] if len(unknown) < len(names) else unknown
-        looks = {name: _look(numbered.index(name)) for name in names}
+        is_known = any(parted(name)[0] in KNOWN for name in names)
+        numbered = [*KNOWN, *unknown] if is_known else unknown
+        looks = {name: _look_of(own[name], numbered) for name in names}
         return cls(looks | ({"random": Look(GREY, (3, 2), "X")} if "random" in groups else {}))
 
     def ordered(self, groups: Iterable[str]) -> list[str]:
         return sorted(groups, key=list(self.looks).index)
+
+
+def _own_name(group: str, groups: Sequence[str]) -> str:
+    """A group, or its strategy if it is that one as published."""
+    strategy, way = parted(group)
+    return strategy if way == PUBLISHED and strategy not in groups else group
+
+
+def _look_of(name: str, numbered: Sequence[str]) -> Look:
+    look = _look(numbered.index(name))
+    strategy, way = parted(name)
+    if way not in SHADES or strategy not in numbered:
+        return look
+    towards, part = SHADES[way]
+    red, green, blue = (
+        each + part * (towards - each) for each in to_rgb(_look(numbered.index(strategy)).colour)
+    )
+    return replace(look, colour=to_hex((red, green, blue)).upper())
 
 
 def _look(number: int) -> Look:

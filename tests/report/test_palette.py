@@ -39,6 +39,30 @@ def test_strategies_look_the_same_in_every_report() -> None:
     assert Palette.of(list(reversed(list(many.looks)))) == many
 
 
+def test_variants_are_shades_of_their_strategy() -> None:
+    plain = Palette.of(["bait", "fishermask", "margin", "random"]).looks
+    groups = [
+        f"{strategy} ({way})"
+        for strategy in ("fishermask", "bait")
+        for way in ("as published", "repaired", "rescaled")
+    ]
+    palette = Palette.of([*reversed(groups), "margin", "random"])
+    assert list(palette.looks) == [*groups, "margin", "random"]
+    looks = palette.looks
+    assert len({(look.dashes, look.marker) for look in looks.values()}) == len(looks)
+    for strategy in ("fishermask", "bait"):
+        assert looks[f"{strategy} (as published)"] == plain[strategy]
+        published, repaired, rescaled = (
+            lightness(looks[f"{strategy} ({way})"].colour)
+            for way in ("as published", "repaired", "rescaled")
+        )
+        assert repaired + 10 < published < rescaled - 5
+    assert looks["margin"] == plain["margin"]
+    beside = Palette.of(["bait", *groups]).looks
+    assert len({*beside.values()}) == 7
+    assert beside["bait"] == plain["bait"]
+
+
 def lightness(colour: str) -> float:
     """L* of CIELAB."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
