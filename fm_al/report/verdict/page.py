@@ -9,7 +9,7 @@ from urllib.parse import quote
 from matplotlib import style
 
 from fm_al.report import text, typeset
-from fm_al.report.claim import claim
+from fm_al.report.claim import claim, published_order
 from fm_al.report.curves import metric_figure
 from fm_al.report.drawing import STYLE, Figure
 from fm_al.report.metrics import measure
@@ -84,7 +84,8 @@ def verdict_of(records: Records, command: str, folder: str) -> Verdict:
         *_findings(records, standings),
         WAYS,
         "## All strategies",
-        *_shown(picture, folder),
+        _shown(picture, folder),
+        text.markdown(picture.caption),
         typeset.markdown(standings_table(standings)),
     ]
     for title, of_part in (
@@ -96,6 +97,7 @@ def verdict_of(records: Records, command: str, folder: str) -> Verdict:
             beside = _published(runs)
             figures.append(_curves(runs, beside))
             lines += _beside_published(runs, beside, figures[-1], folder)
+        lines.append(text.markdown(figures[-1].caption))
     lines += [
         "## Ablations",
         "\n".join(f"- {text.markdown(each)}" for each in ablations(records)),
@@ -125,9 +127,9 @@ def _findings(records: Records, standings: Standings) -> list[str]:
     ]
 
 
-def _shown(figure: Figure, folder: str) -> list[str]:
+def _shown(figure: Figure, folder: str) -> str:
     path = quote(f"{folder}/figures/{figure.name}.png")
-    return [f"![{text.markdown(figure.title)}]({path})", text.markdown(figure.caption)]
+    return f"![{text.markdown(figure.title)}]({path})"
 
 
 def _published(runs: Runs) -> Published:
@@ -143,13 +145,13 @@ def _curves(runs: Runs, beside: Published) -> Figure:
 
 def _beside_published(runs: Runs, beside: Published, figure: Figure, folder: str) -> list[str]:
     """One figure of the paper: what is measured beside what is published."""
-    lines = [
+    order = published_order(runs, beside) if beside else ["No numbers were published for it."]
+    return [
         f"### {dataset_of(runs)}, to {runs.labels[-1]:,} labels",
-        text.markdown(" ".join(claim(runs, beside))),
-        *_shown(figure, folder),
+        *([text.markdown(" ".join(order))] if order else []),
+        _shown(figure, folder),
         *(typeset.markdown(table) for table in beside_published(runs, "", beside)),
     ]
-    return lines if beside else [*lines, "No published numbers are known for this setting."]
 
 
 def _parts(records: Records) -> list[tuple[str, str, Runs]]:

@@ -103,7 +103,7 @@ def test_the_page_its_tables_and_its_figures_are_written(
     assert all(Path(link).is_file() for link in links), links
     order = ["## Verdict", "## All strategies", "## The paper's figures", "## Ablations"]
     assert sorted(order, key=page.index) == order
-    assert "4 runs" not in page
+    assert "](out/long/balanced.md): 16 runs, 4 groups, seeds 0, 1, 2, 3; to 150 labels" in page
     again = verdict_from(strong, Path("PAGE.md"), Path("out/long"))
     assert again.page == page
     assert set(again.long_tables) == {path.stem for path in Path("out/long").glob("*.md")}
