@@ -22,14 +22,14 @@ def unpacked(folder: Path, *archives: str) -> Path:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> evidence.Areas:
-    folder = unpacked(tmp_path_factory.mktemp("records"), "records.tar.xz", "repairs.tar.xz")
+    folder = unpacked(tmp_path_factory.mktemp("records"), "repairs.tar.xz")
     return evidence.areas([folder])
 
 
 @pytest.fixture(scope="module")
 def found_at_full_length(tmp_path_factory: pytest.TempPathFactory) -> evidence.Areas:
-    folder = unpacked(tmp_path_factory.mktemp("records"), "full_length.tar.xz")
-    return evidence.areas([folder], full_length=True)
+    folder = unpacked(tmp_path_factory.mktemp("records"), "records.tar.xz")
+    return evidence.areas([folder / "records" / "full_length"], full_length=True)
 
 
 def test_the_table_of_approximations_follows_from_the_records(tmp_path: Path) -> None:

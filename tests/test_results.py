@@ -1,50 +1,43 @@
-"""RESULTS.md is what the report writes of the records that are kept beside it."""
+"""RESULTS.md and the long tables behind it are what `fm-al-verdict` writes of the records that are
+kept beside them."""
 
 from __future__ import annotations
 
 import re
 import shlex
 import subprocess
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from fm_al.launch.status import statuses_below
-from fm_al.report.command import parser, report_from
-from fm_al.report.writing import markdown
+from fm_al.report.verdict.command import parser, verdict_from
 from tests.helpers.command_line import ROOT
 
-RESULTS = (ROOT / "RESULTS.md").read_text()
-RECORDS = ROOT / "outputs" / "results" / "records.tar.xz"
+PAGE = ROOT / "RESULTS.md"
+RESULTS = ROOT / "outputs" / "results"
 
 
 @pytest.mark.slow
-def test_results_follow_from_the_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_verdict_follows_from_the_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     unpacked = tmp_path / "outputs" / "results"
     unpacked.mkdir(parents=True)
-    subprocess.run(["tar", "-xJf", RECORDS, "-C", unpacked], check=True)
+    subprocess.run(["tar", "-xJf", RESULTS / "records.tar.xz", "-C", unpacked], check=True)
     monkeypatch.chdir(tmp_path)
-    (command,) = re.findall(r"^Written by `fm-al-report (.*)`\.$", RESULTS, re.MULTILINE)
-    made = report_from(parser().parse_args(shlex.split(command)))
-    assert markdown(made, "outputs/results/report/figures") == RESULTS
+    (command,) = re.findall(r"^Written by `fm-al-verdict (.*)`\.$", PAGE.read_text(), re.MULTILINE)
+    options = parser().parse_args(shlex.split(command))
+    made = verdict_from(options.folder, options.page, options.out)
+    assert made.page == PAGE.read_text()
+    kept = {path.stem: path.read_text() for path in (ROOT / options.out).glob("*.md")}
+    assert made.long_tables == kept
+    figures = {path.stem for path in (ROOT / options.out / "figures").glob("*.png")}
+    assert figures == {figure.name for figure in made.figures}
 
 
 def test_the_pictures_are_there() -> None:
-    pictures = re.findall(r"!\[.*?\]\((.*?)\)", RESULTS + (ROOT / "README.md").read_text())
+    pages = PAGE.read_text() + (ROOT / "README.md").read_text()
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", pages)
     assert pictures
     for picture in pictures:
         assert (ROOT / picture).is_file(), picture
-
-
-def test_the_records_of_full_length_are_whole(tmp_path: Path) -> None:
-    archive = RECORDS.with_name("full_length.tar.xz")
-    subprocess.run(["tar", "-xJf", archive, "-C", tmp_path], check=True)
-    statuses = statuses_below(tmp_path)
-    states = Counter(
-        (each.directory.relative_to(tmp_path).parts[0], each.state) for each in statuses
-    )
-    assert states == {
-        (f"imbalanced_{dataset}", "finished"): 55
-        for dataset in ("cifar10", "fashion_mnist", "mnist")
-    }
