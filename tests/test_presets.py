@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from fm_al.config import build, check
+from fm_al.records.digests import fingerprint
+from fm_al.records.result_config import result_config_of
 from tests.conftest import CONF, Compose
 from tests.helpers.command_line import fm_al
 from tests.helpers.configs import resolved
@@ -24,6 +26,11 @@ ADAM = {
     "_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-3, "betas": [0.9, 0.999],
     "weight_decay": 0.0,
 }  # fmt: skip
+REPAIRED = [f"imbalanced_{name}_repaired" for name in ("cifar10", "mnist", "fashion_mnist")]
+REPAIRS = {
+    "regularization": 0.01, "regularization_scale": "information", "labelled_weight": "each",
+    "pool_fisher": "soft_class_balanced", "temperature": "calibrated",
+}  # fmt: skip
 STRATEGIES = ["fishermask", "bait", "badge", "coreset", "entropy", "margin", "random"]
 
 
@@ -32,8 +39,8 @@ STRATEGIES = ["fishermask", "bait", "badge", "coreset", "entropy", "margin", "ra
 def test_every_run_of_a_seed_of_every_preset_can_be_planned(preset: str, tmp_path: Path) -> None:
     lines = planned(tmp_path, f"experiment={preset}", "seed=0")
     (runs,) = re.findall(r"^would start (\d+) of \1 runs$", lines, re.MULTILINE)
-    assert int(runs) >= 4
-    assert lines.count(f"outputs/{preset}/") == int(runs)
+    assert int(runs) >= (2 if preset in REPAIRED else 4)
+    assert lines.count(f"outputs/{preset.removesuffix('_repaired')}/") == int(runs)
 
 
 @pytest.mark.slow
@@ -91,6 +98,35 @@ def test_a_preset_of_a_figure_is_the_papers_protocol(
         assert trainer["reset"] == ("weights" if published else "all")
         trains_first = not published or strategy == "bait"
         assert budget["train_before_first_query"] == trains_first
+
+
+@pytest.mark.parametrize("preset", REPAIRED)
+def test_a_repaired_preset_is_the_plain_one_with_the_repairs(preset: str, compose: Compose) -> None:
+    plain = f"experiment={preset.removesuffix('_repaired')}"
+    sweep = dict(compose(f"experiment={preset}").hydra.sweeper.params)
+    assert sweep["strategy"] == "fishermask,bait"
+    assert sweep["seed"] == "range(0,5)"
+    typed = [f"strategy.{name}={value}" for name, value in REPAIRS.items()]
+    for strategy in sweep["strategy"].split(","):
+        chosen = f"strategy={strategy}"
+        asked = resolved(compose(plain, chosen, *typed))
+        decided = fingerprint(result_config_of(asked, {}))
+        for protocol in ([], [f"protocol={sweep['protocol']}"]):
+            config = resolved(compose(f"experiment={preset}", *protocol, chosen))
+            assert config == asked
+            assert fingerprint(result_config_of(config, {})) == decided
+        assert config == resolved(compose(plain, *protocol, chosen))
+        check(config)
+        published = resolved(compose(plain, chosen))["strategy"].items()
+        assert {key for key, value in published if config["strategy"][key] != value} == {*REPAIRS}
+
+
+def test_runs_of_a_repaired_preset_are_beside_those_of_the_plain_one(tmp_path: Path) -> None:
+    shown = planned(tmp_path, "experiment=imbalanced_mnist_repaired", "strategy=bait", "seed=0")
+    (below,) = re.findall(r"outputs/(imbalanced_mnist/.*/bait/.*seed0)", shown)
+    assert (
+        below == "imbalanced_mnist/mnist-paper/resnet18_quarter/bait/protocol=paper_repaired/seed0"
+    )
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ MOST_MARKS = 8  # on a line
 MOST_COLUMNS = 4  # of panels
 LONG_NAME = 18  # characters; longer names get wider panels
 # By number of columns: characters of a name in a line, and the height of a panel in inches.
-PANELS = {1: (76, 2.6), 2: (37, 1.8), 3: (24, 1.35), 4: (18, 1.15)}
+PANELS = {1: (76, 2.6), 2: (37, 1.8), 3: (25, 1.35), 4: (18, 1.15)}
 HANDLE = 6  # characters that a line of the key takes beside its name
 LIGHT = "#BEBEBE"  # the other groups' means in a panel
 PUBLISHED_STYLE: Mapping[str, Any] = {"ls": ":", "lw": 1, "mfc": "white", "ms": 4.5}
