@@ -52,15 +52,15 @@ def headline(records: Records) -> str:
     for runs in settings:
         means = runs.area("accuracy")[[PAPERS, *others]].mean().sort_values(ascending=False)
         place = ordinal(1 + list(means.index).index(PAPERS))
-        places.append(f"{place} of {len(means)} on {dataset_of(runs)}")
+        places.append(f"{place} on {dataset_of(runs)}")
     together = effects(areas(settings), PAPERS, others)
     better = [each.second for each in together if each.is_gain]
     told = f"than {all_spoken(better)} only" if better else "than none of them"
     if len(better) == len(others):
         told = "than all others"
     return (
-        f"FisherMask as published is {listed(places)} by area; over the data sets together it is "
-        f"significantly better {told}."
+        f"Of {number(len(others) + 1)} strategies, FisherMask is {listed(places)}; over the data "
+        f"sets together it is significantly better {told}."
     )
 
 

@@ -35,7 +35,8 @@ ABOUT = (
     "information. Here it runs on the paper's own network, data and training. Runs of one seed "
     "start from the same labels, so differences are paired by seed. Area is the area under the "
     "accuracy curve over labels, divided by their range: a mean accuracy. Brackets hold 95% "
-    "intervals; significant means p < 0.05, corrected by Holm."
+    "intervals. Significant means p < 0.05, corrected by Holm; level means that no significant "
+    "difference was found."
 )
 WAYS = (
     "BAIT and FisherMask run in three ways. As published, the constant lambda of their objective "
@@ -79,10 +80,9 @@ def verdict_of(records: Records, command: str, folder: str) -> Verdict:
         f"# {TITLE}",
         f"Written by {text.markdown_code(command)}.",
         "## Verdict",
-        ABOUT,
         f"**{text.markdown(summary)}**",
+        f"{ABOUT} {WAYS}",
         *_findings(records, standings),
-        WAYS,
         "## All strategies",
         _shown(picture, folder),
         text.markdown(picture.caption),
@@ -145,7 +145,7 @@ def _curves(runs: Runs, beside: Published) -> Figure:
 
 def _beside_published(runs: Runs, beside: Published, figure: Figure, folder: str) -> list[str]:
     """One figure of the paper: what is measured beside what is published."""
-    order = published_order(runs, beside) if beside else ["No numbers were published for it."]
+    order = published_order(runs, beside) if beside else ["No published numbers are known."]
     return [
         f"### {dataset_of(runs)}, to {runs.labels[-1]:,} labels",
         *([text.markdown(" ".join(order))] if order else []),

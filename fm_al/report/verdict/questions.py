@@ -47,10 +47,10 @@ def whole_network(records: Records) -> Finding:
 def _kinds_of_mask(records: Records) -> str:
     kinds = records.ablation("mask_kind")
     found = effects(areas([kinds.runs]), kinds.base_group, kinds.others)
-    apart = [f"{each} beside the {_value(each.second)} one" for each in found]
+    apart = [f"the {_value(each.second)} mask is {each}" for each in found]
     return (
-        f"On {dataset_of(kinds.runs)}, the mask of the weights with the largest Fisher information "
-        f"has an area of {listed(apart)}."
+        f"On {dataset_of(kinds.runs)}, the area with the mask of the weights that have the largest "
+        f"Fisher information less that with {listed(apart)}."
     )
 
 

@@ -60,7 +60,7 @@ def test_the_mask_and_regularization_are_judged_by_paired_differences(strong: Pa
     assert mask.answer == "Yes."
     lead = (FISHER["published"] - BAIT["published"]) / 2
     assert f"is +{lead:.2f}"[:-1] in mask.evidence
-    assert "beside the random one" in mask.evidence
+    assert "with the random mask is -0.05" in mask.evidence
     assert regularization(records).answer == "The repairs help BAIT and FisherMask."
     sentences = ablations(records)
     assert sentences[0] == "mask_fraction: no value differs significantly from 0.003."
@@ -95,7 +95,7 @@ def test_the_page_its_tables_and_its_figures_are_written(
     monkeypatch.chdir(tmp_path)
     verdict([str(strong), "--page", "PAGE.md", "--out", "out/long"])
     printed = capsys.readouterr().out
-    assert "FisherMask as published is 1st of 7 on CIFAR-10" in printed
+    assert "Of seven strategies, FisherMask is 1st on CIFAR-10" in printed
     assert "verdict: PAGE.md" in printed
     page = Path("PAGE.md").read_text()
     links = [part.partition(")")[0] for part in page.split("](")[1:]]
