@@ -60,7 +60,7 @@ def test_the_mask_and_regularization_are_judged_by_paired_differences(strong: Pa
     assert mask.answer == "Yes."
     lead = (FISHER["published"] - BAIT["published"]) / 2
     assert f"is +{lead:.2f}"[:-1] in mask.evidence
-    assert "with the random mask is -0.05" in mask.evidence
+    assert "the random mask is -0.05" in mask.evidence
     assert regularization(records).answer == "The repairs help BAIT and FisherMask."
     sentences = ablations(records)
     assert sentences[0] == "mask_fraction: no value differs significantly from 0.003."
