@@ -190,6 +190,6 @@ def _long_tables(title: str, command: str, runs: Runs) -> str:
 def _runs(records: Records, folder: str) -> list[str]:
     """What was run, a line for each part."""
     return [
-        f"[{title}]({quote(folder)}/{name}.md): {facts_of(runs)}"
+        f"[{title}]({quote(folder)}/{name}.md): {text.markdown_cell(facts_of(runs))}"
         for name, title, runs in _parts(records)
     ]

@@ -21,7 +21,7 @@ import pandas as pd
 from fm_al.errors import ConfigError
 from fm_al.records.discovery import runs_below
 from fm_al.records.reading import stored_run
-from fm_al.report.runs import REFERENCE, Run, Runs
+from fm_al.report.runs import REFERENCE, STRATEGY, Run, Runs
 from fm_al.report.selection import read_runs
 from fm_al.report.text import listed
 from fm_al.report.values import format_value
@@ -163,7 +163,8 @@ def _balanced(folder: Path) -> Runs:
     names = with_ways({folder: strategies}, {folder: options})[folder]
     if len({*names.values()}) < len(names):
         raise ConfigError(f"{folder}: two experiments have the same strategy, with other options")
-    return Runs([replace(run, group=names[run.group]) for run in found.runs], found.left_out)
+    renamed = [replace(run, group=names[run.group]) for run in found.runs]
+    return replace(found, runs=renamed, by=STRATEGY)
 
 
 def _ablations(folder: Path) -> list[Ablation]:

@@ -67,13 +67,6 @@ class Standings:
         return effects(self.frames, group, [other for other in self.groups if other != group])
 
     @cached_property
-    def ranks_over_settings(self) -> Ranks:
-        """Ranks by the mean area on each data set."""
-        found = ranks(self.of_settings.T)
-        assert found is not None
-        return found
-
-    @cached_property
     def ranks(self) -> Ranks:
         """Ranks within each pair of data set and seed, which count like settings."""
         blocks = pd.concat(dict(zip(self.names, self.frames, strict=True)))
