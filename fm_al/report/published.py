@@ -12,6 +12,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
+from fm_al.report.runs import Runs
+from fm_al.report.variants import group_of_paper
+
 CSV = Path(__file__).with_name("published.csv")
 
 Published = Mapping[str, Mapping[int, float]]
@@ -34,3 +37,10 @@ def published(experiment: str, dataset: str) -> Published:
             if is_figure and dataset in (row["dataset"], f"{row['dataset']}_jpeg"):
                 accuracies[row["strategy"]][int(row["labels"])] = float(row["accuracy"])
     return accuracies
+
+
+def published_beside(runs: Runs) -> Published:
+    """Return published accuracies for the runs of one setting, by their groups."""
+    run = runs.runs[0]
+    found = published(str(run.config["experiment_name"]), run.options["dataset"])
+    return {group_of_paper(strategy, runs.groups): each for strategy, each in found.items()}

@@ -18,12 +18,11 @@ from fm_al.report.overall_figures import penalty_figure, rank_figure
 from fm_al.report.overall_tables import penalty_table, rank_table, wins
 from fm_al.report.palette import Palette
 from fm_al.report.parallel import in_processes
-from fm_al.report.published import Published, published
+from fm_al.report.published import Published, published_beside
 from fm_al.report.runs import Runs
 from fm_al.report.statistics import all_compared, penalties, rankable, ranks
 from fm_al.report.tables import beside_published, tables_of_setting
 from fm_al.report.typeset import Table
-from fm_al.report.variants import group_of_paper
 
 LONGEST_SLUG = 60  # characters
 
@@ -102,8 +101,7 @@ def report_of(
         experiment = _experiment(of_setting)
         beside: Published = {}
         if with_published:
-            of_paper = published(experiment, of_setting.runs[0].options["dataset"])
-            beside = {group_of_paper(k, of_setting.groups): each for k, each in of_paper.items()}
+            beside = published_beside(of_setting)
             if not beside:
                 notices.append(f"{setting}: no published numbers are known")
         is_alone = 1 == experiments[experiment] < len(slugs)

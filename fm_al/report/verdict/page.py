@@ -15,7 +15,7 @@ from fm_al.report.drawing import STYLE, Figure
 from fm_al.report.metrics import measure
 from fm_al.report.notices import notices_of
 from fm_al.report.palette import Palette
-from fm_al.report.published import Published, published
+from fm_al.report.published import Published, published_beside
 from fm_al.report.report import Part, Report
 from fm_al.report.runs import Runs
 from fm_al.report.tables import beside_published, tables_of_setting
@@ -94,7 +94,7 @@ def verdict_of(records: Records, command: str, folder: str) -> Verdict:
     ):
         lines.append(f"## {title}")
         for runs in of_settings(of_part):
-            beside = _published(runs)
+            beside = published_beside(runs)
             figures.append(_curves(runs, beside))
             lines += _beside_published(runs, beside, figures[-1], folder)
         lines.append(text.markdown(figures[-1].caption))
@@ -132,12 +132,6 @@ def _shown(figure: Figure, folder: str) -> str:
     return f"![{text.markdown(figure.title)}]({path})"
 
 
-def _published(runs: Runs) -> Published:
-    """The numbers that the paper published for one setting."""
-    run = runs.runs[0]
-    return published(str(run.config["experiment_name"]), run.options["dataset"])
-
-
 def _curves(runs: Runs, beside: Published) -> Figure:
     prefix = f"{runs.runs[0].options['dataset']}-{runs.labels[-1]}-"
     return metric_figure(runs, prefix, measure("accuracy"), Palette.of(runs.groups), beside)
@@ -170,19 +164,15 @@ def _parts(records: Records) -> list[tuple[str, str, Runs]]:
 
 def _long_tables(title: str, command: str, runs: Runs) -> str:
     """All tables of some runs, without figures."""
-    parts = [
-        Part(
-            setting,
-            command,
-            [
-                *tables_of_setting(runs.of(setting), "", ()),
-                *beside_published(runs.of(setting), "", _published(runs.of(setting))),
-            ],
-            [],
-            claim(runs.of(setting), _published(runs.of(setting))),
-        )
-        for setting in runs.settings
-    ]
+    parts = []
+    for setting in runs.settings:
+        of_setting = runs.of(setting)
+        beside = published_beside(of_setting)
+        tables = [
+            *tables_of_setting(of_setting, "", ()),
+            *beside_published(of_setting, "", beside),
+        ]
+        parts.append(Part(setting, command, tables, [], claim(of_setting, beside)))
     palette = Palette.of(runs.groups)
     return markdown(Report(title, command, runs, parts, palette, notices_of(runs), []), "")
 
