@@ -136,6 +136,7 @@ VALUES: list[tuple[Command, str]] = [
     (["größe=1"], "größe=1: the name before = can't be read"),
     (["budget.=5"], "budget.=5: the name before = can't be read"),
     (["=5"], "=5: should be key=value"),
+    (["+=${x}"], "+=${x}: should be key=value"),
     ([""], "an empty argument: should be key=value"),
     (["x" * 5000 + "=1"], ": no such option"),
 ]

@@ -108,7 +108,7 @@ def parsed(text: str) -> Override:
     key, equals, value = text.partition("=")
     if len(key) > LONGEST_SHOWN:
         raise ConfigError(f"{shown(key)}: no such option")
-    if not key:
+    if not key.lstrip("+~"):
         raise ConfigError(f"{shown(text) or 'an empty argument'}: should be key=value")
     try:
         override = hydra.parse_override(text)

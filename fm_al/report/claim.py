@@ -1,7 +1,7 @@
 """What runs say about the claim of the FisherMask paper (arXiv 2411.05752), in sentences.
 
 The claim: FisherMask is better than BAIT, coreset, entropy, margin and random, most of all with
-imbalanced classes. Where BAIT or FisherMask is run in several ways, it is of the published one.
+imbalanced classes. Where BAIT or FisherMask is run in several variants, it is of the published one.
 Every sentence follows from the statistics.
 """
 

@@ -15,7 +15,7 @@ from fm_al.records.naming import cut
 from fm_al.report.reading import FEATURES, OPTIONS
 from fm_al.report.runs import FinishedRun, LeftOut, Run
 from fm_al.report.values import MISSING, canonical, format_value, option_of, start_is_strategy
-from fm_al.report.variants import with_ways
+from fm_al.report.variants import with_variants
 
 NOT_OF_A_SETTING = ("seed", "device")
 LONGEST_NAME = 100  # characters of a group's name
@@ -64,7 +64,7 @@ def named_runs(
     }
     group_names = {
         setting: _unambiguous(names, compared[setting])
-        for setting, names in with_ways(short_names, compared).items()
+        for setting, names in with_variants(short_names, compared).items()
     }
     return [
         Run(

@@ -85,16 +85,16 @@ class Palette:
 
 def _own_name(group: str, groups: Sequence[str]) -> str:
     """A group, or its strategy if it is that one as published."""
-    strategy, way = parted(group)
-    return strategy if way == PUBLISHED and strategy not in groups else group
+    strategy, variant = parted(group)
+    return strategy if variant == PUBLISHED and strategy not in groups else group
 
 
 def _look_of(name: str, numbered: Sequence[str]) -> Look:
     look = _look(numbered.index(name))
-    strategy, way = parted(name)
-    if way not in SHADES or strategy not in numbered:
+    strategy, variant = parted(name)
+    if variant not in SHADES or strategy not in numbered:
         return look
-    towards, part = SHADES[way]
+    towards, part = SHADES[variant]
     red, green, blue = (
         each + part * (towards - each) for each in to_rgb(_look(numbered.index(strategy)).colour)
     )

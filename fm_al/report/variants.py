@@ -1,4 +1,4 @@
-"""The ways in which BAIT and FisherMask are run, and names for groups that differ in nothing else.
+"""The variants of BAIT and FisherMask, and names for groups that differ in nothing else.
 
 `docs/fisher.md` explains the options, `docs/evidence.md` shows what they are worth.
 """
@@ -17,7 +17,7 @@ OPTIONS = (
     *("regularization", "regularization_scale"),
     *("pool_fisher", "labelled_weight", "temperature"),
 )
-WAYS = {
+VARIANTS = {
     PUBLISHED: (1, "absolute", "pool", "mean", 1),
     "rescaled": (0.01, "information", "pool", "mean", 1),
     "repaired": (0.01, "information", "soft_class_balanced", "each", "calibrated"),
@@ -27,14 +27,14 @@ Group = TypeVar("Group", bound=Hashable)
 Options = Mapping[str, Any]  # by dotted key
 
 
-def with_ways(
+def with_variants(
     names: Mapping[Setting, Mapping[Group, str]],
     options: Mapping[Setting, Mapping[Group, Options]],
 ) -> dict[Setting, dict[Group, str]]:
-    """Add the way to names that several groups of a setting share: `bait (as published)`.
+    """Add the variant to names that several groups of a setting share: `bait (as published)`.
 
-    This is done where each of the groups is one of `WAYS` and they differ in nothing else. A name
-    that is told apart by ways in one setting is so in all, since settings are compared as well.
+    This is done where each of the groups is one of `VARIANTS` and they differ in nothing else. If
+    that tells a name apart in one setting, it is done in all, since settings are compared as well.
 
     Args:
         names: By setting and group.
@@ -46,9 +46,9 @@ def with_ways(
         for group, name in of_groups.items():
             sharing[name].append(group)
         for name, groups in sharing.items():
-            if ways := _ways([options[setting][group] for group in groups]):
-                found[setting, name] = dict(zip(groups, ways, strict=True))
-    told_apart = {name for (_, name), ways in found.items() if len(ways) > 1}
+            if variants := _variants([options[setting][group] for group in groups]):
+                found[setting, name] = dict(zip(groups, variants, strict=True))
+    told_apart = {name for (_, name), variants in found.items() if len(variants) > 1}
     return {
         setting: {
             group: _named(name, found[setting, name][group])
@@ -70,34 +70,34 @@ def gathered(groups: Iterable[str]) -> list[str]:
     """Groups for a sentence, those of a strategy as one: `bait (as published and repaired)`."""
     of_strategies: dict[str, list[str]] = {}
     for group in groups:
-        strategy, way = parted(group)
-        of_strategies.setdefault(strategy, []).extend([way] if way else [])
-    return [_named(k, listed(ways)) if ways else k for k, ways in of_strategies.items()]
+        strategy, variant = parted(group)
+        of_strategies.setdefault(strategy, []).extend([variant] if variant else [])
+    return [_named(k, listed(variants)) if variants else k for k, variants in of_strategies.items()]
 
 
 def parted(group: str) -> tuple[str, str | None]:
-    """The strategy and the way of a group; None if its name has no way."""
-    for way in WAYS:
-        if group.endswith(ending := _named("", way)):
-            return group.removesuffix(ending), way
+    """The strategy and the variant of a group; None if its name has no variant."""
+    for variant in VARIANTS:
+        if group.endswith(ending := _named("", variant)):
+            return group.removesuffix(ending), variant
     return group, None
 
 
-def _named(strategy: str, way: str) -> str:
-    return f"{strategy} ({way})"
+def _named(strategy: str, variant: str) -> str:
+    return f"{strategy} ({variant})"
 
 
-def _ways(records: Sequence[Options]) -> list[str] | None:
-    """The way of each; None if one is no way, two are the same, or they differ in more."""
-    ways = [way for record in records if (way := _way(record))]
+def _variants(records: Sequence[Options]) -> list[str] | None:
+    """The variant of each; None if one is no variant, two are the same, or they differ in more."""
+    variants = [variant for record in records if (variant := _variant(record))]
     others = {canonical({k: v for k, v in each.items() if not _option(k)}) for each in records}
-    return ways if len({*ways}) == len(records) and len(others) == 1 else None
+    return variants if len({*variants}) == len(records) and len(others) == 1 else None
 
 
-def _way(record: Options) -> str | None:
+def _variant(record: Options) -> str | None:
     options = {name: value for key, value in record.items() if (name := _option(key))}
     given = tuple(options.get(name) for name in OPTIONS)
-    return next((way for way, values in WAYS.items() if values == given), None)
+    return next((variant for variant, values in VARIANTS.items() if values == given), None)
 
 
 def _option(key: str) -> str | None:

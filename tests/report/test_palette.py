@@ -42,9 +42,9 @@ def test_strategies_look_the_same_in_every_report() -> None:
 def test_variants_are_shades_of_their_strategy() -> None:
     plain = Palette.of(["bait", "fishermask", "margin", "random"]).looks
     groups = [
-        f"{strategy} ({way})"
+        f"{strategy} ({variant})"
         for strategy in ("fishermask", "bait")
-        for way in ("as published", "repaired", "rescaled")
+        for variant in ("as published", "repaired", "rescaled")
     ]
     palette = Palette.of([*reversed(groups), "margin", "random"])
     assert list(palette.looks) == [*groups, "margin", "random"]
@@ -53,8 +53,8 @@ def test_variants_are_shades_of_their_strategy() -> None:
     for strategy in ("fishermask", "bait"):
         assert looks[f"{strategy} (as published)"] == plain[strategy]
         published, repaired, rescaled = (
-            lightness(looks[f"{strategy} ({way})"].colour)
-            for way in ("as published", "repaired", "rescaled")
+            lightness(looks[f"{strategy} ({variant})"].colour)
+            for variant in ("as published", "repaired", "rescaled")
         )
         assert repaired + 10 < published < rescaled - 5
     assert looks["margin"] == plain["margin"]

@@ -1,4 +1,4 @@
-"""Names of BAIT and FisherMask that are run in several ways, and what is said of them."""
+"""Names of BAIT and FisherMask that are run in several variants, and what is said of them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from fm_al.report.claim import claim, claim_together
 from fm_al.report.published import published
 from fm_al.report.selection import read_runs
 from fm_al.report.tables import beside_published
-from fm_al.report.variants import OPTIONS, WAYS, gathered, group_of_paper, parted
+from fm_al.report.variants import OPTIONS, VARIANTS, gathered, group_of_paper, parted
 from tests.conftest import CONF
 from tests.helpers.made_runs import make_run
 from tests.report.left_out import RISING
 from tests.report.made_reports import markdown_of
 
-WAY_OPTIONS = {way: dict(zip(OPTIONS, values, strict=True)) for way, values in WAYS.items()}
-PUBLISHED, RESCALED, REPAIRED = WAY_OPTIONS.values()
+OPTIONS_OF = {
+    variant: dict(zip(OPTIONS, values, strict=True)) for variant, values in VARIANTS.items()
+}
+PUBLISHED, RESCALED, REPAIRED = OPTIONS_OF.values()
 
 
-def make(folder: Path, strategy: str, *ways: dict[str, Any], **named: Any) -> None:
-    """A run of each way, in a folder of its own."""
-    for number, options in enumerate(ways):
+def make(folder: Path, strategy: str, *variants: dict[str, Any], **named: Any) -> None:
+    """A run of each variant, in a folder of its own."""
+    for number, options in enumerate(variants):
         overrides = f"strategy.number={number}"
         make_run(folder, strategy, 0, RISING, options=options, overrides=overrides, **named)
 
@@ -35,16 +37,16 @@ def groups(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("strategy", ["bait", "fishermask"])
 @pytest.mark.parametrize(
-    ("way", "file"),
+    ("variant", "file"),
     [("as published", "protocol/paper/{}.yaml"), ("repaired", "strategy/{}.yaml")],
 )
-def test_a_way_is_what_its_file_sets(strategy: str, way: str, file: str) -> None:
+def test_a_variant_is_what_its_file_sets(strategy: str, variant: str, file: str) -> None:
     composed = yaml.safe_load((CONF / file.format(strategy)).read_text())
     options = composed.get("strategy", composed)
-    assert {name: options[name] for name in OPTIONS} == WAY_OPTIONS[way]
+    assert {name: options[name] for name in OPTIONS} == OPTIONS_OF[variant]
 
 
-def test_groups_that_differ_in_the_way_alone_are_named_by_it(tmp_path: Path) -> None:
+def test_groups_that_differ_in_the_variant_alone_are_named_by_it(tmp_path: Path) -> None:
     make(tmp_path, "fishermask", PUBLISHED, RESCALED | {"temperature": 1.0}, REPAIRED)
     make(tmp_path, "bait", REPAIRED, PUBLISHED)
     make(tmp_path, "margin", {})
@@ -54,7 +56,7 @@ def test_groups_that_differ_in_the_way_alone_are_named_by_it(tmp_path: Path) -> 
     ]  # fmt: skip
 
 
-def test_ways_of_a_strategy_within_another_are_named_as_well(tmp_path: Path) -> None:
+def test_variants_of_a_strategy_within_another_are_named_as_well(tmp_path: Path) -> None:
     make(tmp_path, "fishermask_entropy", {"fishermask": PUBLISHED}, {"fishermask": REPAIRED})
     assert groups(tmp_path) == [
         "fishermask_entropy (as published)",
@@ -62,7 +64,7 @@ def test_ways_of_a_strategy_within_another_are_named_as_well(tmp_path: Path) -> 
     ]
 
 
-def test_one_way_alone_is_not_named(tmp_path: Path) -> None:
+def test_one_variant_alone_is_not_named(tmp_path: Path) -> None:
     make(tmp_path, "fishermask", REPAIRED)
     make(tmp_path, "bait", PUBLISHED)
     assert groups(tmp_path) == ["bait", "fishermask"]
@@ -75,7 +77,7 @@ def test_one_way_alone_is_not_named(tmp_path: Path) -> None:
         RESCALED | {"regularization": 0.1},
         PUBLISHED | {"regularization": 1.0},
     ],
-    ids=["another option", "no way", "twice the same"],
+    ids=["another option", "no variant", "twice the same"],
 )
 def test_groups_that_differ_otherwise_are_named_by_their_options(tmp_path: Path, other) -> None:
     make(tmp_path, "bait", PUBLISHED, REPAIRED, other)
@@ -89,7 +91,7 @@ def test_a_run_from_before_an_option_is_named_by_what_it_did(tmp_path: Path) -> 
     assert groups(tmp_path) == ["bait (as published)", "bait (repaired)"]
 
 
-def test_a_strategy_is_named_by_its_way_in_all_settings_or_in_none(tmp_path: Path) -> None:
+def test_a_strategy_is_named_by_its_variant_in_all_settings_or_in_none(tmp_path: Path) -> None:
     make(tmp_path, "bait", PUBLISHED, REPAIRED, experiment="both")
     make(tmp_path, "bait", REPAIRED, experiment="one")
     make(tmp_path, "bait", PUBLISHED | {"regularization": 0.1}, experiment="another")
@@ -116,11 +118,11 @@ def make_compared(folder: Path, experiment: str) -> None:
         ("bait", "as published"): 0.6, ("bait", "repaired"): 0.8,
     }  # fmt: skip
     named: dict[str, Any] = {"experiment": experiment, "dataset": "cifar10", "initial": 15}
-    for number, ((strategy, way), accuracy) in enumerate(made.items()):
+    for number, ((strategy, variant), accuracy) in enumerate(made.items()):
         for seed in range(5):
             wave = 0.01 * (-1) ** (seed // 2) / (1 + number)
             make_run(
-                folder, strategy, seed, [0.3, accuracy + wave], options=WAY_OPTIONS[way],
+                folder, strategy, seed, [0.3, accuracy + wave], options=OPTIONS_OF[variant],
                 overrides=f"strategy.number={number}", per_round=70, **named,
             )  # fmt: skip
     for seed in range(5):
