@@ -38,8 +38,8 @@ ABOUT = (
     "intervals. Significant means p < 0.05, corrected by Holm; level means that no significant "
     "difference was found."
 )
-WAYS = (
-    "BAIT and FisherMask run in three ways. As published, the constant lambda of their objective "
+ABOUT_VARIANTS = (
+    "BAIT and FisherMask have three variants. As published, the constant lambda of their objective "
     "is 1. Rescaled, it is 0.01 of the mean eigenvalue of the pool's Fisher information. Repaired, "
     "in addition all classes weigh the same in this information, a labelled image counts like a "
     "pick, and the logits are calibrated; these are fm_al's defaults."
@@ -81,7 +81,7 @@ def verdict_of(records: Records, command: str, folder: str) -> Verdict:
         f"Written by {text.markdown_code(command)}.",
         "## Verdict",
         f"**{text.markdown(summary)}**",
-        f"{ABOUT} {WAYS}",
+        f"{ABOUT} {ABOUT_VARIANTS}",
         *_findings(records, standings),
         "## All strategies",
         _shown(picture, folder),

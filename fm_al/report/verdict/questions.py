@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from fm_al.report.text import listed
-from fm_al.report.variants import WAYS
+from fm_al.report.variants import VARIANTS
 from fm_al.report.verdict.claims import PAPERS, Finding
 from fm_al.report.verdict.effects import Effect, corrected, effect, effects
 from fm_al.report.verdict.families import FISHER, IMBALANCE, family_of, strategy_of
@@ -15,7 +15,7 @@ from fm_al.report.verdict.records import Ablation, Records, areas, dataset_of, o
 from fm_al.report.verdict.standings import Standings
 from fm_al.report.verdict.words import all_spoken, ordinal, signed, spoken
 
-PUBLISHED, RESCALED, REPAIRED = WAYS
+PUBLISHED, RESCALED, REPAIRED = VARIANTS
 NAMES = "bait", "fishermask"
 
 
@@ -24,20 +24,20 @@ def whole_network(records: Records) -> Finding:
     settings = of_settings(records.full_length)
     frames = areas(settings)
 
-    def gain(way: str, of_frames: Sequence[pd.DataFrame]) -> Effect:
-        return effect(of_frames, f"fishermask ({way})", f"bait ({way})")
+    def gain(variant: str, of_frames: Sequence[pd.DataFrame]) -> Effect:
+        return effect(of_frames, f"fishermask ({variant})", f"bait ({variant})")
 
-    found = corrected([gain(way, frames) for way in WAYS])
-    together = [f"{each} {way}" for way, each in zip(WAYS, found, strict=True)]
+    found = corrected([gain(variant, frames) for variant in VARIANTS])
+    together = [f"{each} {variant}" for variant, each in zip(VARIANTS, found, strict=True)]
     apart = [
-        f"{dataset_of(runs)} {', '.join(signed(gain(way, [frame]).difference) for way in WAYS)}"
+        f"{dataset_of(runs)} {', '.join(signed(gain(variant, [frame]).difference) for variant in VARIANTS)}"
         for runs, frame in zip(settings, frames, strict=True)
     ]
-    gains = [way for way, each in zip(WAYS, found, strict=True) if each.is_gain]
+    gains = [variant for variant, each in zip(VARIANTS, found, strict=True) if each.is_gain]
     answer = f"Only {listed(gains)}." if gains else "Not over the data sets together."
     return Finding(
         "Does the mask add anything over the last layer alone?",
-        "Yes." if len(gains) == len(WAYS) else answer,
+        "Yes." if len(gains) == len(VARIANTS) else answer,
         f"BAIT is the last layer alone. FisherMask less BAIT, both with the same regularization, "
         f"is {listed(together)}, over the data sets together ({'; '.join(apart)}). "
         f"{_kinds_of_mask(records)}",
@@ -57,8 +57,10 @@ def _kinds_of_mask(records: Records) -> str:
 def regularization(records: Records) -> Finding:
     """What the constant lambda and the repairs of the objective change."""
     frames = areas(of_settings(records.full_length))
-    pairs = [(name, way) for name in NAMES for way in (RESCALED, REPAIRED)]
-    found = corrected([effect(frames, f"{n} ({way})", f"{n} ({PUBLISHED})") for n, way in pairs])
+    pairs = [(name, variant) for name in NAMES for variant in (RESCALED, REPAIRED)]
+    found = corrected(
+        [effect(frames, f"{n} ({variant})", f"{n} ({PUBLISHED})") for n, variant in pairs]
+    )
     changed = dict(zip(pairs, found, strict=True))
     sentences = [
         f"{spoken(name)} gains {changed[name, RESCALED]} from the scale of lambda alone and "

@@ -25,7 +25,7 @@ from fm_al.report.runs import REFERENCE, STRATEGY, Run, Runs
 from fm_al.report.selection import read_runs
 from fm_al.report.text import listed
 from fm_al.report.values import format_value
-from fm_al.report.variants import WAYS, with_ways
+from fm_al.report.variants import VARIANTS, with_variants
 
 FOLDERS = ("full_length", "rivals", "balanced", "ablations", "ratios")
 FEWEST_RATIOS = 2
@@ -113,10 +113,10 @@ def read_records(folder: Path) -> Records:
         _ablations(folder / "ablations"),
         read_runs(folder / "ratios"),
     )
-    ways = [f"{name} ({way})" for name in ("fishermask", "bait") for way in WAYS]
-    _check_groups(folder / "full_length", found.full_length, [*ways, REFERENCE])
-    _check_groups(folder / "rivals", found.rivals, [ways[0], REFERENCE])
-    _check_groups(folder / "balanced", found.balanced, [ways[0]])
+    variants = [f"{name} ({variant})" for name in ("fishermask", "bait") for variant in VARIANTS]
+    _check_groups(folder / "full_length", found.full_length, [*variants, REFERENCE])
+    _check_groups(folder / "rivals", found.rivals, [variants[0], REFERENCE])
+    _check_groups(folder / "balanced", found.balanced, [variants[0]])
     if len(found.by_ratio) < FEWEST_RATIOS:
         raise ConfigError(f"{folder / 'ratios'}: needs runs of {FEWEST_RATIOS} ratios to compare")
     return found
@@ -160,7 +160,7 @@ def _balanced(folder: Path) -> Runs:
     of_groups = {run.group: run for run in found.runs}
     strategies = {group: run.options["strategy"] for group, run in of_groups.items()}
     options = {group: run.part(["strategy"]) for group, run in of_groups.items()}
-    names = with_ways({folder: strategies}, {folder: options})[folder]
+    names = with_variants({folder: strategies}, {folder: options})[folder]
     if len({*names.values()}) < len(names):
         raise ConfigError(f"{folder}: two experiments have the same strategy, with other options")
     renamed = [replace(run, group=names[run.group]) for run in found.runs]

@@ -10,7 +10,7 @@ import numpy as np
 
 from tests.helpers.made_runs import make_run
 
-WAYS: Mapping[str, Mapping[str, Any]] = {
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "published": {
         "regularization": 1,
         "regularization_scale": "absolute",
@@ -58,7 +58,7 @@ def make_records(
     """Write the five folders.
 
     Args:
-        fisher, bait: Last accuracies by way.
+        fisher, bait: Last accuracies by variant.
         imbalance_made: That of the strategy made for imbalance.
         balanced: That of FisherMask without imbalance.
     """
@@ -88,10 +88,12 @@ def _make_all(
             accuracy = curve(level, seed, f"{strategy}{place['dataset']}")
             make_run(folder, strategy, seed, accuracy, **place)
         for strategy, levels in (("fishermask", fisher), ("bait", bait)):
-            for way, level in levels.items():
-                accuracy = curve(level, seed, f"{strategy}{way}{place['dataset']}")
-                options = dict(WAYS[way]) | (MASK if strategy == "fishermask" else {})
-                make_run(folder, strategy, seed, accuracy, options=options, overrides=way, **place)
+            for variant, level in levels.items():
+                accuracy = curve(level, seed, f"{strategy}{variant}{place['dataset']}")
+                options = dict(VARIANTS[variant]) | (MASK if strategy == "fishermask" else {})
+                make_run(
+                    folder, strategy, seed, accuracy, options=options, overrides=variant, **place
+                )
 
 
 def _make_balanced(folder: Path, level: float) -> None:
@@ -99,7 +101,7 @@ def _make_balanced(folder: Path, level: float) -> None:
     place = {"dataset": "fashion_mnist", "pool": (500, 500, 500)}
     for seed in SEEDS:
         for strategy in ("random", "margin", "fishermask"):
-            options = WAYS["published"] if strategy == "fishermask" else {}
+            options = VARIANTS["published"] if strategy == "fishermask" else {}
             accuracy = curve(level if options else 0.7, seed, f"{strategy}balanced")
             is_whole = not (options and seed == 0)
             make_run(
@@ -108,7 +110,7 @@ def _make_balanced(folder: Path, level: float) -> None:
             )  # fmt: skip
         make_run(
             folder, "fishermask", seed, curve(0.7, seed, "repairedbalanced"),
-            experiment="balanced_repaired", options=WAYS["repaired"], **place,
+            experiment="balanced_repaired", options=VARIANTS["repaired"], **place,
         )  # fmt: skip
 
 
@@ -127,10 +129,12 @@ def _make_ablations(folder: Path) -> None:
         for change in changes:
             name = ",".join(f"{key}={value}" for key, value in change.items())
             level = 0.8 if change.get("mask") == "random" else 0.7
-            options = dict(WAYS["repaired"]) | MASK | change
+            options = dict(VARIANTS["repaired"]) | MASK | change
             accuracy = curve(level, seed, f"ablation{name}")
             make_run(folder, "fishermask", seed, accuracy, options=options, overrides=name, **place)
-        make_run(folder, "bait", seed, curve(0.7, seed, "bait"), options=WAYS["repaired"], **place)
+        make_run(
+            folder, "bait", seed, curve(0.7, seed, "bait"), options=VARIANTS["repaired"], **place
+        )
 
 
 def _make_ratio(folder: Path, ratio: int, gain: float) -> None:
@@ -143,6 +147,6 @@ def _make_ratio(folder: Path, ratio: int, gain: float) -> None:
     }
     for seed in SEEDS:
         for strategy, level in (("random", 0.5), ("entropy", 0.6), ("fishermask", 0.6 + gain)):
-            options = WAYS["published"] if strategy == "fishermask" else {}
+            options = VARIANTS["published"] if strategy == "fishermask" else {}
             accuracy = curve(level, seed, f"{strategy}{ratio}")
             make_run(folder, strategy, seed, accuracy, options=options, **place)
