@@ -8,35 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from fm_al.report.variants import OPTIONS, PUBLISHED, VARIANTS
 from tests.helpers.made_runs import make_run
 
-VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    "published": {
-        "regularization": 1,
-        "regularization_scale": "absolute",
-        "pool_fisher": "pool",
-        "labelled_weight": "mean",
-        "temperature": 1,
-    },
-    "rescaled": {
-        "regularization": 0.01,
-        "regularization_scale": "information",
-        "pool_fisher": "pool",
-        "labelled_weight": "mean",
-        "temperature": 1,
-    },
-    "repaired": {
-        "regularization": 0.01,
-        "regularization_scale": "information",
-        "pool_fisher": "soft_class_balanced",
-        "labelled_weight": "each",
-        "temperature": "calibrated",
-    },
-}
+OF_VARIANT = {name: dict(zip(OPTIONS, values)) for name, values in VARIANTS.items()}
 MASK = {"fraction": 0.003, "mask": "standard", "oversampling": 0, "whole_last_layer": True}
 LEVELS = {"random": 0.5, "entropy": 0.7, "margin": 0.71, "badge": 0.69, "coreset": 0.68}
-FISHER = {"published": 0.85, "rescaled": 0.84, "repaired": 0.87}
-BAIT = {"published": 0.60, "rescaled": 0.61, "repaired": 0.62}
+FISHER = {PUBLISHED: 0.85, "rescaled": 0.84, "repaired": 0.87}
+BAIT = {PUBLISHED: 0.60, "rescaled": 0.61, "repaired": 0.62}
 POOL = (5000, 250, 250)
 SEEDS = range(4)
 ROUNDS = 9
@@ -90,7 +69,7 @@ def _make_all(
         for strategy, levels in (("fishermask", fisher), ("bait", bait)):
             for variant, level in levels.items():
                 accuracy = curve(level, seed, f"{strategy}{variant}{place['dataset']}")
-                options = dict(VARIANTS[variant]) | (MASK if strategy == "fishermask" else {})
+                options = OF_VARIANT[variant] | (MASK if strategy == "fishermask" else {})
                 make_run(
                     folder, strategy, seed, accuracy, options=options, overrides=variant, **place
                 )
@@ -101,7 +80,7 @@ def _make_balanced(folder: Path, level: float) -> None:
     place = {"dataset": "fashion_mnist", "pool": (500, 500, 500)}
     for seed in SEEDS:
         for strategy in ("random", "margin", "fishermask"):
-            options = VARIANTS["published"] if strategy == "fishermask" else {}
+            options = OF_VARIANT[PUBLISHED] if strategy == "fishermask" else {}
             accuracy = curve(level if options else 0.7, seed, f"{strategy}balanced")
             is_whole = not (options and seed == 0)
             make_run(
@@ -110,7 +89,7 @@ def _make_balanced(folder: Path, level: float) -> None:
             )  # fmt: skip
         make_run(
             folder, "fishermask", seed, curve(0.7, seed, "repairedbalanced"),
-            experiment="balanced_repaired", options=VARIANTS["repaired"], **place,
+            experiment="balanced_repaired", options=OF_VARIANT["repaired"], **place,
         )  # fmt: skip
 
 
@@ -129,11 +108,11 @@ def _make_ablations(folder: Path) -> None:
         for change in changes:
             name = ",".join(f"{key}={value}" for key, value in change.items())
             level = 0.8 if change.get("mask") == "random" else 0.7
-            options = dict(VARIANTS["repaired"]) | MASK | change
+            options = OF_VARIANT["repaired"] | MASK | change
             accuracy = curve(level, seed, f"ablation{name}")
             make_run(folder, "fishermask", seed, accuracy, options=options, overrides=name, **place)
         make_run(
-            folder, "bait", seed, curve(0.7, seed, "bait"), options=VARIANTS["repaired"], **place
+            folder, "bait", seed, curve(0.7, seed, "bait"), options=OF_VARIANT["repaired"], **place
         )
 
 
@@ -147,6 +126,6 @@ def _make_ratio(folder: Path, ratio: int, gain: float) -> None:
     }
     for seed in SEEDS:
         for strategy, level in (("random", 0.5), ("entropy", 0.6), ("fishermask", 0.6 + gain)):
-            options = VARIANTS["published"] if strategy == "fishermask" else {}
+            options = OF_VARIANT[PUBLISHED] if strategy == "fishermask" else {}
             accuracy = curve(level, seed, f"{strategy}{ratio}")
             make_run(folder, strategy, seed, accuracy, options=options, **place)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fm_al.errors import ConfigError
+from fm_al.report.variants import PUBLISHED
 from fm_al.report.verdict.claims import outperforms, saves_labels, under_imbalance
 from fm_al.report.verdict.command import verdict, verdict_from
 from fm_al.report.verdict.families import FAMILIES, OTHER, family_of
@@ -18,7 +19,7 @@ from fm_al.report.verdict.words import ordinal, spoken
 from tests.helpers.command_line import ROOT
 from tests.report.verdict.made_records import BAIT, FISHER, LEVELS, make_records
 
-WEAK = {"published": 0.5, "rescaled": 0.5, "repaired": 0.5}
+WEAK = {PUBLISHED: 0.5, "rescaled": 0.5, "repaired": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_the_mask_and_regularization_are_judged_by_paired_differences(strong: Pa
     records = read_records(strong)
     mask = whole_network(records)
     assert mask.answer == "Yes."
-    lead = (FISHER["published"] - BAIT["published"]) / 2
+    lead = (FISHER[PUBLISHED] - BAIT[PUBLISHED]) / 2
     assert f"is +{lead:.2f}"[:-1] in mask.evidence
     assert "the random mask is -0.05" in mask.evidence
     assert regularization(records).answer == "The repairs help BAIT and FisherMask."
