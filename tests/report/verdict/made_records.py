@@ -11,7 +11,7 @@ import numpy as np
 from fm_al.report.variants import OPTIONS, PUBLISHED, VARIANTS
 from tests.helpers.made_runs import make_run
 
-OF_VARIANT = {name: dict(zip(OPTIONS, values)) for name, values in VARIANTS.items()}
+OF_VARIANT = {name: dict(zip(OPTIONS, values, strict=True)) for name, values in VARIANTS.items()}
 MASK = {"fraction": 0.003, "mask": "standard", "oversampling": 0, "whole_last_layer": True}
 LEVELS = {"random": 0.5, "entropy": 0.7, "margin": 0.71, "badge": 0.69, "coreset": 0.68}
 FISHER = {PUBLISHED: 0.85, "rescaled": 0.84, "repaired": 0.87}
