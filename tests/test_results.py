@@ -27,7 +27,7 @@ def test_the_verdict_follows_from_the_records(
     monkeypatch.chdir(tmp_path)
     (command,) = re.findall(r"^Written by `fm-al-verdict (.*)`\.$", PAGE.read_text(), re.MULTILINE)
     options = parser().parse_args(shlex.split(command))
-    made = verdict_from(options.folder, options.page, options.out)
+    made = verdict_from(options)
     assert made.page == PAGE.read_text()
     kept = {path.stem: path.read_text() for path in (ROOT / options.out).glob("*.md")}
     assert made.long_tables == kept

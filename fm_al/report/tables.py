@@ -227,10 +227,21 @@ def _seconds(runs: Runs, prefix: str) -> Table:
     )
 
 
-def beside_published(runs: Runs, prefix: str, published: Published) -> list[Table]:
-    """Measured beside published accuracies, for the strategies and labels that have both."""
+def beside_published(
+    runs: Runs, prefix: str, published: Published, most: int | None = None
+) -> list[Table]:
+    """Measured beside published accuracies, for the strategies and labels that have both.
+
+    Args:
+        runs: The runs of one setting.
+        prefix: Start of the table's file name.
+        published: Published accuracies by group and number of labels.
+        most: The most numbers of labels, evenly chosen; None for all.
+    """
     groups = [group for group in by_area(runs) if group in published]
     labels = [n for n in runs.labels if any(n in published[group] for group in groups)]
+    if most is not None and len(labels) > most:
+        labels = [labels[n] for n in np.linspace(0, len(labels) - 1, most).round().astype(int)]
     if not labels:
         return []
     frames = [runs.at("accuracy", n) for n in labels]

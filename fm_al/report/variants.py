@@ -89,12 +89,13 @@ def _named(strategy: str, variant: str) -> str:
 
 def _variants(records: Sequence[Options]) -> list[str] | None:
     """The variant of each; None if one is no variant, two are the same, or they differ in more."""
-    variants = [variant for record in records if (variant := _variant(record))]
+    variants = [variant for record in records if (variant := variant_of(record))]
     others = {canonical({k: v for k, v in each.items() if not _option(k)}) for each in records}
     return variants if len({*variants}) == len(records) and len(others) == 1 else None
 
 
-def _variant(record: Options) -> str | None:
+def variant_of(record: Options) -> str | None:
+    """The variant that options of a strategy are; None if they are none."""
     options = {name: value for key, value in record.items() if (name := _option(key))}
     given = tuple(options.get(name) for name in OPTIONS)
     return next((variant for variant, values in VARIANTS.items() if values == given), None)

@@ -70,7 +70,8 @@ def effect(frames: Sequence[pd.DataFrame], first: str, second: str) -> Effect:
     The settings are fixed, so the seeds are the only chance: the variance of the mean difference is
     the sum of the settings' own, with Satterthwaite's degrees of freedom (Welch 1947). For one
     setting this is the paired t-test. There is no estimate if a setting has too few pairs, or if no
-    difference varies.
+    difference varies. Settings are taken as independent, though runs of one seed share initial
+    weights. The p-value is not corrected yet.
 
     Args:
         frames: Seeds x groups, for each setting.
@@ -87,7 +88,7 @@ def effect(frames: Sequence[pd.DataFrame], first: str, second: str) -> Effect:
     error = math.sqrt(sum(variances)) / len(each)
     half = error * float(special.stdtrit(freedom, 1 - ALPHA / 2))
     p_value = 2 * float(special.stdtr(freedom, -abs(mean) / error))
-    return Effect(first, second, mean, (mean - half, mean + half), p_value, p_value)
+    return Effect(first, second, mean, (mean - half, mean + half), p_value)
 
 
 def corrected(found: Sequence[Effect]) -> list[Effect]:

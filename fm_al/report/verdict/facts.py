@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fm_al.report.notices import commits_of, devices_of, notices_of
 from fm_al.report.runs import Runs
-from fm_al.report.verdict.records import dataset_of, of_settings
+from fm_al.report.verdict.records import dataset_of, settings_of
 
 
 def facts_of(runs: Runs) -> str:
@@ -24,7 +24,7 @@ def facts_of(runs: Runs) -> str:
 
 def _seeds(runs: Runs) -> str:
     """The seeds, of each setting if they differ."""
-    of_each = [(dataset_of(each), ", ".join(map(str, each.seeds))) for each in of_settings(runs)]
+    of_each = [(dataset_of(each), ", ".join(map(str, each.seeds))) for each in settings_of(runs)]
     if len({seeds for _, seeds in of_each}) == 1:
         return f"seeds {of_each[0][1]}"
     return ", ".join(f"seeds {seeds} of {dataset}" for dataset, seeds in of_each)

@@ -8,12 +8,19 @@ import pandas as pd
 
 from fm_al.report.text import listed
 from fm_al.report.variants import VARIANTS
-from fm_al.report.verdict.claims import PAPERS, Finding
+from fm_al.report.verdict.claims import Finding, published_pair
 from fm_al.report.verdict.effects import Effect, corrected, effect, effects
 from fm_al.report.verdict.families import FISHER, IMBALANCE, family_of, strategy_of
-from fm_al.report.verdict.records import Ablation, Records, areas, dataset_of, of_settings
+from fm_al.report.verdict.records import (
+    FISHERMASK,
+    Ablation,
+    Records,
+    areas,
+    dataset_of,
+    settings_of,
+)
 from fm_al.report.verdict.standings import Standings
-from fm_al.report.verdict.words import all_spoken, ordinal, signed, spoken
+from fm_al.report.verdict.words import all_spoken, number, ordinal, signed, spoken
 
 PUBLISHED, RESCALED, REPAIRED = VARIANTS
 NAMES = "bait", "fishermask"
@@ -21,59 +28,83 @@ NAMES = "bait", "fishermask"
 
 def whole_network(records: Records) -> Finding:
     """Whether weights of the whole network add anything over the last layer alone."""
-    settings = of_settings(records.full_length)
+    settings = settings_of(records.full_length)
     frames = areas(settings)
 
     def gain(variant: str, of_frames: Sequence[pd.DataFrame]) -> Effect:
         return effect(of_frames, f"fishermask ({variant})", f"bait ({variant})")
 
-    found = corrected([gain(variant, frames) for variant in VARIANTS])
-    together = [f"{each} {variant}" for variant, each in zip(VARIANTS, found, strict=True)]
+    # One verdict on the published pair, here and among the opponents.
+    others = corrected([gain(variant, frames) for variant in (RESCALED, REPAIRED)])
+    found = dict(zip(VARIANTS, [published_pair(records), *others], strict=True))
+    together = [f"{each} {variant}" for variant, each in found.items()]
     apart = [
-        f"{dataset_of(runs)} {', '.join(signed(gain(variant, [frame]).difference) for variant in VARIANTS)}"
+        f"{dataset_of(runs)} {', '.join(signed(gain(v, [frame]).difference) for v in VARIANTS)}"
         for runs, frame in zip(settings, frames, strict=True)
     ]
-    gains = [variant for variant, each in zip(VARIANTS, found, strict=True) if each.is_gain]
-    answer = f"Only {listed(gains)}." if gains else "Not over the data sets together."
+    gains = [variant for variant, each in found.items() if each.is_gain]
+    losses = [variant for variant, each in found.items() if each.is_loss]
+    answer = f"Only {listed(gains)}." if gains else "Not shown."
+    if losses:
+        answer = f"No: it is worse {listed(losses)}."
     return Finding(
         "Does the mask add anything over the last layer alone?",
         "Yes." if len(gains) == len(VARIANTS) else answer,
-        f"BAIT is the last layer alone. FisherMask less BAIT, both with the same regularization, "
-        f"is {listed(together)}, over the data sets together ({'; '.join(apart)}). "
+        f"BAIT is the last layer alone. FisherMask minus BAIT, with equal regularization, is "
+        f"{listed(together)} over the data sets together ({'; '.join(apart)}). "
         f"{_kinds_of_mask(records)}",
     )
 
 
 def _kinds_of_mask(records: Records) -> str:
     kinds = records.ablation("mask_kind")
-    found = effects(areas([kinds.runs]), kinds.base_group, kinds.others)
-    apart = [f"the {_value(each.second)} mask is {each}" for each in found]
+    mean = kinds.runs.area("accuracy").mean()
+    found = [one.turned for one in effects(areas([kinds.runs]), kinds.base_group, kinds.others)]
+    apart = [
+        f"{mean[one.first]:.3f} with the {_value(one.first)} one ({one}"
+        f"{', significant' * one.is_significant})"
+        for one in found
+    ]
     return (
-        f"On {dataset_of(kinds.runs)}, the area with the mask of the weights that have the largest "
-        f"Fisher information less that with {listed(apart)}."
+        f"On {dataset_of(kinds.runs)} to {kinds.runs.labels[-1]} labels "
+        f"({len(kinds.runs.seeds)} seeds, repaired), the area is {mean[kinds.base_group]:.3f} with "
+        f"the {kinds.base} mask, {listed(apart)}, and {records.last_layer.mean():.3f} with BAIT, "
+        "which has none."
     )
 
 
 def regularization(records: Records) -> Finding:
     """What the constant lambda and the repairs of the objective change."""
-    frames = areas(of_settings(records.full_length))
+    frames = areas(settings_of(records.full_length))
     pairs = [(name, variant) for name in NAMES for variant in (RESCALED, REPAIRED)]
-    found = corrected(
-        [effect(frames, f"{n} ({variant})", f"{n} ({PUBLISHED})") for n, variant in pairs]
-    )
+    found = corrected([effect(frames, f"{n} ({v})", f"{n} ({PUBLISHED})") for n, v in pairs])
     changed = dict(zip(pairs, found, strict=True))
     sentences = [
         f"{spoken(name)} gains {changed[name, RESCALED]} from the scale of lambda alone and "
         f"{changed[name, REPAIRED]} with all repairs."
         for name in NAMES
     ]
-    helped = [spoken(name) for name in NAMES if changed[name, REPAIRED].is_gain]
+    answer = (
+        f"The scale of lambda alone: {_told(changed, RESCALED)}. All repairs: "
+        f"{_told(changed, REPAIRED)}."
+    )
     of_lambda = _of_lambda(records.ablation("regularization"))
     return Finding(
         "What does the regularization do?",
-        f"The repairs help {listed(helped)}." if helped else "Little.",
+        answer,
         " ".join([*sentences, *_of_repaired(frames), of_lambda]),
     )
+
+
+def _told(changed: dict[tuple[str, str], Effect], variant: str) -> str:
+    """Which of the strategies a variant helps and hurts."""
+    helped = [spoken(name) for name in NAMES if changed[name, variant].is_gain]
+    hurt = [spoken(name) for name in NAMES if changed[name, variant].is_loss]
+    parts = [
+        *([f"help {listed(helped)}"] if helped else []),
+        *([f"hurt {listed(hurt)}"] if hurt else []),
+    ]
+    return listed(parts) if parts else "nothing significant"
 
 
 def _of_repaired(frames: Sequence[pd.DataFrame]) -> list[str]:
@@ -83,17 +114,24 @@ def _of_repaired(frames: Sequence[pd.DataFrame]) -> list[str]:
     for name in NAMES:
         found = effects(frames, f"{name} ({REPAIRED})", others)
         better = all_spoken([each.second for each in found if each.is_gain]) or "none"
-        sentences.append(f"{spoken(name)} {REPAIRED} is significantly better than {better}.")
+        sentences.append(
+            f"Of the {number(len(others))} strategies without Fisher information, {spoken(name)} "
+            f"{REPAIRED} is significantly better than {better}."
+        )
     return sentences
 
 
 def _of_lambda(values: Ablation) -> str:
-    means = values.runs.area("accuracy").mean()
+    area = values.runs.area("accuracy")
+    found = effects([area], values.base_group, values.others)
+    significant = [_value(each.second) for each in found if each.is_significant]
+    told = f"{listed(significant)} differ" if significant else "none differs"
     first, *_, last = values.runs.groups
     return (
-        f"With lambda from {_value(first)} to {_value(last)} mean eigenvalues, the area of "
-        f"FisherMask {REPAIRED} on {dataset_of(values.runs)} is {means.min():.3f} to "
-        f"{means.max():.3f}."
+        f"For lambda from {_value(first)} to {_value(last)} mean eigenvalues, the areas of "
+        f"FisherMask {REPAIRED} on {dataset_of(values.runs)} lie between {area.mean().min():.3f} "
+        f"and {area.mean().max():.3f}; {told} significantly from {values.base} "
+        f"({len(values.runs.seeds)} seeds)."
     )
 
 
@@ -102,9 +140,9 @@ def _value(group: str) -> str:
 
 
 def rivals(standings: Standings) -> Finding:
-    """Whether strategies made for imbalance, or any others, make the question moot."""
+    """Whether strategies made for imbalance, or any others, are better."""
     groups, mean = standings.groups, standings.mean
-    versus = {each.second: each.turned for each in standings.against(PAPERS)}
+    versus = {each.second: each.turned for each in standings.against(FISHERMASK)}
     ahead = [group for group in groups if group in versus and versus[group].is_gain]
     made = [group for group in groups if family_of(group) == IMBALANCE]
     places = [
@@ -113,8 +151,8 @@ def rivals(standings: Standings) -> Finding:
         if strategy_of(group) == "fishermask"
     ]
     sentences = [
-        f"Of {len(groups)} strategies to {standings.labels} labels, {spoken(groups[0])} has the "
-        f"largest mean area ({mean[groups[0]]:.3f}); {listed(places)}.",
+        f"Of {len(groups)} strategies and variants to {standings.labels} labels, "
+        f"{spoken(groups[0])} has the largest mean area ({mean[groups[0]]:.3f}); {listed(places)}.",
         f"Significantly better than FisherMask as published: {all_spoken(ahead) or 'none'}.",
     ]
     if made:
@@ -123,26 +161,41 @@ def rivals(standings: Standings) -> Finding:
             f"The first of those made for imbalance, {spoken(first)}, is "
             f"{ordinal(standings.place(first))}, {versus[first]} beside FisherMask as published."
         )
-    is_moot = any(group in ahead for group in made)
+    is_better = any(group in ahead for group in made)
     return Finding(
-        "Do strategies made for imbalance make the question moot?",
-        "Yes." if is_moot else "No." if made else "Not measured.",
+        "Are strategies made for imbalance better?",
+        "Yes." if is_better else "Not shown." if made else "Not measured.",
         " ".join([*sentences, *standings.of_rare_labels()]),
     )
 
 
 def ablations(records: Records) -> list[str]:
-    """A sentence for each option."""
+    """A sentence for each option, and one for the imbalance ratio."""
     sentences = []
     for each in records.ablations:
         frame = each.runs.area("accuracy")
         found = [one.turned for one in effects([frame], each.base_group, each.others)]
         told = [
-            f"{_value(one.first)} is {'better' if one.is_gain else 'worse'} than "
-            f"{_value(each.base_group)} by {abs(one.difference):.3f}"
+            f"{_value(one.first)} is {'better' if one.is_gain else 'worse'} than {each.base} by "
+            f"{abs(one.difference):.3f}"
             for one in found
             if one.is_significant
         ]
-        level = f"no value differs significantly from {_value(each.base_group)}"
+        level = f"no value differs significantly from {each.base}"
+        halves = [(one.interval[1] - one.interval[0]) / 2 for one in found if one.interval]
+        if halves:
+            missed = dict.fromkeys(f"{half:.2f}" for half in (min(halves), max(halves)))
+            seeds = len(each.runs.seeds)
+            level += f"; {seeds} seeds would miss differences below {' to '.join(missed)}"
         sentences.append(f"{each.name}: {listed(told) if told else level}.")
-    return sentences
+    return [*sentences, _of_ratio(records)]
+
+
+def _of_ratio(records: Records) -> str:
+    """Which strategy is the best at each ratio."""
+    best = {
+        f"{ratio:.0f}:1": runs.area("accuracy").mean().idxmax()
+        for ratio, runs in records.by_ratio.items()
+    }
+    told = [f"{spoken(str(group))} at {ratio}" for ratio, group in best.items()]
+    return f"imbalance_ratio: the largest area is that of {listed(told)}."

@@ -21,17 +21,22 @@ import pandas as pd
 from fm_al.errors import ConfigError
 from fm_al.records.discovery import runs_below
 from fm_al.records.reading import stored_run
+from fm_al.report.class_tiers import tiers_of
 from fm_al.report.runs import REFERENCE, STRATEGY, Run, Runs
 from fm_al.report.selection import read_runs
 from fm_al.report.text import listed
 from fm_al.report.values import format_value
-from fm_al.report.variants import VARIANTS, with_variants
+from fm_al.report.variants import VARIANTS, group_of_paper, with_variants
+from fm_al.report.verdict.families import strategy_of
 
 FOLDERS = ("full_length", "rivals", "balanced", "ablations", "ratios")
-FEWEST_RATIOS = 2
+FISHERMASK, BAIT = "fishermask (as published)", "bait (as published)"
+RIVAL = "entropy"  # the simplest strategy that is hard to beat
+# By option: the preset that changes it, if there is one.
 ABLATED = {
     "strategy.fraction": "mask_fraction",
     "strategy.mask": "mask_kind",
+    "strategy.whole_last_layer": "whole_last_layer",
     "strategy.regularization": "regularization",
     "strategy.oversampling": "oversampling",
 }
@@ -43,7 +48,7 @@ class Ablation:
     """Runs that differ in one option.
 
     Attributes:
-        name: Of the preset.
+        name: Of the ablation.
         key: The option.
         base: The value that the other ablations have.
         runs: Of one setting; a group for each value.
@@ -72,6 +77,7 @@ class Records:
     Attributes:
         full_length, rivals, balanced: As above.
         ablations: One for each option.
+        last_layer: The areas of BAIT with the options that the ablations share, by seed.
         ratios: At each ratio of the largest class to the smallest, a setting.
     """
 
@@ -79,6 +85,7 @@ class Records:
     rivals: Runs
     balanced: Runs
     ablations: Sequence[Ablation]
+    last_layer: pd.Series
     ratios: Runs
 
     def ablation(self, name: str) -> Ablation:
@@ -101,7 +108,7 @@ def read_records(folder: Path) -> Records:
     """Read the runs in the folders named above.
 
     Raises:
-        ConfigError: A folder is not there, or has no runs to compare.
+        ConfigError: A folder is not there, or lacks runs to compare.
     """
     for name in FOLDERS:
         if not (folder / name).is_dir():
@@ -111,15 +118,35 @@ def read_records(folder: Path) -> Records:
         read_runs(folder / "rivals"),
         _balanced(folder / "balanced"),
         _ablations(folder / "ablations"),
+        _last_layer(folder / "ablations"),
         read_runs(folder / "ratios"),
     )
-    variants = [f"{name} ({variant})" for name in ("fishermask", "bait") for variant in VARIANTS]
-    _check_groups(folder / "full_length", found.full_length, [*variants, REFERENCE])
-    _check_groups(folder / "rivals", found.rivals, [variants[0], REFERENCE])
-    _check_groups(folder / "balanced", found.balanced, [variants[0]])
-    if len(found.by_ratio) < FEWEST_RATIOS:
-        raise ConfigError(f"{folder / 'ratios'}: needs runs of {FEWEST_RATIOS} ratios to compare")
+    _check_full_length(folder / "full_length", found.full_length)
+    _check_rivals(folder / "rivals", found.rivals)
+    _check_groups(folder / "balanced", found.balanced, [FISHERMASK])
+    of_paper = [group_of_paper(name, found.ratios.groups) for name in ("fishermask", "bait")]
+    _check_groups(folder / "ratios", found.ratios, [*of_paper, RIVAL, REFERENCE])
+    if not 1 < len(found.by_ratio) == len(found.ratios.settings):
+        raise ConfigError(f"{folder / 'ratios'}: needs settings of different ratios to compare")
     return found
+
+
+def _check_full_length(folder: Path, runs: Runs) -> None:
+    """Raise ConfigError if a setting lacks a variant, or an opponent that others have."""
+    variants = [f"{name} ({each})" for name in ("fishermask", "bait") for each in VARIANTS]
+    _check_groups(folder, runs, [*variants, REFERENCE, *opponents(runs)])
+    _check_datasets(folder, runs)
+
+
+def _check_rivals(folder: Path, runs: Runs) -> None:
+    """Raise ConfigError if settings are not imbalanced, or not of one length."""
+    _check_groups(folder, runs, [FISHERMASK, REFERENCE])
+    _check_datasets(folder, runs)
+    if len(ends := {str(each.labels[-1]) for each in settings_of(runs)}) > 1:
+        raise ConfigError(f"{folder}: settings end at {listed(sorted(ends))} labels; must be one")
+    for each in settings_of(runs):
+        if tiers_of(each) is None:
+            raise ConfigError(f"{folder}: {each.settings[0]} has no rare classes")
 
 
 def _check_groups(folder: Path, runs: Runs, needed: Sequence[str]) -> None:
@@ -129,20 +156,34 @@ def _check_groups(folder: Path, runs: Runs, needed: Sequence[str]) -> None:
             raise ConfigError(f"{folder}: {setting} has no runs of {listed(lacking)}")
 
 
+def _check_datasets(folder: Path, runs: Runs) -> None:
+    """Raise ConfigError if settings have the same data set."""
+    datasets = [dataset_of(each) for each in settings_of(runs)]
+    if len({*datasets}) < len(datasets):
+        raise ConfigError(f"{folder}: two settings of one data set: {listed(runs.settings)}")
+
+
 def dataset_of(runs: Runs) -> str:
     """What the data set of one setting is called."""
     option = runs.runs[0].options["dataset"].removesuffix("_jpeg")
     return DATASETS.get(option, option)
 
 
-def of_settings(runs: Runs) -> list[Runs]:
+def settings_of(runs: Runs) -> list[Runs]:
     """The runs of each setting, by the name of its data set."""
     return sorted((runs.of(setting) for setting in runs.settings), key=dataset_of)
 
 
-def areas(of_settings: Sequence[Runs]) -> list[pd.DataFrame]:
+def areas(settings: Sequence[Runs]) -> list[pd.DataFrame]:
     """The areas under the accuracy curves of each setting: seeds x groups."""
-    return [runs.area("accuracy") for runs in of_settings]
+    return [runs.area("accuracy") for runs in settings]
+
+
+def opponents(runs: Runs) -> list[str]:
+    """The strategies that FisherMask as published is compared with."""
+    fisher = ("fishermask", "bait")  # of their variants, only BAIT as published is the paper's
+    others = [group for group in runs.groups if strategy_of(group) not in fisher]
+    return [BAIT, *others] if BAIT in runs.groups else others
 
 
 def _balanced(folder: Path) -> Runs:
@@ -170,17 +211,24 @@ def _balanced(folder: Path) -> Runs:
 def _ablations(folder: Path) -> list[Ablation]:
     """The runs with each option of FisherMask changed, the others at their most frequent value."""
     runs = read_runs(folder, {"strategy": ["fishermask"]}).runs
-    base = {key: _most_frequent(runs, key) for key in (*ABLATED, "strategy.whole_last_layer")}
-    return [
-        Ablation(
-            name,
-            key,
-            base[key],
-            read_runs(folder, {k: [v] for k, v in base.items() if k != key}, by=[key]),
-        )
-        for key, name in ABLATED.items()
-    ]
+    base = {key: _most_frequent(runs, key) for key in ABLATED}
+    found = []
+    for key, name in ABLATED.items():
+        where = {other: [value] for other, value in base.items() if other != key}
+        each = Ablation(name, key, base[key], read_runs(folder, where, by=[key]))
+        if not each.others:
+            raise ConfigError(f"{folder}: needs runs of two values of {key}")
+        found.append(each)
+    return found
 
 
 def _most_frequent(runs: Sequence[Run], key: str) -> str:
     return Counter(format_value(run.value(key)) for run in runs).most_common(1)[0][0]
+
+
+def _last_layer(folder: Path) -> pd.Series:
+    """The areas of BAIT by seed."""
+    area = read_runs(folder, {"strategy": ["bait"]}).area("accuracy")
+    if len(area.columns) > 1:
+        raise ConfigError(f"{folder}: has BAIT with several options: {listed([*area.columns])}")
+    return area.iloc[:, 0]

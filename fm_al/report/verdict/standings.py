@@ -12,7 +12,7 @@ from scipy import stats
 from fm_al.report.class_tiers import Tiers, tiers_of
 from fm_al.report.runs import REFERENCE, Runs
 from fm_al.report.statistics import Ranks, ranks
-from fm_al.report.verdict.effects import Effect, corrected, effect, effects
+from fm_al.report.verdict.effects import Effect, effects
 from fm_al.report.verdict.records import areas, dataset_of
 
 
@@ -30,12 +30,12 @@ class Standings:
     def frames(self) -> list[pd.DataFrame]:
         """The area under the accuracy curve for each setting: seeds x groups, without gaps."""
         found = areas(self.settings)
-        groups = [g for g in found[0] if all(g in frame for frame in found)]
+        groups = [group for group in found[0] if all(group in frame for frame in found)]
         return [frame[groups].dropna() for frame in found]
 
     @property
     def labels(self) -> int:
-        """The last number of labels."""
+        """The last number of labels, which is that of all settings."""
         return self.settings[0].labels[-1]
 
     @property
@@ -44,14 +44,14 @@ class Standings:
         return [dataset_of(runs) for runs in self.settings]
 
     @cached_property
-    def of_settings(self) -> pd.DataFrame:
+    def area(self) -> pd.DataFrame:
         """The mean area: groups x data sets."""
         return pd.DataFrame({n: f.mean() for n, f in zip(self.names, self.frames, strict=True)})
 
     @cached_property
     def mean(self) -> Mapping[str, float]:
         """The mean area over the data sets, the largest first."""
-        return dict(self.of_settings.mean(axis=1).sort_values(ascending=False, kind="stable"))
+        return dict(self.area.mean(axis=1).sort_values(ascending=False, kind="stable"))
 
     @property
     def groups(self) -> list[str]:
@@ -71,15 +71,13 @@ class Standings:
         """Ranks within each pair of data set and seed, which count like settings."""
         blocks = pd.concat(dict(zip(self.names, self.frames, strict=True)))
         found = ranks(blocks.set_axis([f"{name} {seed}" for name, seed in blocks.index]))
-        assert found is not None
+        assert found is not None  # there are several pairs and groups
         return found
 
     @cached_property
     def tiers(self) -> list[Tiers]:
         """Frequent and rare classes of each setting."""
-        found = [tiers_of(runs) for runs in self.settings]
-        assert all(found)  # the paper's settings are imbalanced
-        return [tiers for tiers in found if tiers]
+        return [tiers for runs in self.settings if (tiers := tiers_of(runs))]
 
     @cached_property
     def rare_share(self) -> pd.DataFrame:
@@ -87,7 +85,7 @@ class Standings:
         sets."""
         columns = {}
         for name, runs, tiers in zip(self.names, self.settings, self.tiers, strict=True):
-            share = {run: tiers.share(tiers.rarest, run.at(runs.labels[-1])) for run in runs.runs}
+            share = {run: tiers.share(tiers.rarest, run.at(self.labels)) for run in runs.runs}
             columns[name] = runs.framed(share).mean()
         return pd.DataFrame(columns).loc[self.groups]
 
@@ -97,21 +95,14 @@ class Standings:
         shares = [tiers.pool_share(tiers.rarest) for tiers in self.tiers]
         return sum(shares) / len(shares)
 
-    @cached_property
-    def lead(self) -> dict[str, Effect]:
-        """What each group gains over random."""
-        others = [group for group in self.groups if group != REFERENCE]
-        found = corrected([effect(self.frames, group, REFERENCE) for group in others])
-        return {each.first: each for each in found}
-
     def of_rare_labels(self) -> list[str]:
         """How far the labels of rare classes explain the area, in a sentence; none if these labels
         do not vary."""
-        share = self.rare_share.mean(axis=1)
+        share = self.rare_share.mean(axis=1).drop(REFERENCE)
         if share.nunique() == 1:
             return []
         rho = float(stats.spearmanr(share, [self.mean[group] for group in share.index]).statistic)
         return [
-            "Over the strategies, area goes with the share of labels that are of rare classes "
-            f"(Spearman's rank correlation {rho:.2f})."
+            "Without random labels, Spearman's rank correlation between area and the share of "
+            f"labels of rare classes is {rho:+.2f}."
         ]

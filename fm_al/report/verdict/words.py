@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fm_al.report.text import listed
-from fm_al.report.verdict.families import strategy_of
 
 SPOKEN = {
     "fishermask": "FisherMask",
@@ -53,11 +52,6 @@ def number(count: int) -> str:
 
 def percent(share: float) -> str:
     return f"{share:.0%}"
-
-
-def is_fisher(group: str) -> bool:
-    """Whether a group is BAIT or FisherMask, which are run with several regularizations."""
-    return strategy_of(group) in ("fishermask", "bait")
 
 
 def signed(difference: float) -> str:

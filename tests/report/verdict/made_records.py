@@ -103,6 +103,7 @@ def _make_ablations(folder: Path) -> None:
         {"regularization": 1},
         {"regularization": 0.0001},
         {"oversampling": 0.5},
+        {"whole_last_layer": False},
     ]
     for seed in SEEDS:
         for change in changes:
@@ -125,7 +126,8 @@ def _make_ratio(folder: Path, ratio: int, gain: float) -> None:
         "overrides": f"ratio={ratio}",
     }
     for seed in SEEDS:
-        for strategy, level in (("random", 0.5), ("entropy", 0.6), ("fishermask", 0.6 + gain)):
-            options = OF_VARIANT[PUBLISHED] if strategy == "fishermask" else {}
+        levels = {"random": 0.5, "entropy": 0.6, "bait": 0.6, "fishermask": 0.6 + gain}
+        for strategy, level in levels.items():
+            options = OF_VARIANT[PUBLISHED] if strategy in ("fishermask", "bait") else {}
             accuracy = curve(level, seed, f"{strategy}{ratio}")
             make_run(folder, strategy, seed, accuracy, options=options, **place)

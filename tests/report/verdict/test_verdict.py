@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -9,17 +11,26 @@ import pytest
 
 from fm_al.errors import ConfigError
 from fm_al.report.variants import PUBLISHED
-from fm_al.report.verdict.claims import outperforms, saves_labels, under_imbalance
-from fm_al.report.verdict.command import verdict, verdict_from
+from fm_al.report.verdict.claims import (
+    headline,
+    outperforms,
+    published_pair,
+    saves_labels,
+    under_imbalance,
+)
+from fm_al.report.verdict.command import parser, verdict, verdict_from
+from fm_al.report.verdict.effects import effects
 from fm_al.report.verdict.families import FAMILIES, OTHER, family_of
 from fm_al.report.verdict.questions import ablations, regularization, rivals, whole_network
-from fm_al.report.verdict.records import of_settings, read_records
+from fm_al.report.verdict.records import FISHERMASK, areas, opponents, read_records, settings_of
 from fm_al.report.verdict.standings import Standings
 from fm_al.report.verdict.words import ordinal, spoken
 from tests.helpers.command_line import ROOT
-from tests.report.verdict.made_records import BAIT, FISHER, LEVELS, make_records
+from tests.helpers.made_runs import make_run
+from tests.report.verdict.made_records import BAIT, FISHER, LEVELS, OF_VARIANT, make_records
 
-WEAK = {PUBLISHED: 0.5, "rescaled": 0.5, "repaired": 0.5}
+NOTE = "images were read from files"
+WEAK = {PUBLISHED: 0.52, "rescaled": 0.51, "repaired": 0.51}
 
 
 @pytest.fixture(scope="module")
@@ -35,24 +46,45 @@ def weak(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_claims_hold_where_fishermask_is_better(strong: Path) -> None:
     records = read_records(strong)
+    assert headline(records).startswith("The claim holds: over three imbalanced data sets together")
     found = outperforms(records)
     assert found.answer == "Holds."
-    assert found.evidence.count("significantly better than all six others") == 3
-    assert under_imbalance(records).answer == "Holds."
-    assert under_imbalance(records).evidence.endswith(
+    assert found.evidence.count("significantly better than all six others") == 4
+    imbalance = under_imbalance(records)
+    assert imbalance.answer == "Holds."
+    assert imbalance.evidence.endswith(
         "With three balanced classes of Fashion-MNIST, to 150 labels, it is significantly better "
         "than both others."
     )
-    assert saves_labels(records).answer.startswith("Holds")
+    assert saves_labels(records).answer == "Holds."
 
 
 def test_claims_do_not_hold_where_it_is_not(weak: Path) -> None:
     records = read_records(weak)
+    assert headline(records).startswith("The claim does not hold: over three")
+    assert headline(records).endswith(
+        "is significantly better than random only. By mean area it is "
+        "6th on CIFAR-10, 6th on Fashion-MNIST and 6th on MNIST, of seven strategies."
+    )
     found = outperforms(records)
     assert found.answer == "Does not hold."
-    assert found.evidence.count("significantly worse than BAIT as published") == 3
-    assert saves_labels(records).answer == "Does not hold."
-    assert whole_network(records).answer == "Not over the data sets together."
+    assert found.evidence.count("significantly worse than BAIT as published") == 4
+    assert saves_labels(records).answer != "Holds."
+    mask = whole_network(records)
+    assert mask.answer == "No: it is worse as published, rescaled and repaired."
+    assert "FisherMask hurt" not in regularization(records).answer
+    assert "All repairs: help BAIT and hurt FisherMask." in regularization(records).answer
+
+
+def test_a_pair_has_one_verdict(strong: Path) -> None:
+    """FisherMask and BAIT as published are an opponents' pair, and the question of the mask."""
+    records = read_records(strong)
+    pair = published_pair(records)
+    frames = areas(settings_of(records.full_length))
+    opponents_pair = effects(frames, FISHERMASK, opponents(records.full_length))[0]
+    assert (pair.second, pair) == ("bait (as published)", opponents_pair)
+    assert f"{pair} as published" in whole_network(records).evidence
+    assert f"{pair} over BAIT as published" in outperforms(records).evidence
 
 
 def test_the_mask_and_regularization_are_judged_by_paired_differences(strong: Path) -> None:
@@ -61,16 +93,19 @@ def test_the_mask_and_regularization_are_judged_by_paired_differences(strong: Pa
     assert mask.answer == "Yes."
     lead = (FISHER[PUBLISHED] - BAIT[PUBLISHED]) / 2
     assert f"is +{lead:.2f}"[:-1] in mask.evidence
-    assert "the random mask is -0.05" in mask.evidence
-    assert regularization(records).answer == "The repairs help BAIT and FisherMask."
+    assert "with the random one (+0.05" in mask.evidence
+    assert "0.500 with BAIT, which has none." in mask.evidence
+    assert regularization(records).answer.endswith("All repairs: help BAIT and FisherMask.")
     sentences = ablations(records)
-    assert sentences[0] == "mask_fraction: no value differs significantly from 0.003."
+    assert sentences[0].startswith("mask_fraction: no value differs significantly from 0.003; 4 ")
     assert sentences[1].startswith("mask_kind: random is better than standard by 0.05")
+    assert sentences[-1].startswith("imbalance_ratio: the largest area is that of ")
+    assert sentences[-1].endswith("FisherMask at 20:1 and FisherMask at 50:1.")
 
 
-def test_strategies_made_for_imbalance_may_make_it_moot(strong: Path, weak: Path) -> None:
-    assert rivals(Standings(of_settings(read_records(strong).rivals))).answer == "No."
-    found = rivals(Standings(of_settings(read_records(weak).rivals)))
+def test_strategies_made_for_imbalance_may_be_better(strong: Path, weak: Path) -> None:
+    assert rivals(Standings(settings_of(read_records(strong).rivals))).answer == "Not shown."
+    found = rivals(Standings(settings_of(read_records(weak).rivals)))
     assert found.answer == "Yes."
     assert "GALAXY has the largest mean area" in found.evidence
 
@@ -79,7 +114,7 @@ def test_standings_are_over_the_seeds_that_all_have(strong: Path, tmp_path: Path
     folder = shutil.copytree(strong, tmp_path / "records")
     (seed,) = folder.glob("rivals/imbalanced_mnist/*/*/galaxy/seed3")
     shutil.rmtree(seed)
-    standings = Standings(of_settings(read_records(folder).rivals))
+    standings = Standings(settings_of(read_records(folder).rivals))
     assert [len(frame) for frame in standings.frames] == [4, 4, 3]
     assert standings.names == ["CIFAR-10", "Fashion-MNIST", "MNIST"]
     assert standings.groups[0] == "fishermask (repaired)"
@@ -87,27 +122,33 @@ def test_standings_are_over_the_seeds_that_all_have(strong: Path, tmp_path: Path
     assert standings.place("random") == len(standings.groups) == len(LEVELS) + 7
     assert len(standings.ranks.settings) == 11
     assert standings.ranks.critical_difference is not None
-    assert standings.lead["entropy"].difference == pytest.approx(0.1, abs=0.01)
+    (entropy,) = (each for each in standings.against("random") if each.second == "entropy")
+    assert entropy.difference == pytest.approx(-0.1, abs=0.01)
 
 
 def test_the_page_its_tables_and_its_figures_are_written(
     strong: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    verdict([str(strong), "--page", "PAGE.md", "--out", "out/long"])
+    verdict([str(strong), "--page", "PAGE.md", "--out", "out/long", "--note", NOTE])
     printed = capsys.readouterr().out
-    assert "Of seven strategies, FisherMask is 1st on CIFAR-10" in printed
+    assert "By mean area it is 1st on CIFAR-10" in printed
     assert "verdict: PAGE.md" in printed
     page = Path("PAGE.md").read_text()
     links = [part.partition(")")[0] for part in page.split("](")[1:]]
-    assert len(links) == 13
+    assert len(links) == 14
     assert all(Path(link).is_file() for link in links), links
     order = ["## Verdict", "## All strategies", "## The paper's figures", "## Ablations"]
     assert sorted(order, key=page.index) == order
     assert "](out/long/balanced.md): 16 runs, 4 groups, seeds 0, 1, 2, 3; to 150 labels" in page
-    again = verdict_from(strong, Path("PAGE.md"), Path("out/long"))
+    assert f"\n- {NOTE}\n" in page
+    (command,) = re.findall(r"^Written by `fm-al-verdict (.*)`\.$", page, re.MULTILINE)
+    again = verdict_from(parser().parse_args(shlex.split(command)))
     assert again.page == page
     assert set(again.long_tables) == {path.stem for path in Path("out/long").glob("*.md")}
+    Path("out/long/mine.md").touch()
+    with pytest.raises(ConfigError, match=r"--out out/long: has files .* out/long/mine\.md"):
+        verdict(shlex.split(command))
 
 
 @pytest.mark.parametrize("part", ["full_length", "rivals", "balanced", "ablations", "ratios"])
@@ -134,18 +175,40 @@ def test_one_ratio_is_no_comparison(strong: Path, tmp_path: Path) -> None:
     for ratio in (1, 50):
         for run in folder.glob(f"ratios/*/*/*/*/ratio={ratio}"):
             shutil.rmtree(run)
-    with pytest.raises(ConfigError, match="needs runs of 2 ratios"):
+    with pytest.raises(ConfigError, match="ratios: needs settings of different ratios"):
+        read_records(folder)
+
+
+def test_one_value_is_no_ablation(strong: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(strong, tmp_path / "records")
+    for run in folder.glob("ablations/*/*/*/*/oversampling=0.5"):
+        shutil.rmtree(run)
+    with pytest.raises(ConfigError, match=r"needs runs of two values of strategy\.oversampling"):
+        read_records(folder)
+
+
+def test_rivals_are_imbalanced_and_of_one_length(strong: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(strong, tmp_path / "records")
+    place = {"experiment": "other", "dataset": "svhn", "pool": (5000, 250, 250)}
+    for strategy in ("fishermask", "random"):
+        options = OF_VARIANT[PUBLISHED] if strategy == "fishermask" else {}
+        make_run(folder / "rivals", strategy, 0, [0.3, 0.5], options=options, **place)
+    with pytest.raises(ConfigError, match="settings end at 170 and 30 labels"):
+        read_records(folder)
+    shutil.rmtree(folder / "rivals")
+    shutil.copytree(folder / "balanced" / "balanced", folder / "rivals" / "balanced")
+    with pytest.raises(ConfigError, match="no runs of|no rare classes"):
         read_records(folder)
 
 
 def test_a_page_needs_a_folder(strong: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--page .*nowhere/PAGE\.md: must be a file"):
-        verdict_from(strong, tmp_path / "nowhere" / "PAGE.md", tmp_path)
+        verdict([str(strong), f"--page={tmp_path}/nowhere/PAGE.md", f"--out={tmp_path}"])
 
 
-def test_every_strategy_has_an_idea_and_a_name() -> None:
+def test_strategies_have_ideas_and_names() -> None:
     strategies = {path.stem for path in (ROOT / "conf" / "strategy").glob("*.yaml")}
-    assert strategies == {name for names in FAMILIES.values() for name in names}
+    assert {name for names in FAMILIES.values() for name in names} <= strategies
     assert family_of("mine (option=1)") == OTHER
     assert spoken("bait (repaired)") == "BAIT repaired"
     assert spoken("balanced (inner=badge)") == "balanced BADGE"
