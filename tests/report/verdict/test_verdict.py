@@ -162,28 +162,21 @@ def test_a_missing_part_is_named(strong: Path, tmp_path: Path, part: str) -> Non
         read_records(folder)
 
 
-def test_missing_runs_are_named(strong: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("gone", "message"),
+    [
+        ("full_length/*/*/*/bait/rescaled", r"full_length: .* has no runs of bait \(rescaled\)"),
+        ("ratios/*/*/*/*/ratio=[15]*", "ratios: needs settings of different ratios"),
+        ("ablations/*/*/*/*/oversampling=0.5", r"needs runs of two values of strategy\.oversampl"),
+    ],
+)
+def test_too_little_to_compare_is_named(
+    strong: Path, tmp_path: Path, gone: str, message: str
+) -> None:
     folder = shutil.copytree(strong, tmp_path / "records")
-    for way in folder.glob("full_length/*/*/*/bait/rescaled"):
-        shutil.rmtree(way)
-    with pytest.raises(ConfigError, match=r"full_length: .* has no runs of bait \(rescaled\)"):
-        read_records(folder)
-
-
-def test_one_ratio_is_no_comparison(strong: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(strong, tmp_path / "records")
-    for ratio in (1, 50):
-        for run in folder.glob(f"ratios/*/*/*/*/ratio={ratio}"):
-            shutil.rmtree(run)
-    with pytest.raises(ConfigError, match="ratios: needs settings of different ratios"):
-        read_records(folder)
-
-
-def test_one_value_is_no_ablation(strong: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(strong, tmp_path / "records")
-    for run in folder.glob("ablations/*/*/*/*/oversampling=0.5"):
-        shutil.rmtree(run)
-    with pytest.raises(ConfigError, match=r"needs runs of two values of strategy\.oversampling"):
+    for runs in folder.glob(gone):
+        shutil.rmtree(runs)
+    with pytest.raises(ConfigError, match=message):
         read_records(folder)
 
 
