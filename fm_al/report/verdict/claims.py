@@ -112,11 +112,12 @@ def under_imbalance(records: Records) -> Finding:
     growth = dict(
         zip(others, corrected([_growth(least, most, other) for other in others]), strict=True)
     )
-    rivals = growth[RIVAL], growth[others[2]]
-    answer = "Not shown."
-    if growth[REFERENCE].is_gain:
-        answer = "Only beside random labels."
-    if all(each.is_gain for each in rivals):
+    rivals = others[1:]
+    shrinks = [other for other in rivals if growth[other].is_loss]
+    answer = "Only beside random labels." if growth[REFERENCE].is_gain else "Not shown."
+    if shrinks:
+        answer = f"No: its lead over {all_spoken(shrinks)} shrinks."
+    if all(growth[other].is_gain for other in rivals):
         answer = HOLDS
     grow = [f"over {spoken(other)} by {each}" for other, each in growth.items()]
     leads = [

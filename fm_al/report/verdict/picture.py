@@ -36,14 +36,13 @@ def standings_figure(standings: Standings) -> Figure:
     """Draw a row for each strategy, the largest mean area at the top."""
     groups = standings.groups
     versus = {each.second: each.turned for each in standings.against(FISHERMASK)}
-    ahead = sum(each.is_gain for each in versus.values())
     title = (
-        f"Of {len(groups)} strategies and variants, {ahead or 'none'} "
-        f"{'are' if ahead > 1 else 'is'} significantly better than FisherMask as published"
+        f"Of {len(groups)} strategies and variants, FisherMask as published is "
+        f"{standings.places(FISHERMASK)}"
     )
     mpl = new_figure(WIDE, 1.3 + ROW * len(groups))
     left, right = mpl.subplots(1, 2, sharey=True, width_ratios=[2.3, 1])
-    mpl.suptitle(title, fontsize=9, fontweight="bold", x=0.01, ha="left")
+    mpl.suptitle(title, fontsize=8.5, fontweight="bold", x=0.01, ha="left")
     _draw_differences(left, standings, versus)
     _draw_shares(right, standings)
     left.set_yticks(range(len(groups)), [spoken(group) for group in groups])
@@ -87,7 +86,7 @@ def _draw_row(axes: Axes, standings: Standings, row: int, found: Effect) -> None
     colour = COLOURS[family_of(found.first)]
     for frame, marker in zip(standings.frames, MARKERS, strict=False):
         mean = float((frame[found.first] - frame[found.second]).mean())
-        axes.plot([mean], [row], marker, ms=2.8, mfc="white", mec=colour, mew=0.6, alpha=0.8)
+        axes.plot([mean], [row], marker, ms=3.6, mfc="white", mec=colour, mew=0.8)
     if found.interval is not None:
         axes.plot(found.interval, [row, row], c=colour, lw=1.8, solid_capstyle="butt", zorder=3)
     fill = colour if found.is_significant else "white"

@@ -153,7 +153,8 @@ def rivals(standings: Standings) -> Finding:
     sentences = [
         f"Of {len(groups)} strategies and variants to {standings.labels} labels, "
         f"{spoken(groups[0])} has the largest mean area ({mean[groups[0]]:.3f}); {listed(places)}.",
-        f"Significantly better than FisherMask as published: {all_spoken(ahead) or 'none'}.",
+        f"By data set FisherMask as published is {standings.places(FISHERMASK)}. Significantly "
+        f"better than it: {all_spoken(ahead) or 'none'}.",
     ]
     if made:
         first = made[0]

@@ -12,8 +12,10 @@ from scipy import stats
 from fm_al.report.class_tiers import Tiers, tiers_of
 from fm_al.report.runs import REFERENCE, Runs
 from fm_al.report.statistics import Ranks, ranks
+from fm_al.report.text import listed
 from fm_al.report.verdict.effects import Effect, effects
 from fm_al.report.verdict.records import areas, dataset_of
+from fm_al.report.verdict.words import ordinal
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class Standings:
     def place(self, group: str) -> int:
         """A group's place by mean area."""
         return 1 + self.groups.index(group)
+
+    def places(self, group: str) -> str:
+        """A group's place by mean area on each data set, in words."""
+        ranked = self.area.rank(ascending=False, method="min").loc[group]
+        return listed([f"{ordinal(int(ranked[name]))} on {name}" for name in self.names])
 
     def against(self, group: str) -> list[Effect]:
         """A group compared with every other, corrected by Holm over these."""

@@ -119,6 +119,7 @@ def test_standings_are_over_the_seeds_that_all_have(strong: Path, tmp_path: Path
     assert standings.names == ["CIFAR-10", "Fashion-MNIST", "MNIST"]
     assert standings.groups[0] == "fishermask (repaired)"
     assert standings.groups[-1] == "random"
+    assert standings.places("random") == "12th on CIFAR-10, 12th on Fashion-MNIST and 12th on MNIST"
     assert standings.place("random") == len(standings.groups) == len(LEVELS) + 7
     assert len(standings.ranks.settings) == 11
     assert standings.ranks.critical_difference is not None
