@@ -18,13 +18,12 @@ from fm_al.launch.sweeper import ExperimentSweep
 from fm_al.planned_run import PlannedRun
 from fm_al.records.discovery import runs_below
 from fm_al.records.reading import stored_run
-from fm_al.records.result_config import Config
+from fm_al.records.result_config import FOUND_IN_DATA, Config, as_now
 from tests.helpers.command_line import ROOT
 
 DOCS = (ROOT / "docs" / "reproducing.md").read_text()
 FOLDERS = ("full_length", "rivals", "balanced", "ablations", "ratios")
-# Of the machine, and of what it read.
-NOT_COMPARED = ("device", "dataset_content", "features_content")
+NOT_COMPARED = ("device", *FOUND_IN_DATA)  # of the machine, and of what it read
 
 
 @pytest.fixture(scope="module")
@@ -55,5 +54,5 @@ def _runs_of(arguments: list[str]) -> list[PlannedRun]:
 
 
 def _decided(config: Config) -> str:
-    kept: Mapping[str, Any] = {k: v for k, v in config.items() if k not in NOT_COMPARED}
+    kept: Mapping[str, Any] = {k: v for k, v in as_now(config).items() if k not in NOT_COMPARED}
     return json.dumps(kept, sort_keys=True)
