@@ -37,12 +37,11 @@ def standings_figure(standings: Standings) -> Figure:
     groups = standings.groups
     versus = {each.second: each.turned for each in standings.against(FISHERMASK)}
     title = (
-        f"Of {len(groups)} strategies and variants, FisherMask as published is "
-        f"{standings.places(FISHERMASK)}"
+        f"FisherMask among {len(groups)} strategies and variants: {standings.places(FISHERMASK)}"
     )
     mpl = new_figure(WIDE, 1.3 + ROW * len(groups))
     left, right = mpl.subplots(1, 2, sharey=True, width_ratios=[2.3, 1])
-    mpl.suptitle(title, fontsize=8.5, fontweight="bold", x=0.01, ha="left")
+    mpl.suptitle(title, fontsize=8, fontweight="bold", x=0.01, ha="left")
     _draw_differences(left, standings, versus)
     _draw_shares(right, standings)
     left.set_yticks(range(len(groups)), [spoken(group) for group in groups])
