@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -13,22 +14,21 @@ from matplotlib import style
 
 from fm_al.report.drawing import STYLE, Figure
 
+# Metadata of each format, without the time.
+UNDATED: Mapping[str, dict[str, None]] = {
+    "pdf": {"CreationDate": None},
+    "svg": {"Date": None},
+    "png": {},
+}
 MARK = re.compile(r"series-(\d+)-(.*)")
 
 
-def save(figure: Figure, folder: Path) -> None:
-    """Write `<name>.pdf`, `<name>.svg` and `<name>.png`; equal figures give equal bytes."""
-    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
+def save(figure: Figure, folder: Path, endings: Iterable[str] = UNDATED) -> None:
+    """Write `<name>.<ending>` for each ending; equal figures give equal bytes."""
     with style.context(STYLE):
-        for ending, metadata in undated.items():
+        for ending in endings:
             path = folder / f"{figure.name}.{ending}"
-            figure.mpl.savefig(path, metadata=metadata, dpi=200)
-
-
-def save_png(figure: Figure, folder: Path) -> None:
-    """Write `<name>.png`."""
-    with style.context(STYLE):
-        figure.mpl.savefig(folder / f"{figure.name}.png", metadata={}, dpi=200)
+            figure.mpl.savefig(path, metadata=UNDATED[ending], dpi=200)
 
 
 def inline_svg(figure: Figure) -> str:

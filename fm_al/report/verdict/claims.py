@@ -43,10 +43,15 @@ class Finding:
     evidence: str
 
 
+def against_opponents(settings: Sequence[Runs]) -> list[Effect]:
+    """FisherMask as published compared with each opponent, over these settings together."""
+    return effects(areas(settings), FISHERMASK, opponents(settings[0]))
+
+
 def headline(records: Records) -> str:
     """The verdict in a sentence."""
     settings, others = settings_of(records.full_length), opponents(records.full_length)
-    better = [each.second for each in effects(areas(settings), FISHERMASK, others) if each.is_gain]
+    better = [each.second for each in against_opponents(settings) if each.is_gain]
     holds = len(better) == len(others)
     told = "than all others" if holds else f"than {all_spoken(better) or 'none of the others'}"
     places = []
@@ -63,22 +68,24 @@ def headline(records: Records) -> str:
 
 def outperforms(records: Records) -> Finding:
     """Whether FisherMask is significantly better than the others."""
-    settings, others = settings_of(records.full_length), opponents(records.full_length)
-    of_each = [effects(areas([runs]), FISHERMASK, others) for runs in settings]
-    together = effects(areas(settings), FISHERMASK, others)
+    settings = settings_of(records.full_length)
+    of_each = [against_opponents([runs]) for runs in settings]
+    together = against_opponents(settings)
     sentences = [
-        f"On {dataset_of(runs)} it is {compared(found)}."
+        f"On {dataset_of(runs)} it is {_compared(found)}."
         for runs, found in zip(settings, of_each, strict=True)
     ]
     sentences.append(
-        f"Over the {number(len(settings))} together it is {compared(together)}: it gains "
+        f"Over the {number(len(settings))} together it is {_compared(together)}: it gains "
         f"{_gains(together)}."
     )
     wins = sum(all(each.is_gain for each in found) for found in of_each)
     answer = HOLDS if wins == len(settings) else HOLDS_NOT
     if 0 < wins < len(settings):
         answer = f"Holds on {number(wins)} of {number(len(settings))} data sets."
-    return Finding('"significantly outperforms state-of-the-art methods"', answer, _text(sentences))
+    return Finding(
+        '"significantly outperforms state-of-the-art methods"', answer, " ".join(sentences)
+    )
 
 
 def _gains(found: Sequence[Effect]) -> str:
@@ -86,11 +93,7 @@ def _gains(found: Sequence[Effect]) -> str:
     return listed([f"{each} over {spoken(each.second)}" for each in ordered])
 
 
-def _text(sentences: Sequence[str]) -> str:
-    return " ".join(sentences)
-
-
-def compared(found: Sequence[Effect]) -> str:
+def _compared(found: Sequence[Effect]) -> str:
     """Which of the others the first group is significantly better and worse than."""
     better = [each.second for each in found if each.is_gain]
     worse = [each.second for each in found if each.is_loss]
@@ -128,11 +131,11 @@ def under_imbalance(records: Records) -> Finding:
         f"the others, its lead grows {listed(grow)}; that over {RIVAL} is {listed(leads)}.",
         *(_without_imbalance(runs) for runs in settings_of(records.balanced)),
     ]
-    return Finding('"especially under imbalanced settings"', answer, _text(sentences))
+    return Finding('"especially under imbalanced settings"', answer, " ".join(sentences))
 
 
 def _without_imbalance(runs: Runs) -> str:
-    found = compared(effects(areas([runs]), FISHERMASK, opponents(runs)))
+    found = _compared(against_opponents([runs]))
     classes = number(len(runs.class_names or []))
     return (
         f"With {classes} balanced classes of {dataset_of(runs)}, to {runs.labels[-1]:,} labels, it "
@@ -155,7 +158,7 @@ def _growth(least: Runs, most: Runs, other: str) -> Effect:
 def saves_labels(records: Records) -> Finding:
     """How many labels FisherMask saves, and how many the others do."""
     settings = settings_of(records.full_length)
-    saved = [saved_labels(runs) for runs in settings]
+    saved = [_saved_labels(runs) for runs in settings]
     others = [group for group in opponents(records.full_length) if group != REFERENCE]
     more = [each.second for each in effects(saved, FISHERMASK, others) if each.is_gain]
     nothing = [frame.assign(nothing=0.0) for frame in saved]
@@ -189,7 +192,7 @@ def _percents(found: Effect) -> str:
     return f"{percent(found.difference)} [{percent(low)}, {percent(high)}]"
 
 
-def saved_labels(runs: Runs) -> pd.DataFrame:
+def _saved_labels(runs: Runs) -> pd.DataFrame:
     """The share of labels that each group saves on the way to random's last accuracy, by seed."""
     values = {labels: runs.at("accuracy", labels) for labels in runs.labels}
     needed = labels_needed(values, runs.final("accuracy")[REFERENCE])
@@ -197,7 +200,6 @@ def saved_labels(runs: Runs) -> pd.DataFrame:
 
 
 def published_pair(records: Records) -> Effect:
-    """FisherMask less BAIT, both as published, corrected as in `outperforms`."""
-    frames = areas(settings_of(records.full_length))
-    found = effects(frames, FISHERMASK, opponents(records.full_length))
+    """FisherMask minus BAIT, both as published, corrected as in `outperforms`."""
+    found = against_opponents(settings_of(records.full_length))
     return next(each for each in found if each.second == BAIT)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from fm_al.errors import ArgumentParser, ConfigError, RunError
 from fm_al.files import atomic_write
-from fm_al.report.export import save_png
+from fm_al.report.export import save
 from fm_al.report.text import printable
 from fm_al.report.verdict.page import Verdict, verdict_of
 from fm_al.report.verdict.records import FOLDERS, read_records
@@ -55,7 +55,7 @@ def _write(made: Verdict, page: Path, out: Path) -> None:
         raise ConfigError(f"--out {out}: has files that are not of this verdict: {strange[0]}")
     (out / "figures").mkdir(parents=True, exist_ok=True)
     for figure in made.figures:
-        save_png(figure, out / "figures")
+        save(figure, out / "figures", ["png"])
     for path, table in tables.items():
         atomic_write(path, table.encode())
     atomic_write(page, made.page.encode())

@@ -3,7 +3,7 @@ it finds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from matplotlib import style
 from matplotlib.axes import Axes
@@ -106,7 +106,7 @@ def _draw_far(axes: Axes, row: int, found: Effect, edge: float) -> None:
 
 
 def _draw_shares(axes: Axes, standings: Standings) -> None:
-    groups: Sequence[str] = standings.groups
+    groups = standings.groups
     share = standings.rare_share.mean(axis=1)
     colours = [COLOURS[family_of(group)] for group in groups]
     axes.barh(range(len(groups)), share[groups], 0.55, color=colours, alpha=0.75, lw=0)

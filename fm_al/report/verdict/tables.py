@@ -7,14 +7,13 @@ from fm_al.report.statistics import ALPHA
 from fm_al.report.text import listed
 from fm_al.report.typeset import NO_NUMBER, Cell, Table
 from fm_al.report.variants import variant_of
+from fm_al.report.verdict.claims import against_opponents
 from fm_al.report.verdict.effects import Effect, effects
 from fm_al.report.verdict.families import family_of
 from fm_al.report.verdict.records import (
     FISHERMASK,
     Records,
-    areas,
     dataset_of,
-    opponents,
     settings_of,
 )
 from fm_al.report.verdict.standings import Standings
@@ -82,13 +81,13 @@ def _difference(found: Effect) -> Cell:
 
 def opponents_table(records: Records) -> Table:
     """What FisherMask as published gains over each of the others, to the last label."""
-    settings, others = settings_of(records.full_length), opponents(records.full_length)
-    frames = areas(settings)
-    columns = [effects([frame], FISHERMASK, others) for frame in frames]
-    columns.append(effects(frames, FISHERMASK, others))
+    settings = settings_of(records.full_length)
+    columns = [
+        against_opponents(of_column) for of_column in (*([each] for each in settings), settings)
+    ]
     rows = [
-        [Cell(spoken(other)), *(_difference(column[number]) for column in columns)]
-        for number, other in enumerate(others)
+        [Cell(spoken(found[0].second)), *map(_difference, found)]
+        for found in zip(*columns, strict=True)
     ]
     return Table(
         "opponents",
