@@ -6,7 +6,7 @@ torch is imported where it is used, because a finished run is recognised without
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,6 +207,13 @@ def float64_device(device: torch.device) -> torch.device:
     import torch
 
     return torch.device("cpu") if device.type == "mps" else device
+
+
+def indices_on(device: torch.device, indices: Sequence[int]) -> torch.Tensor:
+    """Return indices as a tensor, (n,) int64, without waiting for the device."""
+    import torch
+
+    return torch.tensor(indices, dtype=torch.int64).to(device, non_blocking=True)
 
 
 # By cgroup version: the folder, its limit, its use, the part of that which is droppable cache.

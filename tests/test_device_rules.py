@@ -204,12 +204,14 @@ def test_a_whole_run_mixes_no_devices(compose, options: list[str]) -> None:
         assert ours["accuracy"] == pytest.approx(theirs["accuracy"], abs=0.1)
 
 
-PER_PICK = 13  # times that a pick, or its removal twice that, makes the CPU wait for the GPU
+PER_PICK = 9  # times that a pick makes the CPU wait for the GPU
+PER_PICK_OF_A_DESIGN = 4  # BAIT's and FisherMask's, and a removal once more
 
 
 @pytest.mark.parametrize("oversampling", [0.0, 1.0])
 def test_a_pick_makes_the_cpu_wait_a_few_times(strategy: Strategy, oversampling: float) -> None:
-    if oversampling and not isinstance(strategy, BAIT | FisherMask):
+    design = isinstance(strategy, BAIT | FisherMask)
+    if oversampling and not design:
         pytest.skip("picks nothing that it removes again")
     if oversampling:
         strategy = replace(strategy, oversampling=oversampling)
@@ -222,7 +224,8 @@ def test_a_pick_makes_the_cpu_wait_a_few_times(strategy: Strategy, oversampling:
             before = cuda.synchronisations.total()
             strategy.select(query, n, generator())
             waits.append(cuda.synchronisations.total() - before)
-    assert (waits[1] - waits[0]) / 10 <= PER_PICK * (1 + 2 * oversampling), waits
+    most = PER_PICK_OF_A_DESIGN * (1 + 2 * oversampling) if design else PER_PICK
+    assert (waits[1] - waits[0]) / 10 <= most, waits
 
 
 @pytest.mark.parametrize("augment", [False, True])

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from fm_al.device import indices_on
 from fm_al.errors import RunError
 from fm_al.fisher.blocks import Blocks, halve
 from fm_al.fisher.chunks import images_at_once
@@ -114,7 +115,8 @@ class CandidateScores(DriftControl):
     def best_to_remove(self, positions: Tensor) -> int | None:
         """Return the pick whose removal raises the objective least; see `DriftControl.least`."""
         inside = torch.tensor(self.inside)
-        return self.least(traces(-self.A[inside], self.B[inside], 1), inside, positions)
+        there = indices_on(self.A.device, self.inside)
+        return self.least(traces(-self.A[there], self.B[there], 1), inside, positions)
 
     def add_best(self) -> None:
         """Pick one more candidate."""
@@ -143,7 +145,7 @@ class CandidateScores(DriftControl):
             return False
         self.just_computed = False
         # (1 + sign A)^{-1} = L^{-T} L^{-1}; with L^{-1} W for W, M^{-1} changes by -sign W^T W.
-        L = self.criterion.cholesky(torch.eye(len(A)).to(A) + sign * A)
+        L = self.criterion.cholesky(torch.eye(len(A), dtype=A.dtype, device=A.device) + sign * A)
         half, W, FW = (torch.linalg.solve_triangular(L, x, upper=False) for x in (half, W, FW))
         self.objective -= sign * float((W * FW).sum())
         Z = self.inverse.times(FW) - (sign / 2) * (W @ FW.T) @ W

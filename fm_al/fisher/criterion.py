@@ -45,7 +45,7 @@ class Regularized:
     def cholesky(self, matrix: Tensor) -> Tensor:
         """Factor a matrix. Raises RunError if it is not positive definite."""
         factor, info = torch.linalg.cholesky_ex(matrix)
-        if info.item() or not bool(factor.diagonal().isfinite().all()):
+        if not bool((info == 0) & factor.diagonal().isfinite().all()):
             raise self.no_solution("M is not positive definite")
         return factor
 

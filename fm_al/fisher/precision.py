@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fm_al.device import indices_on
 from fm_al.fisher.criterion import Regularized
 
 DRIFT = 1e-7  # relative error of A, B and scores above which they are computed again
@@ -42,10 +43,8 @@ class DriftControl:
         M^{-1} goes through the same changes as A and B, but with other rounding errors.
         """
         of_B = fresh_B.norm() + NEGLIGIBLE * abs(self.objective) + torch.finfo(B.dtype).tiny
-        return max(
-            float((A - fresh_A).norm() / (1 + fresh_A.norm())),
-            float((B - fresh_B).norm() / of_B),
-        )
+        errors = (A - fresh_A).norm() / (1 + fresh_A.norm()), (B - fresh_B).norm() / of_B
+        return max(torch.stack(errors).tolist())
 
     @property
     def has_cancelled(self) -> bool:
@@ -70,12 +69,12 @@ class DriftControl:
         self.tolerated = 10 * drift
         return True
 
-    def accepts_scores(self, scores: Tensor, best: float) -> bool:
+    def accepts_scores(self, lowest: float, best: float) -> bool:
         """Return whether the scores are accurate enough, judged by the lowest.
 
         Exact scores are never negative, so a negative one shows how wrong the others may be.
         """
-        wrong = max(0.0, -float(scores.nan_to_num(-torch.inf, torch.inf).min()))
+        wrong = max(0.0, -lowest)
         scale = max(best, 0.0) + NEGLIGIBLE / DRIFT * abs(self.objective)
         return wrong <= self.harmless * scale or (scale > 0 and self.accepts(wrong / scale))
 
@@ -84,13 +83,15 @@ class DriftControl:
 
         Of equal falls the lowest position is returned. Candidates inside are left out.
         """
-        left = falls.clone()
-        left[inside] = -torch.inf
-        best = float(left.max())
-        if not self.accepts_scores(falls, best):
+        left = falls.index_fill(0, indices_on(falls.device, inside), -torch.inf)
+        highest = left.max()
+        first = (left >= highest - TIE * highest.abs()).int().argmax()
+        # Read together, because each reading waits for the device.
+        best, lowest, image = torch.stack([highest, _lowest(falls), first]).tolist()
+        if not self.accepts_scores(lowest, best):
             return None
         self.criterion.finite(best)
-        return int((left >= best - TIE * abs(best)).nonzero()[0])
+        return int(image)
 
     def least(self, rises: Tensor, images: Tensor, positions: Tensor) -> int | None:
         """Return the image whose removal raises the objective least; None if these have drifted.
@@ -98,9 +99,15 @@ class DriftControl:
         Of equal rises the image of the lowest position is returned. A rise of NaN counts as
         infinite: without that image M would be singular up to rounding.
         """
+        rises = rises.cpu()
         rises = rises.where(~rises.isnan(), torch.inf)
         least = self.criterion.finite(float(rises.min()))
-        if not self.accepts_scores(rises, least):
+        if not self.accepts_scores(float(_lowest(rises)), least):
             return None
-        equal = images[(rises <= least + TIE * abs(least)).cpu()]
+        equal = images[rises <= least + TIE * abs(least)]
         return int(equal[positions[equal].argmin()])
+
+
+def _lowest(scores: Tensor) -> Tensor:
+    """The lowest score; a NaN is lower than all."""
+    return scores.nan_to_num(-torch.inf, torch.inf).min()

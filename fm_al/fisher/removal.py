@@ -7,6 +7,7 @@ from typing import Generic
 import torch
 from torch import Tensor
 
+from fm_al.device import indices_on
 from fm_al.fisher.criterion import DesignCriterion, Images
 from fm_al.fisher.precision import DriftControl
 from fm_al.fisher.traces import traces
@@ -58,8 +59,9 @@ class Removal(DriftControl, Generic[Images]):
 
     def _rows(self, images: list[int]) -> Tensor:
         R = self.images.rows
-        rows = torch.tensor(images)[:, None] * R + torch.arange(R)
-        return rows.flatten().to(self.one_plus_G.device)
+        return indices_on(
+            self.one_plus_G.device, [image * R + row for image in images for row in range(R)]
+        )
 
     def best_to_remove(self, positions: Tensor) -> int | None:
         """Return the pick whose removal raises the objective least; see `DriftControl.least`."""
@@ -78,15 +80,15 @@ class Removal(DriftControl, Generic[Images]):
         rows, inside = self._rows([image]), self._rows(self.inside)
         H, B = self.H[:, rows], self.B[:, rows]
         product = self.one_plus_G @ H
-        product.index_put_((rows,), -torch.eye(len(rows)).to(H), accumulate=True)
+        product[rows] -= torch.eye(len(rows), dtype=H.dtype, device=H.device)
         V_over_M = H.T @ self.X_over_M0
         of_B = self.criterion.fisher_form(V_over_M)
         smallest = torch.finfo(H.dtype).tiny
-        drift = max(
-            float(product[inside].norm()),
-            float((B[rows] - of_B).norm() / of_B.norm().clamp_min(smallest)),
+        errors = (
+            product[inside].norm(),
+            (B[rows] - of_B).norm() / of_B.norm().clamp_min(smallest),
         )
-        if not self.accepts(drift):
+        if not self.accepts(max(torch.stack(errors).tolist())):
             return False
         self.just_computed = False
         P = torch.cholesky_solve(H.T, self.criterion.cholesky(H[rows])).T

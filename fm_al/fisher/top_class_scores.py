@@ -150,8 +150,10 @@ class TopClassScores(DriftControl):
             return False
         self.just_computed = False
         # (1 + A)^{-1} = L^{-T} L^{-1}; with L^{-1} W for W, M^{-1} changes by -W^T W.
-        L = self.criterion.cholesky(torch.eye(len(A)).to(A) + A)
-        inverse = torch.linalg.solve_triangular(L, torch.eye(len(A)).to(A), upper=False)
+        L = self.criterion.cholesky(torch.eye(len(A), dtype=A.dtype, device=A.device) + A)
+        inverse = torch.linalg.solve_triangular(
+            L, torch.eye(len(A), dtype=A.dtype, device=A.device), upper=False
+        )
         W, FW = inverse @ W, inverse @ FW
         self.objective -= float((W * FW).sum())
         Z = self.known.over(FW) - (W @ FW.T) @ W / 2

@@ -61,7 +61,8 @@ def test_picks_are_those_of_the_cpu_for_equal_scores(
     query = with_scores_of(moved_query(on_cpu, GPU), on_cpu)
     picks = strategy.select(query, 20, generator()).tolist()
     of_cpu = strategy.select(on_cpu, 20, generator()).tolist()
-    if "entropy" in request.node.name:  # the last bits of logarithms order near ties
+    # The last bits of logarithms order near ties of entropies, which balanced picks by as well.
+    if "entropy" in request.node.name or "balanced" in request.node.name:
         picks, of_cpu = sorted(picks), sorted(of_cpu)
     assert picks == of_cpu
 

@@ -182,6 +182,8 @@ class PretendedCuda(TorchFunctionMode):
             return args[0] not in self._there and func(*args)
         if func in (Tensor.numpy, Tensor.__array__) and args[0] in self._there:
             raise TypeError("can't convert cuda:0 device type tensor to numpy")
+        if func is Tensor.tolist and args[0] in self._there:
+            self._operations.synchronisations["tolist"] += 1
         if func in (torch.device, torch._C._nn._parse_to):  # they only read what is named
             return func(*args, **kwargs)
         kwargs.pop("pin_memory", None)
