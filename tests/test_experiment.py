@@ -54,6 +54,7 @@ def ran(compose, *overrides: str) -> Path:
 def result_of(planned: PlannedRun, data_dir: Path) -> Result:
     """Runs what is missing of a run."""
     experiment = planned.experiment
+    experiment.device.set_up()
     data = load_data(experiment, data_dir, download=False)
     preflight(experiment, data)
     with (

@@ -58,12 +58,11 @@ def test_picks_are_those_of_the_cpu_for_equal_scores(
     if "bald" in request.node.name or "drop_query" in request.node.name:
         pytest.skip("masks are drawn on the device: GPUs and CPUs draw differently")
     on_cpu = resnet_query()
+    # As sure as a trained network: an untrained one has near ties, which rounding orders.
+    torch.no_grad()(on_cpu.model.head.weight.mul_)(10)
     query = with_scores_of(moved_query(on_cpu, GPU), on_cpu)
     picks = strategy.select(query, 20, generator()).tolist()
     of_cpu = strategy.select(on_cpu, 20, generator()).tolist()
-    # The last bits of logarithms order near ties of entropies, which balanced picks by as well.
-    if "entropy" in request.node.name or "balanced" in request.node.name:
-        picks, of_cpu = sorted(picks), sorted(of_cpu)
     assert picks == of_cpu
 
 

@@ -41,7 +41,8 @@ def moved_query(query: Query, device: torch.device, on_host: bool = False) -> Qu
 
 
 def with_scores_of(query: Query, scored: Query) -> Query:
-    """The query with the embeddings and logits of another one, moved."""
-    query.embeddings = scored.embeddings.to(query.device)
-    query.logits = scored.logits.to(query.device)
+    """The query with copies of the embeddings and logits of another one: strategies that take them
+    overwrite them."""
+    query.embeddings = scored.embeddings.to(query.device, copy=True)
+    query.logits = scored.logits.to(query.device, copy=True)
     return query
