@@ -45,8 +45,7 @@ def test_the_commands_are_the_runs_of_the_records(part: str, records: Path) -> N
     assert len(expected) == len(planned)
     found = [_decided(each.provenance.result_config) for each in made if each.provenance]
     assert len({*found}) == len(found) == len(made)
-    assert {*found} <= expected
-    assert part == "rivals" or {*found} == expected  # fewer seeds of rivals are told by the page
+    assert {*found} == expected
 
 
 def _runs_of(arguments: list[str]) -> list[PlannedRun]:

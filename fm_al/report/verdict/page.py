@@ -64,6 +64,7 @@ FAMILIES_OF_TESTS = (
     "The long tables and the figures of curves correct over all pairs of a setting, so they call "
     "fewer differences significant than this page."
 )
+NOTHING_PUBLISHED = "No published numbers are known."
 OTHER_PROTOCOL = (
     "The paper's balanced runs draw 500 labels a round from 26,000 images, so its numbers are not "
     "shown beside these."
@@ -119,11 +120,11 @@ def verdict_of(records: Records, command: str, folder: str, notes: Sequence[str]
     curves = [_curves(runs) for runs in settings_of(records.full_length)]
     lines.append(text.markdown(curves[0].caption))
     for runs, figure in zip(settings_of(records.full_length), curves, strict=True):
-        lines += _beside_published(runs, figure, folder)
-    lines += ["## Without imbalance", OTHER_PROTOCOL]
-    for runs in settings_of(records.balanced):
+        lines += _beside_published(runs, figure, folder, NOTHING_PUBLISHED)
+    lines.append("## Without imbalance")
+    for runs in records.balanced:
         curves.append(_curves(runs))
-        lines += [_heading(runs), _shown(curves[-1], folder)]
+        lines += _beside_published(runs, curves[-1], folder, OTHER_PROTOCOL)
     lines += [
         "## Ablations",
         "\n".join(f"- {text.markdown(each)}" for each in ablations(records)),
@@ -161,20 +162,28 @@ def _shown(figure: Figure, folder: str) -> str:
 
 
 def _curves(runs: Runs) -> Figure:
-    prefix = f"{runs.runs[0].options['dataset']}-{runs.labels[-1]}-"
+    prefix = f"{_dataset(runs)}-{runs.labels[-1]}-"
     beside = published_beside(runs)
     return metric_figure(runs, prefix, measure("accuracy"), Palette.of(runs.groups), beside)
+
+
+def _dataset(runs: Runs) -> str:
+    """The option of one setting's data set."""
+    return runs.runs[0].options["dataset"]
 
 
 def _heading(runs: Runs) -> str:
     return f"### {dataset_of(runs)}, to {runs.labels[-1]:,} labels"
 
 
-def _beside_published(runs: Runs, figure: Figure, folder: str) -> list[str]:
-    """One figure of the paper: what is measured beside what is published."""
+def _beside_published(runs: Runs, figure: Figure, folder: str, otherwise: str) -> list[str]:
+    """One figure of the paper: what is measured beside what is published.
+
+    otherwise: What to say if nothing is.
+    """
     beside = published_beside(runs)
     sentences = [*_closeness(runs, beside), *published_order(runs, beside)]
-    told = " ".join(sentences) or "No published numbers are known."
+    told = " ".join(sentences) or otherwise
     tables = beside_published(runs, "", beside, MOST_COLUMNS)
     return [
         _heading(runs),
@@ -203,7 +212,10 @@ def _parts(records: Records) -> list[tuple[str, str, Runs]]:
     return [
         ("full_length", "The paper's figures", records.full_length),
         ("rivals", "All strategies", records.rivals),
-        ("balanced", "Without imbalance", records.balanced),
+        *(
+            (f"balanced_{_dataset(runs)}", f"Without imbalance: {dataset_of(runs)}", runs)
+            for runs in records.balanced
+        ),
         *(
             (f"ablation_{each.name}", f"Ablation: {each.name}", each.runs)
             for each in records.ablations

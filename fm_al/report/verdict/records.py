@@ -10,7 +10,7 @@ ratios       the paper's strategies at several ratios of the largest class to th
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +20,8 @@ import pandas as pd
 
 from fm_al.errors import ConfigError
 from fm_al.records.discovery import runs_below
-from fm_al.records.reading import stored_run
+from fm_al.records.naming import option_names
+from fm_al.records.reading import StoredRun, stored_run
 from fm_al.report.class_tiers import tiers_of
 from fm_al.report.runs import REFERENCE, STRATEGY, Run, Runs
 from fm_al.report.selection import read_runs
@@ -40,6 +41,7 @@ ABLATED = {
     "strategy.regularization": "regularization",
     "strategy.oversampling": "oversampling",
 }
+BALANCED_PER_CLASS = 2600  # images in the pool of the paper's balanced figures
 DATASETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
 
 
@@ -75,7 +77,8 @@ class Records:
     """All runs.
 
     Attributes:
-        full_length, rivals, balanced: As above.
+        full_length, rivals: As above.
+        balanced: Of each data set, up to the labels that all of its runs have reached.
         ablations: One for each option.
         last_layer: The areas of BAIT with the options that the ablations share, by seed.
         ratios: At each ratio of the largest class to the smallest, a setting.
@@ -83,7 +86,7 @@ class Records:
 
     full_length: Runs
     rivals: Runs
-    balanced: Runs
+    balanced: Sequence[Runs]
     ablations: Sequence[Ablation]
     last_layer: pd.Series
     ratios: Runs
@@ -123,7 +126,8 @@ def read_records(folder: Path) -> Records:
     )
     _check_full_length(folder / "full_length", found.full_length)
     _check_rivals(folder / "rivals", found.rivals)
-    _check_groups(folder / "balanced", found.balanced, [FISHERMASK])
+    for each in found.balanced:
+        _check_groups(folder / "balanced", each, [FISHERMASK])
     of_paper = [group_of_paper(name, found.ratios.groups) for name in ("fishermask", "bait")]
     _check_groups(folder / "ratios", found.ratios, [*of_paper, RIVAL, REFERENCE])
     if not 1 < len(found.by_ratio) == len(found.ratios.settings):
@@ -186,26 +190,72 @@ def opponents(runs: Runs) -> list[str]:
     return [BAIT, *others] if BAIT in runs.groups else others
 
 
-def _balanced(folder: Path) -> Runs:
-    """The balanced runs up to the labels that all have reached, whatever experiments they are of.
+def _balanced(folder: Path) -> list[Runs]:
+    """The balanced runs of each data set, up to the labels that all of them have reached.
 
-    A group is a strategy, with its variant if there are several.
+    A group is a strategy, with its variant if there are several, whatever experiment it is of.
     """
-    reached = [
-        {each.labelled for each in stored_run(directory).rounds} for directory in runs_below(folder)
+    found = [
+        read_runs(folder, {"dataset": [dataset]}, by=["strategy", "experiment_name"], up_to=labels)
+        for dataset, labels in _common_ends(folder).items()
     ]
-    common = set.intersection(*reached) if reached else set()
-    if not common:
-        raise ConfigError(f"{folder}: the runs have no number of labels in common")
-    found = read_runs(folder, by=["strategy", "experiment_name"], up_to=max(common))
-    of_groups = {run.group: run for run in found.runs}
-    strategies = {group: run.options["strategy"] for group, run in of_groups.items()}
-    options = {group: run.part(["strategy"]) for group, run in of_groups.items()}
-    names = with_variants({folder: strategies}, {folder: options})[folder]
-    if len({*names.values()}) < len(names):
-        raise ConfigError(f"{folder}: two experiments have the same strategy, with other options")
-    renamed = [replace(run, group=names[run.group]) for run in found.runs]
-    return replace(found, runs=renamed, by=STRATEGY)
+    of_groups = [{run.group: run for run in runs.runs} for runs in found]
+    names = with_variants(
+        {
+            i: {k: run.options["strategy"] for k, run in each.items()}
+            for i, each in enumerate(of_groups)
+        },
+        {
+            i: {k: run.part(["strategy"]) for k, run in each.items()}
+            for i, each in enumerate(of_groups)
+        },
+    )
+    named = []
+    for i, runs in enumerate(found):
+        if len({*names[i].values()}) < len(names[i]):
+            raise ConfigError(
+                f"{folder}: two experiments have the same strategy, with other options"
+            )
+        renamed = [
+            replace(
+                run,
+                group=names[i][run.group],
+                config=run.config | {"experiment_name": _figure(run)},
+            )
+            for run in runs.runs
+        ]
+        named.append(replace(runs, runs=renamed, by=STRATEGY))
+    return sorted(named, key=dataset_of)
+
+
+def _common_ends(folder: Path) -> dict[str, int | None]:
+    """The largest number of labels that all runs on a data set have reached, by its option.
+
+    None if all of them end there.
+    """
+    by_dataset: defaultdict[str, list[StoredRun]] = defaultdict(list)
+    for directory in runs_below(folder):
+        run = stored_run(directory)
+        if run.provenance is not None:
+            options = option_names(directory, run.provenance.result_config)
+            by_dataset[options["dataset"]].append(run)
+    if not by_dataset:
+        raise ConfigError(f"{folder}: no runs in this folder or below")
+    ends: dict[str, int | None] = {}
+    for dataset, runs in by_dataset.items():
+        numbers = [{each.labelled for each in run.rounds} for run in runs]
+        if not (common := set.intersection(*numbers)):
+            raise ConfigError(f"{folder}: runs on {dataset} have no number of labels in common")
+        whole = all(run.result and run.result.labelled == max(common) for run in runs)
+        ends[dataset] = None if whole else max(common)
+    return ends
+
+
+def _figure(run: Run) -> str:
+    """The experiment that reproduces a balanced figure of the paper, if the run has its pool."""
+    if {*run.provenance.pool_counts} != {BALANCED_PER_CLASS}:
+        return str(run.config["experiment_name"])
+    return f"balanced_{run.options['dataset'].removesuffix('_jpeg')}"
 
 
 def _ablations(folder: Path) -> list[Ablation]:

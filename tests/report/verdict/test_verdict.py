@@ -127,6 +127,13 @@ def test_standings_are_over_the_seeds_that_all_have(strong: Path, tmp_path: Path
     assert entropy.difference == pytest.approx(-0.1, abs=0.01)
 
 
+def test_balanced_runs_with_the_pool_of_the_paper_are_its_figure(strong: Path) -> None:
+    cifar10, fashion_mnist = read_records(strong).balanced
+    assert {run.config["experiment_name"] for run in cifar10.runs} == {"balanced_cifar10"}
+    names = {run.config["experiment_name"] for run in fashion_mnist.runs}
+    assert names == {"balanced", "balanced_repaired"}
+
+
 def test_the_page_its_tables_and_its_figures_are_written(
     strong: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -137,11 +144,18 @@ def test_the_page_its_tables_and_its_figures_are_written(
     assert "verdict: PAGE.md" in printed
     page = Path("PAGE.md").read_text()
     links = [part.partition(")")[0] for part in page.split("](")[1:]]
-    assert len(links) == 14
+    assert len(links) == 16
     assert all(Path(link).is_file() for link in links), links
     order = ["## Verdict", "## All strategies", "## The paper's figures", "## Ablations"]
     assert sorted(order, key=page.index) == order
-    assert "](out/long/balanced.md): 16 runs, 4 groups, seeds 0, 1, 2, 3; to 150 labels" in page
+    of_fashion = (
+        "](out/long/balanced_fashion_mnist.md): 16 runs, 4 groups, seeds 0, 1, 2, 3; to 150 labels"
+    )
+    assert of_fashion in page
+    assert "compared up to 150 labels: 16 of 16 runs go further, 1 is unfinished" in page
+    of_cifar = "](out/long/balanced_cifar10.md): 8 runs, 2 groups, seeds 0, 1, 2, 3; to 170 labels"
+    assert of_cifar in page
+    assert page.count("compared up to") == 1
     assert f"\n- {NOTE}\n" in page
     (command,) = re.findall(r"^Written by `fm-al-verdict (.*)`\.$", page, re.MULTILINE)
     again = verdict_from(parser().parse_args(shlex.split(command)))
