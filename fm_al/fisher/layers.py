@@ -32,7 +32,8 @@ ENTRY_COST = 16.0
 GROUPED_COST = 0.6
 UNFOLDED_COST = 24.0
 BY_WEIGHT_POSITIONS = 128  # from which a norm's gradient is taken from the weight's gradients
-SQUARED_NUMBERS = 2**19  # gradients squared together: they fit into a CPU's cache
+# Gradients squared together: they fit into a CPU's cache, or keep a GPU busy.
+SQUARED_NUMBERS = {"cpu": 2**19, "cuda": 2**25, "mps": 2**25}
 
 Kind = Literal["weight", "bias", "norm weight", "norm bias"]
 Cheapest = Literal["grouped", "product", "entries"]
@@ -216,14 +217,13 @@ class _Squares(Layer):
         """
         weight = way.flattened()
         total = weight.new_zeros(rows, *weight.shape)
-        at_once = min(len(features), max(1, SQUARED_NUMBERS // total.numel()))
+        at_once = min(len(features), max(1, SQUARED_NUMBERS[total.device.type] // total.numel()))
         buffer = total.new_empty(at_once * total.numel())
         for some in zip(features.split(at_once), stacked.split(at_once), strict=True):
             gradients = way.gradients(*some, buffer)
             if products is not None:
                 products.append((gradients * weight).sum(dim=3))
-            for gradient in gradients:
-                total.addcmul_(gradient, gradient)
+            total += gradients.square_().sum(dim=0)
         return total.sum(dim=0)
 
 
