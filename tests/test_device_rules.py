@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from fm_al.fisher import select_bait, select_fishermask
+from fm_al.fisher.jacobian import diagonal_fisher
 from fm_al.strategies.bait import BAIT
 from fm_al.strategies.base import Strategy
 from fm_al.strategies.fishermask import FisherMask
 from tests.gpu.test_strategies import resnet_query
 from tests.helpers.configs import built, names
 from tests.helpers.made_records import without_times
-from tests.helpers.moved import moved_query
+from tests.helpers.moved import moved_network, moved_query
 from tests.helpers.pretended_device import CPU, CUDA, MixedDevices, PretendedCuda
 from tests.strategies.test_contract import POOLS, generator
 from tests.test_experiment import ran
@@ -204,8 +205,22 @@ def test_a_whole_run_mixes_no_devices(compose, options: list[str]) -> None:
         assert ours["accuracy"] == pytest.approx(theirs["accuracy"], abs=0.1)
 
 
+def test_squared_gradients_on_a_gpu_are_those_on_the_cpu() -> None:
+    """A GPU squares many images together, a CPU one after the other."""
+    query = resnet_query(images=30)
+    images = query._pool.images(torch.arange(30))
+    rows = torch.randn(30, 3, query.classes, generator=generator())
+    of_cpu = diagonal_fisher(query.model, [(images, rows)])
+    with PretendedCuda():
+        network = moved_network(query.model, CUDA)
+        of_gpu = diagonal_fisher(network, [(images.to(CUDA), rows.to(CUDA))])
+        found = {name: squares.cpu() for name, squares in of_gpu.items()}
+    for name, squares in of_cpu.items():
+        torch.testing.assert_close(found[name], squares, rtol=1e-4, atol=1e-7)
+
+
 PER_PICK = 9  # times that a pick makes the CPU wait for the GPU
-PER_PICK_OF_A_DESIGN = 4  # BAIT's and FisherMask's, and a removal once more
+PER_PICK_OF_A_DESIGN = 4  # the same of BAIT and FisherMask, per addition or removal
 
 
 @pytest.mark.parametrize("oversampling", [0.0, 1.0])

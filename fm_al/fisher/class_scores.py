@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fm_al.device import indices_on
 from fm_al.errors import RunError
 from fm_al.fisher.class_blocks import ClassBlocks, ClassCriterion
 from fm_al.fisher.greedy import Selection, greedy
@@ -112,7 +113,8 @@ class ClassScores(DriftControl):
         """Remove one pick; see `DriftControl.least`."""
         while True:
             inside = torch.tensor(self.inside)
-            image = self.least(self._scores()[inside], inside, positions)
+            there = indices_on(self.B.device, self.inside)
+            image = self.least(self._scores()[there], inside, positions)
             if image is not None and self.change(image):
                 return
             self.recompute()

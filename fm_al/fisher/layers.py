@@ -173,7 +173,11 @@ class _Squares(Layer):
         return output[0, 0].numel() >= BY_WEIGHT_POSITIONS
 
     def work(self, features: Features, rows: int) -> int:
-        return rows * self.module.weight.numel()
+        assert features.weight is not None
+        # On a CPU few are computed together. Else a copy, or a product with the weight, and a sum
+        # may be there beside them.
+        copies = 1 if features.weight.device.type == "cpu" else 3
+        return copies * rows * self.module.weight.numel()
 
     def gradients(self, features: Features, deltas: Sequence[Tensor]) -> dict[Kind, Tensor]:
         way, folded = features.way, self.folded
@@ -223,7 +227,7 @@ class _Squares(Layer):
             gradients = way.gradients(*some, buffer)
             if products is not None:
                 products.append((gradients * weight).sum(dim=3))
-            total += gradients.square_().sum(dim=0)
+            _add_squares(total, gradients)
         return total.sum(dim=0)
 
 
@@ -345,3 +349,16 @@ def _normalised(module: nn.Module, inputs: Tensor) -> Tensor:
 def _sum_of_squares(gradients: Tensor) -> Tensor:
     """Sum the squares of (n, R, ...) over images and rows."""
     return gradients.square().sum(dim=(0, 1))
+
+
+def _add_squares(total: Tensor, gradients: Tensor) -> None:
+    """Add the squares of (n, R, O, K) over images to (R, O, K); the gradients are overwritten.
+
+    A CPU takes one image after the other while they are in its cache. A GPU takes all at once,
+    since starting a kernel for each image takes longer than adding it.
+    """
+    if total.device.type == "cpu":
+        for gradient in gradients:
+            total.addcmul_(gradient, gradient)
+    else:
+        total += gradients.square_().sum(dim=0)

@@ -39,8 +39,13 @@ def published(experiment: str, dataset: str) -> Published:
     return accuracies
 
 
-def published_beside(runs: Runs) -> Published:
-    """Return published accuracies for the runs of one setting, by their groups."""
+def published_beside(runs: Runs, experiment: str | None = None) -> Published:
+    """Return published accuracies for the runs of one setting, by their groups.
+
+    Args:
+        runs: The runs.
+        experiment: As for `published`; None is that of the runs.
+    """
     run = runs.runs[0]
-    found = published(str(run.config["experiment_name"]), run.options["dataset"])
+    found = published(experiment or str(run.config["experiment_name"]), run.options["dataset"])
     return {group_of_paper(strategy, runs.groups): each for strategy, each in found.items()}

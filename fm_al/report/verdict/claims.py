@@ -98,8 +98,10 @@ def _compared(found: Sequence[Effect]) -> str:
     better = [each.second for each in found if each.is_gain]
     worse = [each.second for each in found if each.is_loss]
     if len(better) == len(found):
-        all_others = "both others" if len(found) == 2 else f"all {number(len(found))} others"
-        return f"significantly better than {all_others}"
+        few = {1: "the other", 2: "both others"}
+        return (
+            f"significantly better than {few.get(len(found), f'all {number(len(found))} others')}"
+        )
     parts = [
         *([f"significantly better than {all_spoken(better)}"] if better else []),
         *([f"significantly worse than {all_spoken(worse)}"] if worse else []),

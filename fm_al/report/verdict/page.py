@@ -69,6 +69,7 @@ OTHER_PROTOCOL = (
     "The paper's balanced runs draw 500 labels a round from 26,000 images, so its numbers are not "
     "shown beside these."
 )
+BALANCED_FIGURE = [2600] * 10, 500, 500  # pool, first labels and those of a round, in the paper
 MOST_COLUMNS = 6  # numbers of labels in a table beside published values
 
 
@@ -163,8 +164,23 @@ def _shown(figure: Figure, folder: str) -> str:
 
 def _curves(runs: Runs) -> Figure:
     prefix = f"{_dataset(runs)}-{runs.labels[-1]}-"
-    beside = published_beside(runs)
+    beside = _published(runs)
     return metric_figure(runs, prefix, measure("accuracy"), Palette.of(runs.groups), beside)
+
+
+def _published(runs: Runs) -> Published:
+    """Published accuracies, if the runs of one setting reproduce a figure of the paper.
+
+    An imbalanced figure is told by the experiment's name, a balanced one by pool and budget.
+    """
+    run = runs.runs[0]
+    counts = run.provenance.pool_counts or [0]
+    if min(counts) < max(counts):
+        return published_beside(runs)
+    budget = run.config["budget"]
+    if (list(counts), budget["initial"], budget["per_round"]) != BALANCED_FIGURE:
+        return {}
+    return published_beside(runs, f"balanced_{_dataset(runs).removesuffix('_jpeg')}")
 
 
 def _dataset(runs: Runs) -> str:
@@ -179,9 +195,9 @@ def _heading(runs: Runs) -> str:
 def _beside_published(runs: Runs, figure: Figure, folder: str, otherwise: str) -> list[str]:
     """One figure of the paper: what is measured beside what is published.
 
-    otherwise: What to say if nothing is.
+    otherwise: The sentence to show if nothing was published.
     """
-    beside = published_beside(runs)
+    beside = _published(runs)
     sentences = [*_closeness(runs, beside), *published_order(runs, beside)]
     told = " ".join(sentences) or otherwise
     tables = beside_published(runs, "", beside, MOST_COLUMNS)
@@ -229,7 +245,7 @@ def _long_tables(title: str, command: str, runs: Runs) -> str:
     parts = []
     for setting in runs.settings:
         of_setting = runs.of(setting)
-        beside = published_beside(of_setting)
+        beside = _published(of_setting)
         tables = [
             *tables_of_setting(of_setting, "", ()),
             *beside_published(of_setting, "", beside),

@@ -19,11 +19,9 @@ from pathlib import Path
 import pandas as pd
 
 from fm_al.errors import ConfigError
-from fm_al.records.discovery import runs_below
-from fm_al.records.naming import option_names
-from fm_al.records.reading import StoredRun, stored_run
 from fm_al.report.class_tiers import tiers_of
-from fm_al.report.runs import REFERENCE, STRATEGY, Run, Runs
+from fm_al.report.reading import finished_runs
+from fm_al.report.runs import REFERENCE, STRATEGY, FinishedRun, Run, Runs
 from fm_al.report.selection import read_runs
 from fm_al.report.text import listed
 from fm_al.report.values import format_value
@@ -41,7 +39,6 @@ ABLATED = {
     "strategy.regularization": "regularization",
     "strategy.oversampling": "oversampling",
 }
-BALANCED_PER_CLASS = 2600  # images in the pool of the paper's balanced figures
 DATASETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
 
 
@@ -127,7 +124,7 @@ def read_records(folder: Path) -> Records:
     _check_full_length(folder / "full_length", found.full_length)
     _check_rivals(folder / "rivals", found.rivals)
     for each in found.balanced:
-        _check_groups(folder / "balanced", each, [FISHERMASK])
+        _check_groups(folder / "balanced", each, [FISHERMASK, REFERENCE])
     of_paper = [group_of_paper(name, found.ratios.groups) for name in ("fishermask", "bait")]
     _check_groups(folder / "ratios", found.ratios, [*of_paper, RIVAL, REFERENCE])
     if not 1 < len(found.by_ratio) == len(found.ratios.settings):
@@ -139,13 +136,13 @@ def _check_full_length(folder: Path, runs: Runs) -> None:
     """Raise ConfigError if a setting lacks a variant, or an opponent that others have."""
     variants = [f"{name} ({each})" for name in ("fishermask", "bait") for each in VARIANTS]
     _check_groups(folder, runs, [*variants, REFERENCE, *opponents(runs)])
-    _check_datasets(folder, runs)
+    _check_datasets(folder, settings_of(runs))
 
 
 def _check_rivals(folder: Path, runs: Runs) -> None:
     """Raise ConfigError if settings are not imbalanced, or not of one length."""
     _check_groups(folder, runs, [FISHERMASK, REFERENCE])
-    _check_datasets(folder, runs)
+    _check_datasets(folder, settings_of(runs))
     if len(ends := {str(each.labels[-1]) for each in settings_of(runs)}) > 1:
         raise ConfigError(f"{folder}: settings end at {listed(sorted(ends))} labels; must be one")
     for each in settings_of(runs):
@@ -160,11 +157,12 @@ def _check_groups(folder: Path, runs: Runs, needed: Sequence[str]) -> None:
             raise ConfigError(f"{folder}: {setting} has no runs of {listed(lacking)}")
 
 
-def _check_datasets(folder: Path, runs: Runs) -> None:
+def _check_datasets(folder: Path, settings: Sequence[Runs]) -> None:
     """Raise ConfigError if settings have the same data set."""
-    datasets = [dataset_of(each) for each in settings_of(runs)]
-    if len({*datasets}) < len(datasets):
-        raise ConfigError(f"{folder}: two settings of one data set: {listed(runs.settings)}")
+    for dataset, count in Counter(map(dataset_of, settings)).items():
+        if count > 1:
+            twice = [each.settings[0].strip() for each in settings if dataset_of(each) == dataset]
+            raise ConfigError(f"{folder}: two settings of {dataset}: {listed(twice)}")
 
 
 def dataset_of(runs: Runs) -> str:
@@ -195,67 +193,58 @@ def _balanced(folder: Path) -> list[Runs]:
 
     A group is a strategy, with its variant if there are several, whatever experiment it is of.
     """
-    found = [
-        read_runs(folder, {"dataset": [dataset]}, by=["strategy", "experiment_name"], up_to=labels)
-        for dataset, labels in _common_ends(folder).items()
-    ]
+    by_dataset: defaultdict[str, list[FinishedRun]] = defaultdict(list)
+    for run in finished_runs(folder, [], with_unfinished=True):
+        if not run.is_on_whole_pool:
+            by_dataset[run.options["dataset"]].append(run)
+    if not by_dataset:
+        raise ConfigError(f"{folder}: no run with a recorded round in this folder or below")
+    found = []
+    for dataset, there in by_dataset.items():
+        runs = read_runs(
+            folder,
+            {"dataset": [dataset]},
+            by=["strategy", "experiment_name"],
+            up_to=_common_end(folder, dataset, there),
+        )
+        others = {run.directory for of_other in by_dataset.values() for run in of_other}
+        others -= {run.directory for run in there}
+        left_out = [each for each in runs.left_out if each.directory not in others]
+        found.append(replace(runs, left_out=left_out))
+    _check_datasets(folder, [setting for runs in found for setting in settings_of(runs)])
+    return sorted(_named_by_variant(folder, found), key=dataset_of)
+
+
+def _common_end(folder: Path, dataset: str, runs: Sequence[FinishedRun]) -> int | None:
+    """The largest number of labels that all runs have reached; None if all of them end there."""
+    common = set.intersection(*({each.labelled for each in run.rounds} for run in runs))
+    if not common:
+        raise ConfigError(f"{folder}: runs on {dataset} have no number of labels in common")
+    end = max(common)
+    whole = all(not run.unfinished and run.rounds[-1].labelled == end for run in runs)
+    return None if whole else end
+
+
+def _named_by_variant(folder: Path, found: Sequence[Runs]) -> list[Runs]:
+    """The runs with groups by strategy and variant; `found` has them by experiment."""
     of_groups = [{run.group: run for run in runs.runs} for runs in found]
     names = with_variants(
         {
-            i: {k: run.options["strategy"] for k, run in each.items()}
-            for i, each in enumerate(of_groups)
+            i: {k: run.options["strategy"] for k, run in of.items()}
+            for i, of in enumerate(of_groups)
         },
-        {
-            i: {k: run.part(["strategy"]) for k, run in each.items()}
-            for i, each in enumerate(of_groups)
-        },
+        {i: {k: run.part(["strategy"]) for k, run in of.items()} for i, of in enumerate(of_groups)},
     )
     named = []
     for i, runs in enumerate(found):
         if len({*names[i].values()}) < len(names[i]):
             raise ConfigError(
-                f"{folder}: two experiments have the same strategy, with other options"
+                f"{folder}: on {dataset_of(runs)} two experiments have the same strategy, and not "
+                f"as two variants: {listed(sorted(map(str, names[i])))}"
             )
-        renamed = [
-            replace(
-                run,
-                group=names[i][run.group],
-                config=run.config | {"experiment_name": _figure(run)},
-            )
-            for run in runs.runs
-        ]
+        renamed = [replace(run, group=names[i][run.group]) for run in runs.runs]
         named.append(replace(runs, runs=renamed, by=STRATEGY))
-    return sorted(named, key=dataset_of)
-
-
-def _common_ends(folder: Path) -> dict[str, int | None]:
-    """The largest number of labels that all runs on a data set have reached, by its option.
-
-    None if all of them end there.
-    """
-    by_dataset: defaultdict[str, list[StoredRun]] = defaultdict(list)
-    for directory in runs_below(folder):
-        run = stored_run(directory)
-        if run.provenance is not None:
-            options = option_names(directory, run.provenance.result_config)
-            by_dataset[options["dataset"]].append(run)
-    if not by_dataset:
-        raise ConfigError(f"{folder}: no runs in this folder or below")
-    ends: dict[str, int | None] = {}
-    for dataset, runs in by_dataset.items():
-        numbers = [{each.labelled for each in run.rounds} for run in runs]
-        if not (common := set.intersection(*numbers)):
-            raise ConfigError(f"{folder}: runs on {dataset} have no number of labels in common")
-        whole = all(run.result and run.result.labelled == max(common) for run in runs)
-        ends[dataset] = None if whole else max(common)
-    return ends
-
-
-def _figure(run: Run) -> str:
-    """The experiment that reproduces a balanced figure of the paper, if the run has its pool."""
-    if {*run.provenance.pool_counts} != {BALANCED_PER_CLASS}:
-        return str(run.config["experiment_name"])
-    return f"balanced_{run.options['dataset'].removesuffix('_jpeg')}"
+    return named
 
 
 def _ablations(folder: Path) -> list[Ablation]:

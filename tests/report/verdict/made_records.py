@@ -78,13 +78,14 @@ def _make_all(
 def _make_balanced(folder: Path, level: float) -> None:
     """Two experiments, as if the repaired strategies had been run later; one run is unfinished.
 
-    On CIFAR-10 all are finished, and have the pool of the paper's figure.
+    On CIFAR-10 all are finished, with the labels and as many images of a class as in the paper.
     """
     for seed in SEEDS:
         for strategy in ("random", "fishermask"):
             make_run(
                 folder, strategy, seed, curve(0.7, seed, f"{strategy}cifar10"),
-                experiment="balanced", dataset="cifar10", pool=(2600, 2600, 2600),
+                experiment="balanced", dataset="cifar10_jpeg", pool=[2600] * 3,
+                initial=500, per_round=500,
                 options=OF_VARIANT[PUBLISHED] if strategy == "fishermask" else {},
             )  # fmt: skip
     place = {"dataset": "fashion_mnist", "pool": (500, 500, 500)}

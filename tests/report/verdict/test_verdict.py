@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from fm_al.report.verdict.claims import (
 from fm_al.report.verdict.command import parser, verdict, verdict_from
 from fm_al.report.verdict.effects import effects
 from fm_al.report.verdict.families import FAMILIES, OTHER, family_of
+from fm_al.report.verdict.page import OTHER_PROTOCOL, verdict_of
 from fm_al.report.verdict.questions import ablations, regularization, rivals, whole_network
 from fm_al.report.verdict.records import FISHERMASK, areas, opponents, read_records, settings_of
 from fm_al.report.verdict.standings import Standings
@@ -127,11 +129,56 @@ def test_standings_are_over_the_seeds_that_all_have(strong: Path, tmp_path: Path
     assert entropy.difference == pytest.approx(-0.1, abs=0.01)
 
 
-def test_balanced_runs_with_the_pool_of_the_paper_are_its_figure(strong: Path) -> None:
+@pytest.mark.parametrize(
+    ("figure", "is_the_papers"),
+    [
+        (([2600] * 3, 500, 500), True),
+        (([2600] * 10, 500, 500), False),
+        (([2600] * 3, 250, 500), False),
+        (([2600] * 3, 500, 250), False),
+    ],
+    ids=str,
+)
+def test_published_numbers_are_beside_balanced_runs_with_the_papers_pool_and_budget(
+    strong: Path, monkeypatch: pytest.MonkeyPatch, figure: tuple[Any, ...], is_the_papers: bool
+) -> None:
+    monkeypatch.setattr("fm_al.report.verdict.page.BALANCED_FIGURE", figure)
+    found = verdict_of(read_records(strong), "", "")
+    section = found.page.partition("## Without imbalance")[2].partition("## Ablations")[0]
+    assert section.count(OTHER_PROTOCOL) == 2 - is_the_papers
+    for shown in (section, found.long_tables["balanced_cifar10_jpeg"]):
+        assert ("| fishermask (as published) | published | 0.317" in shown) == is_the_papers
+    assert "| published |" not in found.long_tables["balanced_fashion_mnist"]
+
+
+def test_balanced_runs_of_other_data_sets_are_not_left_out_of_a_page(strong: Path) -> None:
     cifar10, fashion_mnist = read_records(strong).balanced
-    assert {run.config["experiment_name"] for run in cifar10.runs} == {"balanced_cifar10"}
-    names = {run.config["experiment_name"] for run in fashion_mnist.runs}
-    assert names == {"balanced", "balanced_repaired"}
+    assert cifar10.left_out == fashion_mnist.left_out == []
+
+
+def test_balanced_runs_without_a_round_are_left_out(strong: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(strong, tmp_path / "records")
+    (begun,) = folder.glob("balanced/balanced/cifar10_jpeg-step/*/random/seed0")
+    (begun / "result.json").unlink()
+    (begun / "rounds.jsonl").unlink()
+    cifar10, _ = read_records(folder).balanced
+    assert [run.seed for run in cifar10.runs if run.group == "random"] == [1, 2, 3]
+    assert begun in [each.directory for each in cifar10.left_out]
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar10_jpeg"])
+def test_two_balanced_settings_of_a_data_set_are_refused(
+    strong: Path, tmp_path: Path, dataset: str
+) -> None:
+    folder = shutil.copytree(strong, tmp_path / "records")
+    for strategy in ("fishermask", "random"):
+        options = OF_VARIANT[PUBLISHED] if strategy == "fishermask" else {}
+        make_run(
+            folder / "balanced", strategy, 0, [0.3, 0.5], experiment="other", dataset=dataset,
+            options=options, imbalance={"ratio": 3}, pool=[500] * 3, initial=500, per_round=500,
+        )  # fmt: skip
+    with pytest.raises(ConfigError, match=r"balanced: two settings of CIFAR-10: \S+ and \S+$"):
+        read_records(folder)
 
 
 def test_the_page_its_tables_and_its_figures_are_written(
@@ -153,7 +200,9 @@ def test_the_page_its_tables_and_its_figures_are_written(
     )
     assert of_fashion in page
     assert "compared up to 150 labels: 16 of 16 runs go further, 1 is unfinished" in page
-    of_cifar = "](out/long/balanced_cifar10.md): 8 runs, 2 groups, seeds 0, 1, 2, 3; to 170 labels"
+    of_cifar = (
+        "](out/long/balanced_cifar10_jpeg.md): 8 runs, 2 groups, seeds 0, 1, 2, 3; to 4,500 labels"
+    )
     assert of_cifar in page
     assert page.count("compared up to") == 1
     assert f"\n- {NOTE}\n" in page
