@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from fm_al.report.comparison_tables import spread_notes, test_image_count
@@ -67,6 +68,7 @@ def _notices_of_setting(runs: Runs, groups: Sequence[str]) -> Iterator[str]:
             "only some strategies were trained before their first query, so the comparison starts "
             f"at {runs.labels[0]} labels"
         )
+    yield from capped_rounds(runs)
     if others := [group for group in groups if group not in frame]:
         yield f"no runs of {', '.join(others)}, which other settings have"
     for group, lacks in missing_seeds(frame).items():
@@ -79,6 +81,28 @@ def _notices_of_setting(runs: Runs, groups: Sequence[str]) -> Iterator[str]:
             yield f"{what}: {note}"
     if few := [group for group in frame.columns if frame[group].count() < FEWEST_FOR_T]:
         yield f"too few seeds to test {', '.join(few)}: a test needs {FEWEST_FOR_T}"
+
+
+def capped_rounds(runs: Runs) -> list[str]:
+    """How many rounds were trained up to the cap of epochs, in a sentence; none without any.
+
+    Their accuracies are of networks that were not fitted as the others were.
+    """
+    by_labels: defaultdict[int, list[bool]] = defaultdict(list)
+    for run in runs.runs:
+        for each in run.rounds:
+            by_labels[each.labelled].append(each.epoch_cap_hit)
+    capped = {labels: sum(hits) for labels, hits in by_labels.items()}
+    if not (total := sum(capped.values())):
+        return []
+    rounds = sum(map(len, by_labels.values()))
+    trainer = runs.runs[0].config["trainer"]
+    most, hits = max(capped.items(), key=lambda item: item[1])
+    return [
+        f"training ended at the cap of {trainer['max_epochs']} epochs, below a training accuracy "
+        f"of {trainer['stop_at_train_accuracy']:.0%}, in {total:,} of {rounds:,} rounds; at "
+        f"{most:,} labels in {hits} of {len(by_labels[most])}"
+    ]
 
 
 def devices_of(runs: Runs) -> list[str]:

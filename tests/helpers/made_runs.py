@@ -62,7 +62,12 @@ def make_run(
         | dict(imbalance or {}),
         "backbone": {"_target_": "fm_al.backbones.resnet.ResNet", "width": 16},
         "strategy": {"_target_": f"fm_al.strategies.{strategy}.{class_name}"} | dict(options or {}),
-        "trainer": {"_target_": "fm_al.training.Trainer", "optimizer": {"lr": 0.001}},
+        "trainer": {
+            "_target_": "fm_al.training.Trainer",
+            "optimizer": {"lr": 0.001},
+            "max_epochs": 200,
+            "stop_at_train_accuracy": 0.99,
+        },
         "seed": seed,
         "budget": {
             "initial": initial,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fm_al.report.notices import capped_rounds
 from fm_al.report.selection import read_runs
 from fm_al.report.tables import tables_of_setting
 from tests.helpers.made_runs import make_run
@@ -116,3 +117,19 @@ def test_accuracies_that_are_coarse_for_their_tests_are_pointed_out(
         "seeds the difference varies by less than 2 of 297 test images (one is 0.0034)\n"
     )
     assert (said in markdown_of(tmp_path)) == (images == 297)
+
+
+def test_rounds_that_were_trained_up_to_the_cap_are_counted(tmp_path: Path) -> None:
+    for seed in range(3):
+        run = make_run(tmp_path, "random", seed, [0.3, 0.5, 0.6])
+        assert capped_rounds(read_runs(tmp_path)) == []
+    for directory, capped in ((run, [1]), (run.parent / "seed0", [0, 1])):
+        lines = [json.loads(line) for line in (directory / "rounds.jsonl").read_text().splitlines()]
+        for number in capped:
+            lines[number]["epoch_cap_hit"] = True
+        text = "".join(f"{json.dumps(line)}\n" for line in lines)
+        (directory / "rounds.jsonl").write_text(text)
+    assert capped_rounds(read_runs(tmp_path)) == [
+        "training ended at the cap of 200 epochs, below a training accuracy of 99%, in 3 of 9 "
+        "rounds; at 30 labels in 2 of 3"
+    ]

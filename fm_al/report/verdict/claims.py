@@ -3,7 +3,7 @@ records."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -121,7 +121,7 @@ def under_imbalance(records: Records) -> Finding:
     shrinks = [other for other in rivals if growth[other].is_loss]
     answer = "Only beside random labels." if growth[REFERENCE].is_gain else "Not shown."
     if shrinks:
-        answer = f"No: its lead over {all_spoken(shrinks)} shrinks."
+        answer = f"No: its lead over {all_spoken(shrinks)} shrinks{_others_stay(growth)}."
     if all(growth[other].is_gain for other in rivals):
         answer = HOLDS
     grow = [f"over {spoken(other)} by {each}" for other, each in growth.items()]
@@ -130,10 +130,17 @@ def under_imbalance(records: Records) -> Finding:
     ]
     sentences = [
         f"From {first:.0f}:1 to {last:.0f}:1 between the largest class of {dataset_of(most)} and "
-        f"the others, its lead grows {listed(grow)}; that over {RIVAL} is {listed(leads)}.",
+        f"the others ({number(len(most.seeds))} seeds, to {most.labels[-1]:,} labels), its lead "
+        f"grows {listed(grow)}; that over {RIVAL} is {listed(leads)}.",
         *map(_without_imbalance, records.balanced),
     ]
     return Finding('"especially under imbalanced settings"', answer, " ".join(sentences))
+
+
+def _others_stay(growth: Mapping[str, Effect]) -> str:
+    """Over whom a lead neither grows nor shrinks significantly, to follow that it shrinks."""
+    same = [other for other, each in growth.items() if not (each.is_gain or each.is_loss)]
+    return f"; those over {all_spoken(same)} do not change significantly" if same else ""
 
 
 def _without_imbalance(runs: Runs) -> str:

@@ -13,8 +13,8 @@ from fm_al.report import text, typeset
 from fm_al.report.claim import claim, published_order
 from fm_al.report.curves import metric_figure
 from fm_al.report.drawing import STYLE, Figure
-from fm_al.report.metrics import measure
-from fm_al.report.notices import notices_of
+from fm_al.report.metrics import capitalized, measure
+from fm_al.report.notices import capped_rounds, notices_of
 from fm_al.report.palette import Palette
 from fm_al.report.published import Published, published_beside
 from fm_al.report.report import Part, Report
@@ -198,8 +198,8 @@ def _beside_published(runs: Runs, figure: Figure, folder: str, otherwise: str) -
     otherwise: The sentence to show if nothing was published.
     """
     beside = _published(runs)
-    sentences = [*_closeness(runs, beside), *published_order(runs, beside)]
-    told = " ".join(sentences) or otherwise
+    published = [*_closeness(runs, beside), *published_order(runs, beside)] or [otherwise]
+    told = " ".join([*published, *(f"{capitalized(each)}." for each in capped_rounds(runs))])
     tables = beside_published(runs, "", beside, MOST_COLUMNS)
     return [
         _heading(runs),
@@ -220,7 +220,10 @@ def _closeness(runs: Runs, beside: Published) -> list[str]:
     if not apart:
         return []
     told = listed([f"{signed(each)} for {spoken(group)}" for group, each in apart.items()])
-    return [f"Measured minus published accuracy, mean over the numbers of labels: {told}."]
+    return [
+        "Measured minus published accuracy, mean over the numbers of labels after the first: "
+        f"{told}."
+    ]
 
 
 def _parts(records: Records) -> list[tuple[str, str, Runs]]:

@@ -166,7 +166,7 @@ def rivals(standings: Standings) -> Finding:
     return Finding(
         "Are strategies made for imbalance better?",
         "Yes." if is_better else "Not shown." if made else "Not measured.",
-        " ".join([*sentences, *standings.of_rare_labels()]),
+        " ".join(sentences),
     )
 
 

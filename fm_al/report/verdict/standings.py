@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
-from scipy import stats
 
 from fm_al.report.class_tiers import Tiers, tiers_of
-from fm_al.report.runs import REFERENCE, Runs
+from fm_al.report.runs import Runs
 from fm_al.report.statistics import Ranks, ranks
 from fm_al.report.text import listed
 from fm_al.report.verdict.effects import Effect, effects
@@ -101,15 +100,3 @@ class Standings:
         """The share of the pool that is of rare classes, mean over the data sets."""
         shares = [tiers.pool_share(tiers.rarest) for tiers in self.tiers]
         return sum(shares) / len(shares)
-
-    def of_rare_labels(self) -> list[str]:
-        """How far the labels of rare classes explain the area, in a sentence; none if these labels
-        do not vary."""
-        share = self.rare_share.mean(axis=1).drop(REFERENCE)
-        if share.nunique() == 1:
-            return []
-        rho = float(stats.spearmanr(share, [self.mean[group] for group in share.index]).statistic)
-        return [
-            "Without random labels, Spearman's rank correlation between area and the share of "
-            f"labels of rare classes is {rho:+.2f}."
-        ]
