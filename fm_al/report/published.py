@@ -1,8 +1,7 @@
 """Numbers that the authors of the FisherMask paper published (arXiv 2411.05752).
 
 `published.csv` has the test accuracy, mean of five trials, read off plots to 0.005 or printed to
-0.01. The authors smoothed the balanced figures over three points. Expect agreement to one or two
-percentage points at best.
+0.01. The authors smoothed the balanced figures over three points.
 """
 
 from __future__ import annotations
