@@ -1,8 +1,13 @@
 """The tables of docs/evidence.md, from the records of the runs behind them.
 
-`python -m tests.evidence FOLDER...` prints them for the runs below these folders; with
-`--full-length` in front, those of runs to their last label; with `--approximations`, that of BAIT's
-approximations.
+Unpack `repairs.tar.xz` into a folder `repairs` and `records.tar.xz` beside it, then
+
+    python -m tests.evidence repairs records/rivals
+    python -m tests.evidence --full-length records/full_length
+    python -m tests.evidence --approximations approximations
+
+print the tables to 225 labels, those of runs to their last label, and that of BAIT's
+approximations (`approximations.tar.xz`). Strategies that are not in the tables are left out.
 """
 
 from __future__ import annotations
@@ -85,7 +90,12 @@ def areas(
     variant_of: Callable[[Mapping[str, Any]], str] = variant_of,
 ) -> Areas:
     """Areas under the accuracy curve, by setting, by strategy and variant, and by seed: to the
-    run's last label or, on the paper's imbalanced settings unless full_length, to 225."""
+    run's last label or, on the paper's imbalanced settings unless full_length, to 225.
+
+    Raises:
+        ValueError: Two runs of a group and seed have different areas. A run that was repeated with
+            the same result counts once.
+    """
     found: defaultdict[str, defaultdict[tuple[str, str], dict[int, float]]]
     found = defaultdict(lambda: defaultdict(dict))
     for folder in folders:
@@ -96,6 +106,8 @@ def areas(
             decides = stored.provenance.result_config
             options = decides["strategy"]
             strategy = options["_target_"].split(".")[-2]
+            if strategy not in (*RIVALS, *FISHER):
+                continue
             variant = variant_of(options) if strategy in FISHER else ""
             setting = setting_of(decides)
             last = decides["budget"]["total"]
@@ -106,7 +118,8 @@ def areas(
                 [record.labelled for record in rounds],
                 [record.accuracy for record in rounds],
             )
-            found[setting][strategy, variant][decides["seed"]] = area
+            if found[setting][strategy, variant].setdefault(decides["seed"], area) != area:
+                raise ValueError(f"{directory}: another run of its group and seed differs")
     return {
         setting: {key: seeds for key, seeds in of_setting.items() if len(seeds) >= SEEDS}
         for setting, of_setting in found.items()
