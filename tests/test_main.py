@@ -223,7 +223,9 @@ def test_a_strategy_that_exits_fails_its_run_and_the_sweep_goes_on(tmp_path: Pat
         done = fm_al(tmp_path, "-m", *QUICK, "strategy=random,margin")
     assert done.returncode == 1
     (failed,) = tmp_path.rglob("error.json")
-    assert json.loads(failed.read_text())["message"].startswith("Random.select failed (SystemExit, /")
+    assert json.loads(failed.read_text())["message"].startswith(
+        "Random.select failed (SystemExit, /"
+    )
     (finished,) = tmp_path.rglob("result.json")
     assert "margin" in finished.parts
     assert done.stderr.splitlines()[-1].startswith("fm-al: 1 of 2 runs failed: outputs/")
