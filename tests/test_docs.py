@@ -34,13 +34,16 @@ def test_a_strategy_of_your_own_is_one_py_and_one_yaml(tmp_path: Path) -> None:
     (folder / "spread.yaml").write_text(yaml)
     path = {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
     mine = ["--config-dir", "my_conf", "strategy=spread", *QUICK]
-    done = fm_al_process(tmp_path, *mine, "strategy.power=1", **path)
+    options = ["strategy.power=1", "strategy.max_candidates=25"]
+    done = fm_al_process(tmp_path, *mine, *options, **path)
     assert done.returncode == 0, done.stderr
     (result,) = tmp_path.rglob("result.json")
     assert json.loads(result.read_text())["labelled"] == 30
+    (rounds,) = tmp_path.rglob("rounds.jsonl")
+    assert '"candidates":25' in rounds.read_text()
     misspelt = fm_al_process(tmp_path, *mine, "strategy.powr=1", **path)
     assert misspelt.returncode == 2
-    assert "strategy has: power; did you mean strategy.power?" in misspelt.stderr
+    assert "strategy has: power, max_candidates; did you mean strategy.power?" in misspelt.stderr
 
 
 def test_every_group_and_option_that_the_table_names_is_there() -> None:
