@@ -67,6 +67,18 @@ def test_the_table_of_the_demo_names_strategies() -> None:
     assert set(rows) <= {file.stem for file in (CONF / "strategy").glob("*.yaml")}
 
 
+def test_the_report_is_of_the_runs_of_the_sweep_alone(tmp_path: Path) -> None:
+    sweep = block(README, "bash", "seed=range(0,5)").splitlines()[1]
+    folder = parser().parse_args(block(README, "bash", "fm-al-report").split()[1:]).folder
+    planned, demo = (
+        fm_al(tmp_path, *arguments, "hydra.sweeper.dry_run=true").stdout
+        for arguments in (shlex.split(sweep)[1:], ["-m", "experiment=demo"])
+    )
+    assert planned.count(f"  {folder}/") == 10
+    assert "would start 10 of 10 runs" in planned
+    assert f"{folder}/" not in demo
+
+
 def test_the_examples_of_the_clusters_options_can_be_typed(compose) -> None:
     (table,) = re.findall(
         r"^\| option \| example \| default \|\n((?:\|.*\n)+)", SLURM, re.MULTILINE
