@@ -254,8 +254,10 @@ def test_help_lists_groups_options_and_examples(tmp_path: Path) -> None:
         "per_round: 20",
         "fm-al -m strategy=random,fishermask",
         "cifar10",
+        "\nbudget.start: balanced, ",
     ):
         assert text in shown
+    assert "\nstart: " not in shown
     completion = fm_al(tmp_path, "--shell-completion", "install=bash").stdout
     assert "complete" in completion
 
