@@ -76,8 +76,9 @@ def memory_errors_named(stage: str, remedy: str) -> Iterator[None]:
 def errors_named(failed: str, kind: type[ConfigError] | type[MethodError]) -> Iterator[None]:
     """Names an error in one call of code that a user may have written.
 
-    The error becomes one line with the file and the line number. ConfigError, RunError and running
-    out of memory pass unchanged.
+    The error becomes one line with the file and the line number; so does `sys.exit`. ConfigError,
+    RunError, running out of memory, and the end of a job that SLURM will queue again pass
+    unchanged.
 
     Args:
         failed: What failed, the beginning of the line.
@@ -87,18 +88,26 @@ def errors_named(failed: str, kind: type[ConfigError] | type[MethodError]) -> It
         yield
     except (ConfigError, RunError):
         raise
-    except Exception as error:
-        if is_out_of_memory(error):
+    except (Exception, SystemExit) as error:
+        if is_out_of_memory(error) or _is_end_of_job(error):
             raise
         below = error.__traceback__
         for _ in ("the `yield` above", "the call"):
             below = below and below.tb_next
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
         line = f"{failed} ({reason}{_place(below)})"
         if issubclass(kind, ConfigError):
             raise kind(line) from error
         shown = traceback.format_exception(type(error), error, below)
         raise kind(line, "".join(shown)) from error
+
+
+def _is_end_of_job(error: BaseException) -> bool:
+    """Whether submitit's signal handler ends the process, which it does wherever the run is."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return isinstance(error, SystemExit) and any(
+        frame.f_globals.get("__name__", "").startswith("submitit.") for frame in frames
+    )
 
 
 def _place(frames: TracebackType | None) -> str:

@@ -18,6 +18,7 @@ from fm_al.data.base import Dataset, Imbalance, Stored
 from fm_al.device import Device
 from fm_al.errors import ConfigError, RunError, RunLockedError
 from fm_al.progress import RunProgress, duration
+from fm_al.records.directory import directory_made
 from fm_al.records.notes import STOPPED, Assignment, record_failure
 from fm_al.records.provenance import command_line
 from fm_al.records.reading import finished_result, seems_finished
@@ -193,7 +194,7 @@ class PlannedRun:
 
         Raises:
             RunLockedError: Another live process runs it.
-            ConfigError: The data do not fit the configuration.
+            ConfigError: The data do not fit the configuration, or output_dir can't be written to.
             RunError: It can't be run, or failed.
         """
         with failure_recorded(self.directory):
@@ -219,9 +220,10 @@ class PlannedRun:
         tracker: Tracker = build(config["tracker"])
         result_config = self.result_config
         experiment.device.set_up()
-        data = load_data(experiment, Path(config["data_dir"]), config["download"])
-        preflight(experiment, data)
-        initial = initial_labels(experiment, data)
+        with directory_made(self.directory, config["output_dir"]):
+            data = load_data(experiment, Path(config["data_dir"]), config["download"])
+            preflight(experiment, data)
+            initial = initial_labels(experiment, data)
         if data.content is not None:
             result_config["dataset_content"] = data.content
         if data.features_content is not None:

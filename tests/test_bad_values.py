@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from pathlib import Path
 
 import pytest
+from submitit.core.job_environment import SignalHandler
 
 from fm_al.config import check_node
 from fm_al.device import available_memory, require_memory
@@ -288,6 +290,7 @@ class Mine(Strategy):
             "torch": lambda: torch.zeros(3) @ torch.zeros(4),
             "tensor": lambda: query.record("kept", torch.zeros(2)),
             "nan": lambda: query.record("kept", float("nan")),
+            "exit": lambda: sys.exit("no more"),
             "words": self.words,
         }[self.how]()
 
@@ -367,6 +370,7 @@ def test_what_ones_own_strategy_returns_is_judged_in_one_line(
         ("torch", "RuntimeError: .*"),
         ("tensor", "TypeError: Object of type Tensor is not JSON serializable"),
         ("'nan'", "ValueError: Out of range float values are not JSON compliant.*"),
+        ("exit", "SystemExit: no more"),
     ],
 )
 def test_an_error_in_ones_own_strategy_is_named_after_its_traceback_from_there_on(
@@ -437,6 +441,14 @@ def test_errors_that_are_worded_or_of_memory_pass_as_they_are() -> None:
         with pytest.raises(type(error)) as raised, errors_named("It.select", MethodError):
             raise error
         assert raised.value is error
+
+
+def test_the_end_of_a_job_that_slurm_will_queue_again_passes_as_it_is() -> None:
+    """submitit's signal handler raises it wherever the run is, also inside a strategy."""
+    handler = SignalHandler.__new__(SignalHandler)
+    handler._logger = logging.getLogger(__name__)
+    with pytest.raises(SystemExit), errors_named("It.select", MethodError):
+        handler._exit()
 
 
 def test_a_nested_target_is_checked_against_its_annotation() -> None:

@@ -34,13 +34,16 @@ def test_a_strategy_of_your_own_is_one_py_and_one_yaml(tmp_path: Path) -> None:
     (folder / "spread.yaml").write_text(yaml)
     path = {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
     mine = ["--config-dir", "my_conf", "strategy=spread", *QUICK]
-    done = fm_al_process(tmp_path, *mine, "strategy.power=1", **path)
+    options = ["strategy.power=1", "strategy.max_candidates=25"]
+    done = fm_al_process(tmp_path, *mine, *options, **path)
     assert done.returncode == 0, done.stderr
     (result,) = tmp_path.rglob("result.json")
     assert json.loads(result.read_text())["labelled"] == 30
+    (rounds,) = tmp_path.rglob("rounds.jsonl")
+    assert '"candidates":25' in rounds.read_text()
     misspelt = fm_al_process(tmp_path, *mine, "strategy.powr=1", **path)
     assert misspelt.returncode == 2
-    assert "strategy has: power; did you mean strategy.power?" in misspelt.stderr
+    assert "strategy has: power, max_candidates; did you mean strategy.power?" in misspelt.stderr
 
 
 def test_every_group_and_option_that_the_table_names_is_there() -> None:
@@ -62,6 +65,18 @@ def test_the_table_of_the_demo_names_strategies() -> None:
     rows = re.findall(r"^ *([a-z_]+) +2 +\d+ +0\.\d+ ± ", shown, re.MULTILINE)
     assert len(rows) > 5
     assert set(rows) <= {file.stem for file in (CONF / "strategy").glob("*.yaml")}
+
+
+def test_the_report_is_of_the_runs_of_the_sweep_alone(tmp_path: Path) -> None:
+    sweep = block(README, "bash", "seed=range(0,5)").splitlines()[1]
+    folder = parser().parse_args(block(README, "bash", "fm-al-report").split()[1:]).folder
+    planned, demo = (
+        fm_al(tmp_path, *arguments, "hydra.sweeper.dry_run=true").stdout
+        for arguments in (shlex.split(sweep)[1:], ["-m", "experiment=demo"])
+    )
+    assert planned.count(f"  {folder}/") == 10
+    assert "would start 10 of 10 runs" in planned
+    assert f"{folder}/" not in demo
 
 
 def test_the_examples_of_the_clusters_options_can_be_typed(compose) -> None:

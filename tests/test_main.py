@@ -177,14 +177,6 @@ def test_fm_al_data_checks_its_options(tmp_path: Path) -> None:
     assert done.stderr == "fm-al: dataset.pad_to=abc: should be a valid integer or null\n"
 
 
-@pytest.mark.parametrize("sweep", [[], ["-m"]])
-def test_a_place_that_can_not_be_written_is_one_line(tmp_path: Path, sweep: list[str]) -> None:
-    (tmp_path / "file").touch()
-    done = fm_al(tmp_path, *sweep, *QUICK, "output_dir=file/outputs")
-    assert done.returncode == 1
-    assert re.fullmatch(r"fm-al: .* Not a directory: 'file/outputs/default/.*'\n", done.stderr)
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -207,6 +199,29 @@ def test_what_names_a_sweeps_command_is_for_its_owners_eyes_only(tmp_path: Path)
     assert stat.S_IMODE(asked.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("sweep", [[], ["-m"]])
+@pytest.mark.parametrize("output_dir", ["file", "file/outputs"])
+def test_an_output_dir_that_can_not_be_made_is_named_before_data_are_loaded(
+    tmp_path: Path, output_dir: str, sweep: list[str]
+) -> None:
+    (tmp_path / "file").touch()
+    data = ["dataset=cifar10", "download=false", "data_dir=nowhere"]
+    done = fm_al(tmp_path, *sweep, *QUICK, *data, "strategy=random", f"output_dir={output_dir}")
+    line = (
+        rf"fm-al: output_dir={output_dir}: ({output_dir}/\S* )?can't be made \(Not a directory\); "
+    )
+    assert re.fullmatch(f"{line}choose a folder that you may write to\n", done.stderr), done.stderr
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_a_run_whose_data_can_not_be_loaded_leaves_no_folder(tmp_path: Path) -> None:
+    data = ["dataset=cifar10", "download=false", "data_dir=nowhere"]
+    done = fm_al(tmp_path, *QUICK, *data, "strategy=random")
+    assert done.returncode == 1
+    assert "download=false" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_error_in_ones_own_strategy_shows_where_it_is_also_in_a_sweep(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("fm_al.strategies.random.Random.select", lambda *_: 1 / 0)
@@ -215,6 +230,20 @@ def test_an_error_in_ones_own_strategy_shows_where_it_is_also_in_a_sweep(tmp_pat
     assert done.stderr.count("Traceback") == 2
     assert "failed: Random.select failed (ZeroDivisionError: division by zero, " in done.stdout
     assert done.stderr.splitlines()[-1].startswith("fm-al: 2 of 2 runs failed: outputs/")
+
+
+def test_a_strategy_that_exits_fails_its_run_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("fm_al.strategies.random.Random.select", lambda *_: sys.exit())
+        done = fm_al(tmp_path, "-m", *QUICK, "strategy=random,margin")
+    assert done.returncode == 1
+    (failed,) = tmp_path.rglob("error.json")
+    assert json.loads(failed.read_text())["message"].startswith(
+        "Random.select failed (SystemExit, /"
+    )
+    (finished,) = tmp_path.rglob("result.json")
+    assert "margin" in finished.parts
+    assert done.stderr.splitlines()[-1].startswith("fm-al: 1 of 2 runs failed: outputs/")
 
 
 def test_help_and_completion_do_not_wait_for_torch(tmp_path: Path) -> None:
@@ -240,8 +269,10 @@ def test_help_lists_groups_options_and_examples(tmp_path: Path) -> None:
         "per_round: 20",
         "fm-al -m strategy=random,fishermask",
         "cifar10",
+        "\nbudget.start: balanced, ",
     ):
         assert text in shown
+    assert "\nstart: " not in shown
     completion = fm_al(tmp_path, "--shell-completion", "install=bash").stdout
     assert "complete" in completion
 

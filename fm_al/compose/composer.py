@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
-from fm_al.compose.arguments import INSTEAD, parsed, shown
+from fm_al.compose.arguments import CHOSEN_BELOW, INSTEAD, parsed, shown
 from fm_al.compose.config_files import CheckedFiles
 from fm_al.compose.nested import with_nested_choices
 from fm_al.config import GROUPS, no_such_option, unknown_options
@@ -82,7 +82,7 @@ class Composer(ConfigLoaderImpl):
             CheckedFiles(source.provider, source.path) if source.scheme() == "file" else source
             for source in self.repository.sources
         ]
-        self.hydra = Hydra(task_name="fm-al", config_loader=self)
+        self.hydra = _Hydra(task_name="fm-al", config_loader=self)
         self.left_out: dict[str, None] = {}
         self._is_group: dict[str, bool] = {}
 
@@ -211,6 +211,16 @@ def _has_more(node: Any, stock: Any) -> bool:
         not isinstance(stock, dict) or name not in stock or _has_more(value, stock[name])
         for name, value in node.items()
     )
+
+
+class _Hydra(Hydra):
+    """Its help names a group as it is typed."""
+
+    def format_config_groups(self, predicate: Callable[[str], bool], compact: bool = True) -> str:
+        lines = super().format_config_groups(predicate, compact)
+        for group, key in CHOSEN_BELOW.items():
+            lines = re.sub(rf"^{group}:", f"{key}:", lines, flags=re.MULTILINE)
+        return lines
 
 
 class _Repository(CachingConfigRepository):

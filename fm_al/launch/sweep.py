@@ -28,6 +28,7 @@ from fm_al.launch.status import (
 )
 from fm_al.launch.summary import failure_of_sweep, shared_options, summary
 from fm_al.planned_run import PlannedRun, closing_line, failure_recorded, one_line
+from fm_al.records.directory import output_dir_named
 from fm_al.records.lock import locked
 from fm_al.records.notes import Assignment, assign_run, forget_failure, record_failure
 from fm_al.records.provenance import command_line
@@ -155,7 +156,8 @@ class Sweep:
         """Make the sweep's folder, and remove it again if a cluster refuses all of its runs."""
         n_runs = len(waiting)
         new = [each for each in (folder, *folder.parents) if not each.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
+        with output_dir_named(self.planned[0].config["output_dir"]):
+            folder.mkdir(parents=True, exist_ok=True)
         try:
             yield
         except (ConfigError, RunError):

@@ -23,6 +23,7 @@ from fm_al.launch.choice import chosen_launcher, options_of
 from fm_al.launch.detached import start_detached, wait_until_started
 from fm_al.launch.planning import SweepPlan
 from fm_al.launch.sweep import Sweep
+from fm_al.records.directory import output_dir_named
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ class ExperimentSweep:
     def _detach(self, sweep: Sweep, missing: Iterable[Path], folder: Path) -> None:
         """Leave the missing runs to a process of their own."""
         chosen = set(missing)
-        folder.mkdir(parents=True, exist_ok=True)
+        with output_dir_named(sweep.planned[0].config["output_dir"]):
+            folder.mkdir(parents=True, exist_ok=True)
         sweep.assign_all((run for run in sweep.planned if run.directory in chosen), folder)
         process = start_detached(folder)
         sweep.console.print(f"left to process {process.pid}, which prints to {folder / 'log.txt'}")

@@ -49,7 +49,7 @@ def file_content(path: Path) -> bytes | None:
     """
     try:
         descriptor = not_through_links(str(path), os.O_RDONLY)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         if error.errno == errno.ELOOP:

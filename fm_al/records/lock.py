@@ -223,7 +223,7 @@ def holder(file: Path) -> Process | None:
                 return None if _flock(stream, fcntl.LOCK_SH) else process
             age = time.time() - os.fstat(stream.fileno()).st_mtime
             return process if age < FRESH else None
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -24,7 +24,7 @@ from fm_al.records.schema import Count, Provenance, Result, Round
 from fm_al.report.runs import FinishedRun, LeftOut
 from fm_al.report.text import all_printable, printable
 from fm_al.report.up_to import ended, result_of_ended
-from fm_al.report.values import matches, start_name
+from fm_al.report.values import MISSING, by_numbers, format_value, matches, start_name
 
 # Keys that stand for the option of that name, and the configuration behind it. Only some strategies
 # read features. BAIT alone trains before its first query in the FisherMask authors' code.
@@ -38,6 +38,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
 }
 # Records leave these options of the budget out, since a run with them is as it was before them.
 BUDGET_DEFAULTS: Config = {"growth": 1, "whole_pool": False}
+MOST_LISTED = 12  # values of a key, in an error
 LIKE_A_RUN = {"config.yaml", "rounds.jsonl", "result.json"}
 
 NEEDED_OF_A_ROUND = ("balanced_accuracy", "macro_f1", "per_class_accuracy", "queried_classes")
@@ -181,12 +182,41 @@ def chosen_runs(
     """
     for key in where:
         check_key("--where", key, finished)
-    chosen = matching(finished, where)
-    if not chosen:
-        conditions = " ".join(f"{key}={','.join(values)}" for key, values in where.items())
-        what = "runs" if any(run.unfinished for run in finished) else "finished runs"
-        raise ConfigError(f"--where {conditions}: matches none of {len(finished)} {what}")
-    return chosen
+    if chosen := matching(finished, where):
+        return chosen
+    what = "runs" if any(run.unfinished for run in finished) else "finished runs"
+    raise ConfigError(
+        f"--where {_typed(where)}: matches none of {len(finished)} {what}"
+        f"{_values_there(finished, where)}"
+    )
+
+
+def _typed(where: Mapping[str, Sequence[str]]) -> str:
+    return " ".join(f"{key}={','.join(values)}" for key, values in where.items())
+
+
+def _values_there(finished: Sequence[FinishedRun], where: Mapping[str, Sequence[str]]) -> str:
+    """The values of the first key that leaves no run, in the runs that the keys before it leave."""
+    left, before = list(finished), dict[str, Sequence[str]]()
+    for key, typed in where.items():
+        if not (matched := matching(left, {key: typed})):
+            values = {
+                format_value(value) for run in left if (value := run.value(key)) is not MISSING
+            }
+            place = f"with {_typed(before)}, " if before else ""
+            there = f"{key} is {_listed(values, typed)}" if values else f"no run has {key}"
+            return f"; {place}{there}"
+        left, before = matched, before | {key: typed}
+    return ""
+
+
+def _listed(values: Set[str], typed: Sequence[str]) -> str:
+    """At most a dozen values, those closest to what was typed first."""
+    ordered = sorted(values, key=by_numbers)
+    close = [each for text in typed for each in difflib.get_close_matches(text, ordered, n=1)]
+    shown = [*dict.fromkeys([*close, *ordered])]
+    more = f" and {len(shown) - MOST_LISTED} more" if len(shown) > MOST_LISTED else ""
+    return f"{', '.join(shown[:MOST_LISTED])}{more}"
 
 
 def matching(

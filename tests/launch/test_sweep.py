@@ -31,7 +31,8 @@ RESULT = a_result(0, 0.5)
 class OneStep:
     """A run that does one thing and is finished."""
 
-    config: ClassVar[dict[str, Any]] = {}  # so that tables name it by its folder
+    # Nothing more, so that tables name it by its folder.
+    config: ClassVar[dict[str, Any]] = {"output_dir": "outputs"}
 
     def __init__(self, directory: Path, does: Callable[[], Any] = lambda: None) -> None:
         self.directory = directory

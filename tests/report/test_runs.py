@@ -251,8 +251,14 @@ def test_runs_are_chosen_by_any_key(tmp_path: Path) -> None:
     assert chosen(dataset="cifar10", imbalance="step", backbone="resnet18_quarter") == 20
     assert chosen(**{"trainer.optimizer.lr": "1e-3"}) == 20
     assert chosen(**{"budget.train_before_first_query": "true"}) == 20
-    with pytest.raises(ConfigError, match="--where seed=7: matches none of 20 finished runs"):
+    with pytest.raises(
+        ConfigError, match=r"--where seed=7: matches none of 20 finished runs; seed is 0, 1, 2$"
+    ):
         chosen(seed="7")
+    with pytest.raises(
+        ConfigError, match=r"; with experiment_name=other strategy=badge, seed is 0, 1$"
+    ):
+        chosen(experiment_name="other", strategy="badge", seed="2")
     with pytest.raises(
         ConfigError, match=r"--where strategi: no run has this key; did you mean strategy"
     ):
@@ -261,6 +267,24 @@ def test_runs_are_chosen_by_any_key(tmp_path: Path) -> None:
         ConfigError, match=r"--by budget.totl: no run has this key; did you mean budget.total"
     ):
         read_runs(tmp_path, by=["budget.totl"])
+
+
+def test_where_no_run_matches_the_closest_of_a_dozen_values_comes_first(tmp_path: Path) -> None:
+    for seed in range(15):
+        make_run(tmp_path, "random", seed, RISING)
+    make_run(tmp_path, "badge", 0, RISING)
+    make_run(tmp_path, "fishermask", 0, RISING, options={"fraction": 0.1})
+    listed = {
+        "strategy=rnadom": "strategy is random, badge, fishermask",
+        "strategy=x": "strategy is badge, fishermask, random",
+        "strategy.fraction=1": "strategy.fraction is 0.1",
+        "strategy=badge strategy.fraction=1": "with strategy=badge, no run has strategy.fraction",
+        "seed=22,142": "seed is 2, 14, 0, 1, 3, 4, 5, 6, 7, 8, 9, 10 and 3 more",
+    }
+    for typed, line in listed.items():
+        with pytest.raises(ConfigError) as raised:
+            read_runs(tmp_path, where_of(typed.split()))
+        assert str(raised.value) == f"--where {typed}: matches none of 17 finished runs; {line}"
 
 
 def test_runs_that_are_the_same_but_for_the_device_are_named_with_the_remedy(tmp_path) -> None:
