@@ -234,13 +234,12 @@ def test_an_error_in_ones_own_strategy_shows_where_it_is_also_in_a_sweep(tmp_pat
 
 def test_a_strategy_that_exits_fails_its_run_and_the_sweep_goes_on(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("fm_al.strategies.random.Random.select", lambda *_: sys.exit())
+        patched.setattr("fm_al.strategies.random.Random.select", lambda *_: sys.exit("no more"))
         done = fm_al(tmp_path, "-m", *QUICK, "strategy=random,margin")
     assert done.returncode == 1
     (failed,) = tmp_path.rglob("error.json")
-    assert json.loads(failed.read_text())["message"].startswith(
-        "Random.select failed (SystemExit, /"
-    )
+    message = json.loads(failed.read_text())["message"]
+    assert message.startswith("Random.select failed (SystemExit: no more, /")
     (finished,) = tmp_path.rglob("result.json")
     assert "margin" in finished.parts
     assert done.stderr.splitlines()[-1].startswith("fm-al: 1 of 2 runs failed: outputs/")
