@@ -140,7 +140,10 @@ def under_imbalance(records: Records) -> Finding:
 def _others_stay(growth: Mapping[str, Effect]) -> str:
     """Over whom a lead neither grows nor shrinks significantly, to follow that it shrinks."""
     same = [other for other, each in growth.items() if not (each.is_gain or each.is_loss)]
-    return f"; those over {all_spoken(same)} do not change significantly" if same else ""
+    if not same:
+        return ""
+    leads, do = ("that", "does") if len(same) == 1 else ("those", "do")
+    return f"; {leads} over {all_spoken(same)} {do} not change significantly"
 
 
 def _without_imbalance(runs: Runs) -> str:
